@@ -1,0 +1,1 @@
+"""The graph language: nodes, construction, checking, printing, interpretation, noise."""

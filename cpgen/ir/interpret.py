@@ -1,0 +1,169 @@
+"""The NumPy interpreter: what a program means, slowly.  Every other back end is compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import sympy
+from numpy.typing import NDArray
+
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Extent, Guard, Index, Input, Map, Node, Program
+from cpgen.scalar import placeholder, to_numpy
+
+Array = NDArray[np.floating]
+
+
+def run(program: Program, arrays: Mapping[str, Array], rows: int = 1, columns: int = 1) -> dict[str, Array]:
+    """Evaluate ``program`` on ``arrays`` (one for each input, noise and scales included, keyed by name).
+
+    Returns one array for each output.  Raises KeyError if an input is missing and ValueError on a wrong shape.
+    """
+    sizes = {ROWS: rows, COLUMNS: columns}
+    values: dict[int, Array] = {}
+    dtype = np.result_type(*(np.asarray(arrays[i.name]).dtype for i in program.inputs)) if program.inputs else np.float64
+    for node in program.nodes():
+        if isinstance(node, Input):
+            value = np.asarray(arrays[node.name], dtype=dtype)
+            expected = _sizes(node.shape, sizes)
+            if value.shape != expected:
+                raise ValueError(f"input {node.name}: shape {value.shape}, expected {expected}")
+            values[id(node)] = value
+        else:
+            assert isinstance(node, Map)
+            values[id(node)] = _evaluate(node, values, sizes, dtype)
+    return {name: values[id(node)] for name, node in program.outputs}
+
+
+def _sizes(extents: Sequence[Extent], sizes: Mapping[object, int]) -> tuple[int, ...]:
+    return tuple(e if isinstance(e, int) else sizes[e] for e in extents)
+
+
+def _evaluate(node: Map, values: Mapping[int, Array], sizes: Mapping[object, int], dtype: np.dtype) -> Array:
+    extents = _sizes(node.extents, sizes)
+    gathered = [_gather(access, values[id(access.node)], extents, node) for access in node.args]
+    mask = _mask(node.guards, extents, sizes, dtype)
+    if node.reduce == "sum":
+        total: Array = np.zeros(extents[: node.rank], dtype)
+        terms = sympy.Add.make_args(node.expr)
+        factored = [_as_product(t) for t in terms]
+        if all(f is not None for f in factored):
+            for coefficient, factors in factored:  # type: ignore[misc]
+                total = total + _contract(coefficient, [gathered[k] for k in factors], mask, node, extents, dtype)
+            return total
+    full = [_broadcast(g, len(extents)) for g in gathered]
+    with np.errstate(all="ignore"):
+        value = to_numpy([node.expr], [placeholder(k) for k in range(len(full))])(*full)[0]
+    value = np.broadcast_to(np.asarray(value, dtype), extents)
+    reduced = node.reduced
+    if node.reduce == "max":
+        if mask is not None:
+            value = np.where(_broadcast(mask, len(extents)) != 0, value, -np.inf)
+        return value.max(axis=reduced)
+    if mask is not None:
+        value = np.where(_broadcast(mask, len(extents)) != 0, value, np.zeros((), dtype))
+    return value.sum(axis=reduced) if reduced else np.array(value)
+
+
+Labelled = tuple[Array, tuple[int, ...]]
+
+
+def _broadcast(labelled: Labelled, rank: int) -> Array:
+    """Spread an array over the loop axes it is labelled with into a ``rank``-dimensional broadcastable one."""
+    array, axes = labelled
+    order = sorted(range(len(axes)), key=lambda k: axes[k])
+    array = array.transpose(order)
+    shape = [1] * rank
+    for k in order:
+        shape[axes[k]] = labelled[0].shape[k]
+    return array.reshape(shape)
+
+
+def _gather(access: Access, value: Array, extents: tuple[int, ...], node: Map) -> Labelled:
+    """The argument over the loop axes it depends on; invalid indices read zero."""
+    axes = tuple(sorted({a for index in access.index for a in index.axes}))
+    plain = tuple(index.axis for index in access.index)
+    if None not in plain and len(set(plain)) == len(plain):
+        if all(value.shape[t] == extents[a] for t, a in enumerate(plain)):  # type: ignore[index]
+            return value, plain  # type: ignore[return-value]
+    grids = dict(zip(axes, np.meshgrid(*(np.arange(extents[a]) for a in axes), indexing="ij"), strict=True))
+    shape = tuple(extents[a] for a in axes)
+    valid: NDArray[np.bool_] = np.ones(shape, bool)
+    positions = []
+    for index, extent in zip(access.index, value.shape, strict=True):
+        position, exact = _index_values(index, grids, shape)
+        valid &= exact & (position >= 0) & (position < extent)
+        positions.append(position)
+    # an invalid point reads element 0, then is replaced by zero
+    picked = value[tuple(np.where(valid, p, 0) for p in positions)] if value.size else np.zeros(shape, value.dtype)
+    return np.where(valid, picked, np.zeros((), value.dtype)), axes
+
+
+def _index_values(
+    index: Index, grids: Mapping[int, NDArray[np.int_]], shape: tuple[int, ...]
+) -> tuple[NDArray[np.int_], NDArray[np.bool_]]:
+    numerator: NDArray[np.int_] = np.full(shape, index.offset, dtype=np.int64)
+    for a, c in index.terms:
+        numerator = numerator + c * grids[a]
+    return numerator // index.divisor, numerator % index.divisor == 0
+
+
+def _mask(
+    guards: Sequence[Guard], extents: tuple[int, ...], sizes: Mapping[object, int], dtype: np.dtype
+) -> Labelled | None:
+    if not guards:
+        return None
+    axes = tuple(sorted({a for g in guards for a in g.index.axes}))
+    grids = dict(zip(axes, np.meshgrid(*(np.arange(extents[a]) for a in axes), indexing="ij"), strict=True))
+    shape = tuple(extents[a] for a in axes)
+    valid: NDArray[np.bool_] = np.ones(shape, bool)
+    for guard in guards:
+        position, exact = _index_values(guard.index, grids, shape)
+        valid &= exact & (position >= 0) & (position < _sizes([guard.extent], sizes)[0])
+    return valid.astype(dtype), axes
+
+
+def _as_product(term: sympy.Expr) -> tuple[float, list[int]] | None:
+    """``(coefficient, argument numbers)`` if ``term`` is a number times distinct arguments to positive powers."""
+    coefficient, factors = term.as_coeff_mul()
+    numbers: list[int] = []
+    for factor in factors:
+        base, exponent = factor.as_base_exp()
+        if not (base.is_Symbol and exponent.is_Integer and 0 < exponent <= 4):
+            return None
+        numbers += [int(base.name[1:])] * int(exponent)
+    if not coefficient.is_number:
+        return None
+    return float(coefficient), numbers
+
+
+def _contract(
+    coefficient: float,
+    factors: Sequence[Labelled],
+    mask: Labelled | None,
+    node: Map,
+    extents: tuple[int, ...],
+    dtype: np.dtype,
+) -> Array:
+    """One einsum; axes that no factor carries are broadcast (output) or counted (reduction)."""
+    operands = list(factors) + ([mask] if mask is not None else [])
+    present = {a for _, axes in operands for a in axes}
+    scale = coefficient
+    for a in node.reduced:
+        if a not in present:
+            scale *= extents[a]
+    out_axes = [a for a in range(node.rank) if a in present]
+    if operands:
+        arguments: list[object] = []
+        for array, axes in operands:
+            arguments += [array, list(axes)]
+        value = np.einsum(*arguments, out_axes, optimize=len(operands) > 1)  # type: ignore[call-overload]
+    else:
+        value = np.ones((), dtype)
+    value = _broadcast((np.asarray(value, dtype), tuple(out_axes)), node.rank)
+    return np.broadcast_to(value * np.asarray(scale, dtype), extents[: node.rank])
+
+
+def outputs_of(nodes: Sequence[Node]) -> tuple[tuple[str, Node], ...]:
+    """Give nodes the names "0", "1", ... so that they can be run as a program's outputs."""
+    return tuple((str(k), node) for k, node in enumerate(nodes))

@@ -1,0 +1,252 @@
+"""The graph language: inputs and maps, nothing else.
+
+A program is a list of named output nodes.  A node is either
+
+* an :class:`Input` - an array the caller supplies (data, a parameter, noise), or
+* a :class:`Map` - ``out[p] = reduce_r f(arg_0, ..., arg_k)``: a scalar expression ``f`` evaluated at every point of a
+  rectangular loop space and reduced over its trailing axes.  ``p`` are the first ``rank`` loop axes, ``r`` the rest.
+
+Each argument of a map is an :class:`Access`: a node read at affine functions of the loop axes.  Loop axes are positions
+(0, 1, 2, ...), so there is nothing to rename and nothing to capture.  Elementwise functions, broadcasting, contractions,
+convolutions, slices and their derivatives are all maps, and maps are closed under differentiation (:mod:`cpgen.derive`).
+
+What the language means exactly:
+
+* An index ``(sum_a coefficient_a * axis_a + offset) / divisor`` is *valid* when the division is exact and the result lies
+  inside the extent it indexes.  An access with an invalid index reads the value 0.
+* A :class:`Guard` is a pair (index, extent); a loop point with an invalid guard contributes nothing to the reduction.
+* ``reduce`` is "sum" or "max".  "max" exists to stabilise exponentials; nothing is differentiated through it.
+* An extent is an ``int`` or one of the two run-time extents ``ROWS`` (independent data rows) and ``COLUMNS`` (noise
+  columns of one sweep).  COLUMNS, when present in a shape, is its first axis; ROWS is the first axis after it.  Both are
+  only ever indexed by the plain loop axis.
+
+What it refuses: gathers by data, loops that carry state, control flow other than inside ``f``.
+
+Equal nodes are the same object: build nodes only with :func:`cpgen.ir.build.make_map` and the constructors here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Union
+
+if TYPE_CHECKING:
+    import sympy
+
+
+class Dim(Enum):
+    """A run-time extent."""
+
+    ROWS = "rows"
+    COLUMNS = "columns"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ROWS = Dim.ROWS
+COLUMNS = Dim.COLUMNS
+
+Extent = Union[int, Dim]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a node comes from, for messages and comments.
+
+    ``name`` is the user's name, ``role`` says what this node is to it ("", "adjoint", "p", ...), ``equation`` is the
+    definition in index notation, ``axes`` the user's names of the output axes.
+    """
+
+    name: str
+    file: str = ""
+    line: int = 0
+    equation: str = ""
+    axes: tuple[str, ...] = ()
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The affine index ``(sum_a coefficients[a] * axis_a + offset) / divisor``; terms are sorted by axis."""
+
+    terms: tuple[tuple[int, int], ...] = ()
+    offset: int = 0
+    divisor: int = 1
+
+    @property
+    def axis(self) -> int | None:
+        """The loop axis if this index is exactly that axis, else None."""
+        if self.divisor == 1 and self.offset == 0 and len(self.terms) == 1 and self.terms[0][1] == 1:
+            return self.terms[0][0]
+        return None
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The loop axes that occur in this index."""
+        return tuple(axis for axis, _ in self.terms)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A loop point counts only if ``index`` is an integer in ``[0, extent)``."""
+
+    index: Index
+    extent: Extent
+
+
+class Node:
+    """Common part of inputs and maps: ``shape``, ``origin``; hashed by identity because nodes are interned."""
+
+    shape: tuple[Extent, ...]
+    origin: Origin
+
+    @property
+    def has_rows(self) -> bool:
+        return ROWS in self.shape
+
+    @property
+    def has_columns(self) -> bool:
+        return COLUMNS in self.shape
+
+    @property
+    def lead(self) -> int:
+        """Number of leading run-time axes (COLUMNS and/or ROWS)."""
+        return sum(isinstance(extent, Dim) for extent in self.shape)
+
+    @property
+    def element_shape(self) -> tuple[int, ...]:
+        """The shape without its leading run-time axes."""
+        return tuple(extent for extent in self.shape if not isinstance(extent, Dim))
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Node):
+    """An array the caller supplies.
+
+    ``kind`` is "data", "param", "noise" (random signs drawn by the runtime, see :mod:`cpgen.noise`) or "cotangent" /
+    "tangent" (a direction supplied by the caller).  For noise, ``offset`` is the position of its first element among all
+    noise elements of one row, which orthogonal designs need.
+    """
+
+    name: str
+    shape: tuple[Extent, ...]
+    kind: str
+    origin: Origin
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Access:
+    """Read ``node`` at ``index`` (one :class:`Index` for each axis of the node)."""
+
+    node: Node
+    index: tuple[Index, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Map(Node):
+    """``out[p] = reduce_r expr(args)`` over the loop space ``extents``; see the module docstring.
+
+    ``expr`` is a scalar SymPy expression in the placeholders ``_0 .. _{len(args)-1}`` (:func:`cpgen.scalar.placeholder`).
+    """
+
+    extents: tuple[Extent, ...]
+    rank: int
+    args: tuple[Access, ...]
+    expr: sympy.Expr
+    guards: tuple[Guard, ...] = ()
+    reduce: str = "sum"
+    origin: Origin = field(default_factory=lambda: Origin(""))
+
+    @property
+    def shape(self) -> tuple[Extent, ...]:  # type: ignore[override]
+        return self.extents[: self.rank]
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        """The reduction axes."""
+        return tuple(range(self.rank, len(self.extents)))
+
+    @property
+    def name(self) -> str:
+        role = self.origin.role
+        return f"{self.origin.name}_{role}" if role else self.origin.name
+
+
+@dataclass(frozen=True)
+class Region:
+    """A group of maps whose curvature is known in closed form as a whole.
+
+    ``kind`` "logsumexp": ``output[q] = log sum_c exp(source[q, c])``; "softmax": ``output[q, c]``, both along ``axis`` of
+    ``source`` (a position in ``source.shape``).  ``softmax`` is the node of the probabilities, shaped like ``source``.
+    ``nodes`` are the maps inside, which inject no noise of their own.
+    """
+
+    kind: str
+    source: Node
+    output: Node
+    softmax: Node
+    axis: int
+    nodes: tuple[Map, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Named outputs over a graph; ``inputs`` in a stable order (the caller's first, then noise)."""
+
+    name: str
+    outputs: tuple[tuple[str, Node], ...]
+    inputs: tuple[Input, ...]
+    origin: Origin = field(default_factory=lambda: Origin(""))
+
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, each after its arguments, in a deterministic order."""
+        return topological([node for _, node in self.outputs])
+
+    def maps(self) -> tuple[Map, ...]:
+        return tuple(node for node in self.nodes() if isinstance(node, Map))
+
+
+def topological(roots: list[Node]) -> tuple[Node, ...]:
+    """Nodes reachable from ``roots``, arguments first (iterative, so that deep graphs do not hit the recursion limit)."""
+    order: list[Node] = []
+    done: set[int] = set()
+    for root in roots:
+        stack: list[tuple[Node, bool]] = [(root, False)]
+        while stack:
+            node, expanded = stack.pop()
+            if id(node) in done:
+                continue
+            if expanded or isinstance(node, Input):
+                done.add(id(node))
+                order.append(node)
+                continue
+            stack.append((node, True))
+            assert isinstance(node, Map)
+            stack.extend((access.node, False) for access in reversed(node.args) if id(access.node) not in done)
+    return tuple(order)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A lowered model: what the derivations start from.
+
+    ``objective`` has shape ``(ROWS,)`` or ``()`` (a model without rows) and is the quantity summed over rows.  With
+    ``reduction == "mean"`` it is already multiplied by the input ``row_scale`` (kind "scale", 1 / number of rows).
+    ``variables`` are the declared inputs and parameters in order of declaration, ``definitions`` the user's named nodes.
+    ``loss_argument`` is the node in which the user declared the loss to be convex (for Gauss-Newton), or None.
+    """
+
+    name: str
+    objective: Node
+    variables: tuple[Input, ...]
+    definitions: tuple[tuple[str, Node], ...]
+    regions: tuple[Region, ...] = ()
+    reduction: str = "sum"
+    loss_argument: Node | None = None
+    origin: Origin = field(default_factory=lambda: Origin(""))
+
+    def variable(self, name: str) -> Input:
+        return next(node for node in self.variables if node.name == name)

@@ -1,0 +1,104 @@
+"""Random signs from a counter: the same bits in NumPy, C and CUDA, for any threads and any split of the rows.
+
+Philox4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) with key = seed and
+counter = (sample, row, node, block).  One call yields the signs of 128 elements.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.ir.nodes import COLUMNS, ROWS, Input, Program
+
+INDEPENDENT, HADAMARD, IDENTITY = 0, 1, 2
+DESIGNS = {"independent": INDEPENDENT, "hadamard": HADAMARD, "identity": IDENTITY}
+DESIGN_NODE = 0xFFFFFFFF  # counter word reserved for the column permutation of a Hadamard design
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+def philox(counter: tuple[object, ...], seed: int) -> list[NDArray[np.uint64]]:
+    """Four arrays of 32-bit words (held in uint64) for broadcastable counter words and a 64-bit seed."""
+    words = [np.asarray(c, dtype=np.uint64) & _LOW for c in counter]
+    key = [np.uint64(seed & 0xFFFFFFFF), np.uint64((seed >> 32) & 0xFFFFFFFF)]
+    for _ in range(10):
+        product0 = words[0] * np.uint64(_MULTIPLIERS[0])
+        product1 = words[2] * np.uint64(_MULTIPLIERS[1])
+        words = [
+            (product1 >> np.uint64(32)) ^ words[1] ^ key[0],
+            product1 & _LOW,
+            (product0 >> np.uint64(32)) ^ words[3] ^ key[1],
+            product0 & _LOW,
+        ]
+        key = [(k + np.uint64(w)) & _LOW for k, w in zip(key, _WEYL, strict=True)]
+    return words
+
+
+def node_key(name: str) -> int:
+    """The counter word of a noise input: from its name, so that other nodes do not change its bits."""
+    return crc32(name.encode()) & 0x7FFFFFFF
+
+
+def noise_inputs(program: Program) -> tuple[Input, ...]:
+    return tuple(i for i in program.inputs if i.kind == "noise")
+
+
+def elements(node: Input) -> int:
+    """Noise elements of one row."""
+    return int(np.prod(node.element_shape, dtype=np.int64))
+
+
+def noise_count(program: Program) -> int:
+    """p: noise elements per row, which is the number of columns an exact answer needs."""
+    return sum(elements(i) for i in noise_inputs(program))
+
+
+def noise_order(program: Program) -> int:
+    """Order of the Hadamard design: the power of two >= p."""
+    return 1 << max(noise_count(program) - 1, 0).bit_length()
+
+
+def noise_array(
+    node: Input,
+    program: Program,
+    seed: int,
+    rows: int,
+    columns: int,
+    design: int,
+    first_row: int = 0,
+    first_column: int = 0,
+) -> NDArray[np.float64]:
+    """The noise of one input, shaped like it: +-1, or unit vectors for the identity design."""
+    count = elements(node)
+    n_rows = rows if ROWS in node.shape else 1
+    k = (first_column + np.arange(columns, dtype=np.uint64))[:, None, None]
+    n = (np.arange(n_rows, dtype=np.uint64) + np.uint64(first_row if ROWS in node.shape else 0))[None, :, None]
+    e = np.arange(count, dtype=np.uint64)[None, None, :]
+    j = e + np.uint64(node.offset)
+    if design == IDENTITY:
+        value = np.broadcast_to(k == j, (columns, n_rows, count)).astype(np.float64)
+    else:
+        order = np.uint64(noise_order(program))
+        sample = k // order if design == HADAMARD else k
+        negative = _sign_bits(node, seed, sample, n, e)
+        if design == HADAMARD:
+            a, b, _, _ = philox((sample, n, DESIGN_NODE, 0), seed)
+            column = ((a | np.uint64(1)) * (k % order) + b) % order
+            negative = negative ^ (np.bitwise_count(j & column) & 1).astype(bool)
+        value = np.where(negative, -1.0, 1.0)
+    shape = tuple(e if isinstance(e, int) else {COLUMNS: columns, ROWS: rows}[e] for e in node.shape)
+    return np.ascontiguousarray(value.reshape(shape))
+
+
+def _sign_bits(
+    node: Input, seed: int, sample: NDArray[np.uint64], row: NDArray[np.uint64], element: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
+    words = np.stack(np.broadcast_arrays(*philox((sample, row, node_key(node.name), element // 128), seed)))
+    word = ((element % 128) // 32).astype(np.int64)
+    picked = np.take_along_axis(words, np.broadcast_to(word, words.shape[1:])[None], axis=0)[0]
+    return ((picked >> (element % np.uint64(32))) & np.uint64(1)).astype(bool)

@@ -1,0 +1,41 @@
+"""The checker of the graph language: run between passes in the tests."""
+
+from __future__ import annotations
+
+from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Input, Map, Program
+from cpgen.scalar import placeholder
+
+
+def verify(program: Program) -> None:
+    """Raise AssertionError, naming the node, if ``program`` breaks a rule of :mod:`cpgen.ir.nodes`."""
+    listed = {id(i) for i in program.inputs}
+    for node in program.nodes():
+        if isinstance(node, Input):
+            assert id(node) in listed, f"input {node.name} is used but not listed"
+            _check_lead(node.shape, node.name)
+            continue
+        assert isinstance(node, Map)
+        _check_lead(node.shape, node.name)
+        assert 0 <= node.rank <= len(node.extents), f"{node.name}: rank {node.rank}"
+        assert node.reduce in ("sum", "max"), f"{node.name}: reduce {node.reduce}"
+        allowed = {placeholder(k) for k in range(len(node.args))}
+        assert node.expr.free_symbols <= allowed, f"{node.name}: {node.expr} reads more than its arguments"
+        for access in node.args:
+            assert len(access.index) == len(access.node.shape), f"{node.name}: wrong number of subscripts"
+            for index, extent in zip(access.index, access.node.shape, strict=True):
+                _check_index(node, index.axes, node.name)
+                if isinstance(extent, Dim):
+                    position = index.axis
+                    assert position is not None and node.extents[position] == extent, f"{node.name}: {extent} index"
+        for guard in node.guards:
+            _check_index(node, guard.index.axes, node.name)
+
+
+def _check_lead(shape: tuple[object, ...], name: str) -> None:
+    lead = [e for e in shape if isinstance(e, Dim)]
+    assert lead == [d for d in (COLUMNS, ROWS) if d in lead], f"{name}: run-time axes out of order in {shape}"
+    assert list(shape[: len(lead)]) == lead, f"{name}: run-time axes are not first in {shape}"
+
+
+def _check_index(node: Map, axes: tuple[int, ...], name: str) -> None:
+    assert all(0 <= a < len(node.extents) for a in axes), f"{name}: index outside the loop space"
