@@ -1,0 +1,20 @@
+"""Forward mode: tangents as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cpgen.derive.linear import push_forward
+from cpgen.derive.reverse import adjoint_origin
+from cpgen.ir.nodes import Input, Map, Node, topological
+
+
+def tangents(roots: Sequence[Node], directions: Mapping[Input, Node]) -> list[Node | None]:
+    """The derivative of each root along ``directions`` (leaf -> tangent shaped like it, run-time axes in front)."""
+    known: dict[int, Node | None] = {id(leaf): direction for leaf, direction in directions.items()}
+    for node in topological(list(roots)):
+        if id(node) in known or not isinstance(node, Map):
+            continue
+        moving = {k: t for k, a in enumerate(node.args) if (t := known.get(id(a.node))) is not None}
+        known[id(node)] = push_forward(node, moving, origin=adjoint_origin(node, "dot")) if moving else None
+    return [known.get(id(root)) for root in roots]

@@ -1,0 +1,220 @@
+"""Pulling back and pushing forward through one map: the closure of the graph language under differentiation.
+
+A map ``out[p] = sum_r f(a_1, ..., a_k)`` reads argument ``a`` at affine indices of its loop axes.  Pulling a cotangent back
+to ``a`` means solving those indices for as many loop axes as possible, reading everything else at the solution, and
+summing over the loop axes that are left.  What cannot be solved, and the ranges of what can, become guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sympy
+
+from cpgen.ir.build import NOWHERE, affine, axis, make_map, substitute
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin
+from cpgen.scalar import diff, placeholder
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Loop axes expressed in target axes: ``replacement`` of old axes, ``guards``, and the axes that stay ``free``.
+
+    Target axis ``t`` is written as the pseudo axis ``-1 - t``.
+    """
+
+    replacement: dict[int, Index]
+    guards: tuple[Guard, ...]
+    free: tuple[int, ...]
+
+
+def solve(indices: Sequence[Index], extents: Sequence[Extent], first: Sequence[int] = ()) -> Solution:
+    """Solve ``target_t = indices[t]`` for loop axes of constant extent.
+
+    Axes in ``first`` are eliminated before others, then the longest axis, so that short sums remain.
+    """
+    candidates = [a for a, e in enumerate(extents) if isinstance(e, int)]
+    rank = {a: k for k, a in enumerate(first)}
+    replacement: dict[int, Index] = {}
+    guards: list[Guard] = []
+    for t, index in enumerate(indices):
+        current = substitute(index, replacement)
+        open_axes = [a for a, _ in current.terms if a in candidates and a not in replacement]
+        coefficients = dict(current.terms)
+        if open_axes:
+            chosen = min(open_axes, key=lambda a: (rank.get(a, len(rank)), -_size(extents[a]), abs(coefficients[a]), a))
+            c = coefficients.pop(chosen)
+            terms = {a: -d for a, d in coefficients.items()}
+            terms[-1 - t] = terms.get(-1 - t, 0) + current.divisor
+            solved = affine(terms, -current.offset, c)
+            replacement = {a: substitute(i, {chosen: solved}) for a, i in replacement.items()}
+            replacement[chosen] = solved
+        else:
+            terms = {a: -d for a, d in coefficients.items()}
+            terms[-1 - t] = terms.get(-1 - t, 0) + current.divisor
+            guards.append(Guard(affine(terms, -current.offset), 1))
+    guards = [Guard(substitute(g.index, replacement), g.extent) for g in guards]
+    guards += [Guard(index, extents[a]) for a, index in sorted(replacement.items())]
+    return Solution(replacement, tuple(guards), tuple(a for a in candidates if a not in replacement))
+
+
+def _size(extent: Extent) -> int:
+    return extent if isinstance(extent, int) else 1 << 62
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Another factor's argument: ``node`` read at ``index`` (element axes only) in the loop space of the map."""
+
+    node: Node
+    index: tuple[Index, ...]
+
+
+def output_axes(m: Map) -> tuple[Index, ...]:
+    """The indices that read something shaped like the element axes of ``m``'s output."""
+    return tuple(axis(a) for a in range(m.rank) if isinstance(m.extents[a], int))
+
+
+def element_index(access: Access) -> tuple[Index, ...]:
+    """The indices of an access at the element axes of its node."""
+    return tuple(i for i, e in zip(access.index, access.node.shape, strict=True) if isinstance(e, int))
+
+
+def pull(
+    m: Map,
+    target: Sequence[tuple[Index, Extent]],
+    factor: sympy.Expr,
+    extras: Sequence[Extra],
+    dims: Sequence[Dim],
+    origin: Origin = NOWHERE,
+) -> Node:
+    """``out[dims, t] = sum over loop points with target indices = t of factor``.
+
+    ``factor`` is an expression in the placeholders of ``m``'s arguments, then one for each of ``extras``.  ``dims`` are the
+    run-time axes that the result keeps; the other run-time axes of the loop space are summed.
+    """
+    needed = {d for e in extras for d in e.node.shape if isinstance(d, Dim)}
+    own = [e for e in m.extents if isinstance(e, Dim)]
+    added = [d for d in (COLUMNS, ROWS) if d in needed and d not in own]
+    extents: tuple[Extent, ...] = (*added, *m.extents)
+    shift = {a: axis(a + len(added)) for a in range(len(m.extents))}
+    position = {e: a for a, e in enumerate(extents) if isinstance(e, Dim)}
+    solution = solve([substitute(i, shift) for i, _ in target], extents)
+
+    kept = [d for d in (COLUMNS, ROWS) if d in dims and d in position]
+    summed = [d for d in (COLUMNS, ROWS) if d in position and d not in kept]
+    new_extents: list[Extent] = [*kept, *(e for _, e in target)]
+    rank = len(new_extents)
+    final: dict[int, Index] = {-1 - t: axis(len(kept) + t) for t in range(len(target))}
+    final |= {position[d]: axis(k) for k, d in enumerate(kept)}
+    for a in (*solution.free, *(position[d] for d in summed)):
+        final[a] = axis(len(new_extents))
+        new_extents.append(extents[a])
+    replacement = {a: substitute(i, final) for a, i in solution.replacement.items()} | final
+
+    def moved(index: Index) -> Index:
+        return substitute(substitute(index, shift), replacement)
+
+    args = [Access(a.node, tuple(moved(i) for i in a.index)) for a in m.args]
+    for extra in extras:
+        remaining = iter(extra.index)
+        index = [axis_of(position, d, replacement) if isinstance(d, Dim) else moved(next(remaining)) for d in extra.node.shape]
+        args.append(Access(extra.node, tuple(index)))
+    guards = [Guard(moved(g.index), g.extent) for g in m.guards]
+    guards += [Guard(substitute(g.index, final), g.extent) for g in solution.guards]
+    return make_map(new_extents, rank, args, factor, guards, origin=origin)
+
+
+def axis_of(position: dict[Dim, int], dim: Dim, replacement: dict[int, Index]) -> Index:
+    """The index of a run-time axis after replacement."""
+    return replacement[position[dim]]
+
+
+def own_output(m: Map, factor: sympy.Expr, number: int) -> tuple[sympy.Expr, list[Extra]]:
+    """Write ``factor`` in terms of the map's own output where its expression occurs, as in ``tanh' = 1 - out**2``.
+
+    Differentiate first, rewrite last: ``number`` is the placeholder for the output.
+    """
+    if m.reduced or m.guards or m.expr.is_Symbol or not factor.has(m.expr):
+        return factor, []
+    return factor.xreplace({m.expr: placeholder(number)}), [Extra(m, output_axes(m))]
+
+
+def target_of(access: Access) -> list[tuple[Index, Extent]]:
+    """Element indices of an access with the extents they run over."""
+    return [(i, e) for i, e in zip(access.index, access.node.shape, strict=True) if isinstance(e, int)]
+
+
+def kept_dims(m: Map, access: Access, cotangent: Node, lift: bool) -> list[Dim]:
+    """Run-time axes of a cotangent of ``access.node``: its own, the sweep's COLUMNS, and ROWS when lifting."""
+    dims = [d for d in access.node.shape if isinstance(d, Dim)]
+    if COLUMNS in cotangent.shape and COLUMNS not in m.extents:
+        dims.append(COLUMNS)
+    if lift and (ROWS in m.extents or ROWS in cotangent.shape):
+        dims.append(ROWS)
+    return dims
+
+
+def pull_back(
+    m: Map, k: int, cotangent: Node, *, power: int = 1, lift: bool = False, origin: Origin = NOWHERE
+) -> Node | None:
+    """The cotangent of argument ``k``: ``sum (df/da_k)**power * cotangent`` over the loop points that read each element.
+
+    ``cotangent`` has the shape of ``m``, with COLUMNS and/or ROWS in front if need be.  With ``lift`` the row axis is kept
+    even when the argument has none (rows are independent, so their contributions may be treated one by one).
+    ``power=2`` transports diagonals.  Returns None for a structural zero.
+    """
+    if m.reduce != "sum":
+        return None
+    derivative = diff(m.expr, placeholder(k))
+    if derivative.is_zero:
+        return None
+    number = len(m.args)
+    derivative, own = own_output(m, derivative, number + 1)
+    extras = [Extra(cotangent, output_axes(m)), *own]
+    access = m.args[k]
+    factor = derivative**power * placeholder(number)
+    return pull(m, target_of(access), factor, extras, kept_dims(m, access, cotangent, lift), origin)
+
+
+def push_forward(m: Map, tangents: dict[int, Node], *, power: int = 1, origin: Origin = NOWHERE) -> Node | None:
+    """``sum_r sum_k (df/da_k)**power * tangent_k``; a tangent is shaped like its argument, run-time axes in front."""
+    if m.reduce != "sum":
+        return None
+    needed = {d for t in tangents.values() for d in t.shape if isinstance(d, Dim)}
+    added = [d for d in (COLUMNS, ROWS) if d in needed and d not in m.extents]
+    extents: tuple[Extent, ...] = (*added, *m.extents)
+    shift = {a: axis(a + len(added)) for a in range(len(m.extents))}
+    position = {e: a for a, e in enumerate(extents) if isinstance(e, Dim)}
+    args = [Access(a.node, tuple(substitute(i, shift) for i in a.index)) for a in m.args]
+    total = sympy.Integer(0)
+    for k, tangent in tangents.items():
+        derivative = diff(m.expr, placeholder(k))
+        if derivative.is_zero:
+            continue
+        remaining = iter(element_index(m.args[k]))
+        index = [
+            axis(position[d]) if isinstance(d, Dim) else substitute(next(remaining), shift) for d in tangent.shape
+        ]
+        total += derivative**power * placeholder(len(args))
+        args.append(Access(tangent, tuple(index)))
+    if total.is_zero:
+        return None
+    if not m.reduced and not m.guards and not m.expr.is_Symbol and total.has(m.expr):
+        total = total.xreplace({m.expr: placeholder(len(args))})
+        args.append(Access(m, tuple(axis(a + len(added)) for a in range(m.rank))))
+    guards = [type(g)(substitute(g.index, shift), g.extent) for g in m.guards]
+    return make_map(extents, len(added) + m.rank, args, total, guards, origin=origin)
+
+
+def one_to_one(m: Map, k: int) -> bool:
+    """Whether each element of argument ``k`` is read at one loop point per row at most."""
+    indices = [i for i, _ in target_of(m.args[k])]
+    return not solve(indices, m.extents).free
+
+
+def single_path(m: Map, k: int) -> bool:
+    """Whether each element of argument ``k`` enters each output element through one loop point at most."""
+    indices = [i for i, _ in target_of(m.args[k])]
+    return all(a < m.rank for a in solve(indices, m.extents, first=m.reduced).free)

@@ -1,0 +1,466 @@
+"""Where curvature comes from: the local second derivatives of a graph, as sources of noise.
+
+The Hessian of a scalar graph is a sum over its nodes of ``G_k^T M_k G_k`` with ``M_k = sum_q ybar_q d2 y_q / dx2`` and ``G_k`` the
+Jacobian of the node's arguments (Martens, Sutskever & Swersky, ICML 2012).  A source is one such ``M_k`` or a part of it
+together with a factorisation ``E[p p^T - q q^T] = M_k`` for random signs ``v``:
+
+* ``Self``: all second derivatives of a variable with itself, merged over its readers before they are factored; diagonal.
+* ``Cross``: a mixed second derivative between two arguments of one map.
+* ``Logsumexp``, ``Softmax``: a region with a closed form.
+* ``Mixed``: the factorisation (M, I) of one map's whole local Hessian, for comparison with the literature.
+
+``inject(v)`` returns what a source adds to the two fields (p, q) of each of its variables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import sympy
+
+from cpgen.derive.linear import Extra, element_index, kept_dims, own_output, output_axes, pull, target_of
+from cpgen.derive.points import over
+from cpgen.derive.reverse import Adjoints, adjoint_origin
+from cpgen.derive.signs import sign_of_node
+from cpgen.derive.uses import Uses
+from cpgen.ir.build import add, elementwise, is_zero, new_input
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Graph, Input, Map, Node, Origin, Region
+from cpgen.scalar import diff, maximum, placeholder
+
+Field = tuple[Node | None, Node | None]
+
+_0, _1, _2, _3 = (placeholder(k) for k in range(4))
+# floor of a squared norm that scales the two sides of a product: only where both sides vanish does it matter
+_FLOOR = sympy.Float("1e-30")
+HALF = sympy.Rational(1, 2)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How sources are factored: "signed" (least variance), "mixed" ((M, I), polynomial), or "smooth" with ``epsilon``."""
+
+    factor: str = "signed"
+    epsilon: float = 1e-3
+
+
+class Curvature:
+    """The graph of an objective with its adjoints, and the local curvature of everything in it."""
+
+    def __init__(self, graph: Graph, leaves: list[Input], setting: Setting = Setting()) -> None:
+        self.graph, self.leaves, self.setting = graph, leaves, setting
+        self.uses = Uses([graph.objective], leaves)
+        self.adjoints = Adjoints(graph.objective, self.uses, lift=True)
+        self.rows: tuple[Dim, ...] = (ROWS,) if graph.objective.has_rows else ()
+        self.inside = {id(n) for region in graph.regions for n in region.nodes}
+        self.signs: dict[int, int | None] = {}
+        self._self: dict[tuple[int, bool], Node | None] = {}
+
+    def sources(self) -> list[Source]:
+        """Every source of the graph that some leaf can see, in graph order."""
+        found: list[Source] = []
+        for node in self.uses.nodes:
+            if not self.uses.active(node):
+                continue
+            if self.self_curvature(node) is not None:
+                found.append(Self(self, node))
+        for node in self.uses.nodes:
+            if isinstance(node, Map) and node.reduce == "sum" and id(node) not in self.inside and self.uses.active(node):
+                found += self._crosses(node)
+        for region in self.graph.regions:
+            if id(region.source) in self.uses.order and self.uses.active(region.source):
+                if self.adjoints.of(region.output) is not None:
+                    found.append((Logsumexp if region.kind == "logsumexp" else Softmax)(self, region))
+        return found
+
+    def mixed_sources(self) -> list[Source]:
+        """One source a map, factored as (M, I): noise at every element of every argument."""
+        found: list[Source] = []
+        for node in self.uses.nodes:
+            if isinstance(node, Map) and node.reduce == "sum" and id(node) not in self.inside and self.uses.active(node):
+                source = Mixed(self, node)
+                if source.pairs and self.adjoints.of(node) is not None:
+                    found.append(source)
+        for region in self.graph.regions:
+            if self.adjoints.of(region.output) is not None:
+                found.append(MixedRegion(self, region))
+        return found
+
+    def self_curvature(self, node: Node, lift: bool = True) -> Node | None:
+        """``m[row, e]``: the second derivative with respect to one element of ``node``, merged over its readers.
+
+        With ``lift=False`` a node without a row axis has its rows summed.
+        """
+        key = (id(node), lift)
+        if key not in self._self:
+            parts = []
+            for use in self.uses.of(node):
+                if id(use.map) not in self.inside:
+                    parts.append(self._second(use.map, use.position, lift))
+            self._self[key] = add(parts, adjoint_origin(node, "curv"))
+        return self._self[key]
+
+    def _second(self, m: Map, k: int, lift: bool) -> Node | None:
+        second = diff(diff(m.expr, placeholder(k)), placeholder(k))
+        if second.is_zero:
+            return None
+        cotangent = self.adjoints.of(m)
+        if cotangent is None:
+            return None
+        number = len(m.args)
+        second, own = own_output(m, second, number + 1)
+        access = m.args[k]
+        extras = [Extra(cotangent, output_axes(m)), *own]
+        dims = kept_dims(m, access, cotangent, lift) if lift else [d for d in access.node.shape if isinstance(d, Dim)]
+        return pull(m, target_of(access), second * placeholder(number), extras, dims, adjoint_origin(access.node, "curv"))
+
+    def _crosses(self, m: Map) -> list[Source]:
+        active = [k for k, a in enumerate(m.args) if self.uses.active(a.node)]
+        if self.adjoints.of(m) is None:
+            return []
+        return [
+            Cross(self, m, a, b)
+            for position, a in enumerate(active)
+            for b in active[position + 1 :]
+            if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
+        ]
+
+    def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
+        """A fresh noise input of ``shape`` elements a row."""
+        return new_input(name, (COLUMNS, *(self.rows if rows else ()), *shape), "noise", Origin(name))
+
+    def sign(self, node: Node) -> int | None:
+        return sign_of_node(node, self.signs)
+
+
+class Source:
+    """A part of the local curvature; see the module docstring."""
+
+    name: str
+    variables: tuple[Node, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    """Element shapes of the noise, one for each array it draws."""
+
+    def __init__(self, curvature: Curvature) -> None:
+        self.curvature = curvature
+
+    @property
+    def size(self) -> int:
+        """Noise elements a row."""
+        total = 0
+        for shape in self.shapes:
+            count = 1
+            for extent in shape:
+                count *= extent
+            total += count
+        return total
+
+    def describe(self) -> str:
+        """What it is, for people."""
+        raise AssertionError
+
+    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+        """What noise ``v`` adds to the fields of each variable."""
+        raise AssertionError
+
+
+def split_signed(m: Node, factor: Node, sign: int | None, origin: Origin) -> Field:
+    """``(sqrt(max(m, 0)) * factor, sqrt(max(-m, 0)) * factor)``, one of them absent if the sign of m is known."""
+    fields: list[Node | None] = []
+    for role, part, absent in (("p", _0, (-1, 0)), ("q", -_0, (1, 0))):
+        if sign in absent:
+            fields.append(None)
+            continue
+        # the root is a map of its own: it is the same for every column
+        root = elementwise(sympy.sqrt(maximum(part, 0)), [m], _role(origin, f"root_{role}"))
+        fields.append(elementwise(_0 * _1, [root, factor], _role(origin, role)))
+    return fields[0], fields[1]
+
+
+def _role(origin: Origin, role: str) -> Origin:
+    return Origin(origin.name, origin.file, origin.line, origin.equation, origin.axes, role)
+
+
+class Self(Source):
+    """Diagonal curvature of one variable: one sign an element."""
+
+    def __init__(self, curvature: Curvature, variable: Node) -> None:
+        super().__init__(curvature)
+        self.variable = variable
+        self.variables = (variable,)
+        self.name = f"v_{variable.name}"  # type: ignore[attr-defined]
+        self.shapes = (variable.element_shape,)
+
+    def describe(self) -> str:
+        return f"second derivative of {self.variable.name}'s readers"  # type: ignore[attr-defined]
+
+    @cached_property
+    def diagonal(self) -> Node:
+        m = self.curvature.self_curvature(self.variable)
+        assert m is not None
+        return m
+
+    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+        setting, origin = self.curvature.setting, adjoint_origin(self.variable)
+        m = self.diagonal
+        if setting.factor == "signed":
+            return [(self.variable, split_signed(m, v[0], self.curvature.sign(m), origin))]
+        if setting.factor == "mixed":
+            t, u = _0 * _1, _1
+        else:
+            size = (_0**2 + sympy.Float(setting.epsilon) ** 2) ** sympy.Rational(1, 4)
+            t, u = _0 / size * _1, size * _1
+        return [(self.variable, from_pair(t, u, [m, v[0]], origin))]
+
+
+def from_pair(t: sympy.Expr, u: sympy.Expr, nodes: list[Node], origin: Origin) -> Field:
+    """The fields of a T/U pair: ``p = (T + U) / 2``, ``q = (T - U) / 2``."""
+    return (
+        elementwise((t + u) * HALF, nodes, _role(origin, "p")),
+        elementwise((t - u) * HALF, nodes, _role(origin, "q")),
+    )
+
+
+class Cross(Source):
+    """A mixed second derivative between arguments ``a`` and ``b`` of one map.
+
+    One-sided: the smaller argument gets the noise times a scale, the larger one the local Hessian times the noise over that
+    scale, so that a contraction needs one sign an element of its smaller operand and not one a product.  The scale (the
+    fourth root of the sum of squares of the column) balances the two sides.
+    """
+
+    def __init__(self, curvature: Curvature, m: Map, a: int, b: int) -> None:
+        super().__init__(curvature)
+        if _count(m.args[a].node) < _count(m.args[b].node):
+            a, b = b, a
+        self.map, self.a, self.b = m, a, b
+        self.variables = (m.args[a].node, m.args[b].node)
+        large, small = (n.name for n in self.variables)  # type: ignore[attr-defined]
+        self.name = f"v_{m.name}_{large}_{small}"
+        if large == small:
+            self.name += f"_{a}_{b}"
+        self.shapes = (self.variables[1].element_shape,)
+
+    def describe(self) -> str:
+        large, small = (n.name for n in self.variables)  # type: ignore[attr-defined]
+        return f"product of {large} and {small} in {self.map.name}"
+
+    @property
+    def mixed(self) -> sympy.Expr:
+        return diff(diff(self.map.expr, placeholder(self.a)), placeholder(self.b))
+
+    def never_meets(self) -> bool:
+        """Whether the two reads provably never hit the same element of the same node."""
+        if self.variables[0] is not self.variables[1]:
+            return True
+        pairs = zip(self.map.args[self.a].index, self.map.args[self.b].index, strict=True)
+        return any(i.terms == j.terms and i.divisor == j.divisor and i.offset != j.offset for i, j in pairs)
+
+    def _adjoint(self) -> Node:
+        cotangent = self.curvature.adjoints.of(self.map)
+        assert cotangent is not None
+        return cotangent
+
+    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+        m, number, g = self.map, len(self.map.args), self._adjoint()
+        large, small = m.args[self.a], m.args[self.b]
+        lift = list(self.curvature.rows)
+        origin_a, origin_b = adjoint_origin(large.node), adjoint_origin(small.node)
+        mixed = self.mixed
+        weighted = mixed * placeholder(number)
+        cotangent = Extra(g, output_axes(m))
+        noise: Node = v[0]
+        if self.curvature.setting.factor == "signed":
+            norm = pull(m, target_of(small), weighted**2, [cotangent], lift, _role(origin_b, "norm"))
+            down = elementwise(_1 * (_0 + _FLOOR) ** sympy.Rational(-1, 4), [norm, noise], _role(origin_b, "noise"))
+            up = elementwise(_1 * (_0 + _FLOOR) ** sympy.Rational(1, 4), [norm, noise], _role(origin_b, "noise_scaled"))
+        else:
+            down = up = noise
+        half = 1 / sympy.sqrt(2)
+        dims = [COLUMNS, *lift]
+        drawn = Extra(down, element_index(small))
+        t = pull(m, target_of(large), half * weighted * placeholder(number + 1), [cotangent, drawn], dims, _role(origin_a, "t"))
+        u = elementwise(half * _0, [up], _role(origin_b, "u"))
+        minus = elementwise(-_0, [u], _role(origin_b, "u_minus"))
+        return [(large.node, (t, t)), (small.node, (u, minus))]
+
+    def pair_block(self, swap: bool) -> Node:
+        """``G[row, a.., b..]``: the local mixed derivative between elements (b first with ``swap``)."""
+        m = self.map
+        first, second = m.args[self.a], m.args[self.b]
+        if swap:
+            first, second = second, first
+        target = [*target_of(first), *target_of(second)]
+        weighted = self.mixed * placeholder(len(m.args))
+        return pull(m, target, weighted, [Extra(self._adjoint(), output_axes(m))], list(self.curvature.rows))
+
+
+def _count(node: Node) -> int:
+    total = 1
+    for extent in node.element_shape:
+        total *= extent
+    return total
+
+
+class _RegionSource(Source):
+    def __init__(self, curvature: Curvature, region: Region) -> None:
+        super().__init__(curvature)
+        self.region = region
+        self.variables = (region.source,)
+        self.name = f"v_{region.output.name}"  # type: ignore[attr-defined]
+        self.shapes = (region.source.element_shape,)
+        elements = region.source.element_shape
+        self.elements = elements
+        # the axis among the element axes, the element axes that remain, and how to read and sum along it
+        self.along = region.axis - sum(isinstance(e, Dim) for e in region.source.shape)
+        self.whole = tuple(range(len(elements)))
+        self.rest = tuple(a for a in self.whole if a != self.along)
+        self.origin = adjoint_origin(region.source)
+
+    def adjoint(self) -> Node:
+        g = self.curvature.adjoints.of(self.region.output)
+        assert g is not None
+        return g
+
+    def summed(self, reads: list[Node], expr: sympy.Expr, origin: Origin) -> Node:
+        """The sum along the axis of an expression of nodes shaped like the source."""
+        outer = [self.elements[a] for a in self.rest]
+        place = {a: k for k, a in enumerate(self.rest)} | {self.along: len(self.rest)}
+        axes = [place[a] for a in self.whole]
+        return over(outer, [(n, axes) for n in reads], expr, [self.elements[self.along]], origin)
+
+    def spread(self, reads: list[tuple[Node, bool]], expr: sympy.Expr, origin: Origin) -> Node:
+        """An expression over the source's shape; ``True`` marks nodes that lack the axis."""
+        return over(self.elements, [(n, self.rest if short else self.whole) for n, short in reads], expr, (), origin)
+
+
+class Logsumexp(_RegionSource):
+    """``M = g (diag(p) - p p^T)`` with columns ``sqrt(|g|) (sqrt(p) v - p sum(sqrt(p) v))``; one sign an entry."""
+
+    def describe(self) -> str:
+        return f"log-sum-exp {self.region.output.name}"  # type: ignore[attr-defined]
+
+    @cached_property
+    def diagonal(self) -> Node:
+        p = self.region.softmax
+        return self.spread([(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), _role(self.origin, "curv"))
+
+    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+        p, g = self.region.softmax, self.adjoint()
+        root = elementwise(sympy.sqrt(_0), [p], _role(self.origin, "root"))
+        total = self.summed([root, v[0]], _0 * _1, _role(self.origin, "drawn"))
+        reads = [(root, False), (v[0], False), (p, False), (total, True)]
+        column = self.spread(reads, _0 * _1 - _2 * _3, _role(self.origin, "column"))
+        sign = self.curvature.sign(g)
+        fields: list[Node | None] = []
+        for role, part, absent in (("p", _0, (-1, 0)), ("q", -_0, (1, 0))):
+            if sign in absent:
+                fields.append(None)
+                continue
+            weight = elementwise(sympy.sqrt(maximum(part, 0)), [g], _role(self.origin, f"scale_{role}"))
+            fields.append(self.spread([(column, False), (weight, True)], _0 * _1, _role(self.origin, role)))
+        return [(self.region.source, (fields[0], fields[1]))]
+
+
+class Softmax(_RegionSource):
+    """``M = (I - p 1^T) diag(w) (I - 1 p^T)``, ``w = p (g - sum g p)``; one sign an entry."""
+
+    def describe(self) -> str:
+        return f"softmax {self.region.output.name}"  # type: ignore[attr-defined]
+
+    @cached_property
+    def weight(self) -> Node:
+        y, g = self.region.softmax, self.adjoint()
+        mean = self.summed([g, y], _0 * _1, _role(self.origin, "mean"))
+        return self.spread([(y, False), (g, False), (mean, True)], _0 * (_1 - _2), _role(self.origin, "weight"))
+
+    @cached_property
+    def diagonal(self) -> Node:
+        y = self.region.softmax
+        return self.spread([(y, False), (self.weight, False)], _1 * (1 - 2 * _0), _role(self.origin, "curv"))
+
+    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+        y = self.region.softmax
+        fields: list[Node | None] = []
+        for part, role in zip(split_signed(self.weight, v[0], None, _role(self.origin, "root")), "pq", strict=True):
+            assert part is not None
+            total = self.summed([part], _0, _role(self.origin, f"root_{role}_sum"))
+            fields.append(self.spread([(part, False), (y, False), (total, True)], _0 - _1 * _2, _role(self.origin, role)))
+        return [(self.region.source, (fields[0], fields[1]))]
+
+
+class Mixed(Source):
+    """The whole local Hessian of one map factored as (M, I): ``T = M v``, ``U = v`` (no noise is ever dropped)."""
+
+    def __init__(self, curvature: Curvature, m: Map) -> None:
+        super().__init__(curvature)
+        self.map = m
+        active = [k for k, a in enumerate(m.args) if curvature.uses.active(a.node)]
+        self.pairs = [
+            (a, b) for a in active for b in active if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
+        ]
+        touched = sorted({a for pair in self.pairs for a in pair})
+        self.variables = tuple({id(m.args[a].node): m.args[a].node for a in touched}.values())
+        self.name = f"v_{m.name}"
+        self.shapes = tuple(n.element_shape for n in self.variables)
+
+    def describe(self) -> str:
+        return f"local Hessian of {self.map.name}"
+
+    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+        m, number = self.map, len(self.map.args)
+        g = self.curvature.adjoints.of(m)
+        assert g is not None
+        drawn = {id(n): noise for n, noise in zip(self.variables, v, strict=True)}
+        result: list[tuple[Node, Field]] = []
+        for variable in self.variables:
+            parts = []
+            for a, b in self.pairs:
+                if m.args[a].node is not variable:
+                    continue
+                second = diff(diff(m.expr, placeholder(a)), placeholder(b))
+                extras = [
+                    Extra(g, output_axes(m)),
+                    Extra(drawn[id(m.args[b].node)], element_index(m.args[b])),
+                ]
+                factor = second * placeholder(number) * placeholder(number + 1)
+                parts.append(pull(m, target_of(m.args[a]), factor, extras, [COLUMNS, *self.curvature.rows]))
+            t = add(parts)
+            assert t is not None
+            result.append((variable, from_pair(_0, _1, [t, drawn[id(variable)]], adjoint_origin(variable))))
+        return result
+
+
+class MixedRegion(_RegionSource):
+    """A region's local Hessian factored as (M, I)."""
+
+    def describe(self) -> str:
+        return f"local Hessian of {self.region.output.name}"  # type: ignore[attr-defined]
+
+    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+        y = self.region.softmax
+        origin = self.origin
+        if self.region.kind == "logsumexp":
+            mean = self.summed([y, v[0]], _0 * _1, _role(origin, "drawn"))
+            t = self.spread([(y, False), (v[0], False), (mean, True), (self.adjoint(), True)], _3 * _0 * (_1 - _2), origin)
+        else:
+            source = Softmax(self.curvature, self.region)
+            mean = self.summed([y, v[0]], _0 * _1, _role(origin, "drawn"))
+            w = self.spread([(source.weight, False), (v[0], False), (mean, True)], _0 * (_1 - _2), _role(origin, "root"))
+            total = self.summed([w], _0, _role(origin, "root_sum"))
+            t = self.spread([(w, False), (y, False), (total, True)], _0 - _1 * _2, origin)
+        return [(self.region.source, from_pair(_0, _1, [t, v[0]], origin))]
+
+
+def squared_difference(p: Node | None, q: Node | None) -> tuple[sympy.Expr, list[Node]] | None:
+    """``p**2 - q**2`` of two optional fields as an expression of the placeholders and the nodes to read."""
+    if is_zero(p) and is_zero(q):
+        return None
+    if is_zero(q):
+        assert p is not None
+        return _0**2, [p]
+    if is_zero(p):
+        assert q is not None
+        return -(_0**2), [q]
+    assert p is not None and q is not None
+    return _0**2 - _1**2, [p, q]

@@ -1,0 +1,243 @@
+"""The curvature sweep: two fields carried backwards by the node Jacobians, picking up noise at every source.
+
+``p`` and ``q`` of a variable satisfy ``E[p p^T - q q^T] = H`` of the objective above it (real signed form of the S estimator of
+Martens, Sutskever & Swersky, ICML 2012).  Fields carry a column axis (one column a sample) and a row axis (rows draw
+independent noise, so that each row's estimate is squared on its own).
+
+Three things make the estimate tight, all decided here before anything runs:
+
+* noise that no requested entry can see is never drawn (``needed``);
+* a diagonal is read at the highest variable from which it can be carried down exactly by squared derivatives (``readout``);
+* sources whose effect on a read-out is known exactly are left out of its fields and added in closed form (``exact``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cpgen.derive.linear import one_to_one, pull_back, push_forward, single_path
+from cpgen.derive.reverse import adjoint_origin
+from cpgen.derive.sources import Cross, Curvature, Field, Self, Source, _RegionSource
+from cpgen.derive.uses import Use
+from cpgen.ir.build import add, affine, axis, constant, make_map, reduce_sum
+from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
+from cpgen.scalar import placeholder
+
+Pair = tuple[Input, Input]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How the diagonal of ``leaf`` is read: at ``variable``, then down ``chain`` (from the leaf up) by squared derivatives.
+
+    ``exact`` names the sources left out of the fields; their diagonals at ``variable`` are in ``terms``.
+    """
+
+    leaf: Input
+    variable: Node
+    chain: tuple[Use, ...]
+    exact: frozenset[str]
+    terms: tuple[Node, ...] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class BlockReadout:
+    """How the block of two leaves is read: from their fields, with the ``exact`` sources' blocks in ``terms``."""
+
+    pair: Pair
+    exact: frozenset[str]
+    terms: tuple[Node, ...] = field(compare=False)
+
+
+class Sweep:
+    """Fields of a graph for the sources that are drawn; ``offset`` counts noise elements in source order."""
+
+    def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
+        self.curvature = curvature
+        self.sources = tuple(sources)
+        self.noise: list[Input] = []
+        self._injected: dict[int, list[tuple[str, Field]]] = {}
+        self._reach: dict[int, frozenset[str]] = {}
+        self._fields: dict[tuple[int, frozenset[str]], Field] = {}
+        offset = 0
+        taken: dict[str, int] = {}
+        for source in self.sources:
+            drawn = []
+            for shape in source.shapes:
+                count = taken[source.name] = taken.get(source.name, 0) + 1
+                name = source.name if count == 1 else f"{source.name}_{count}"
+                noise = curvature.noise(name, shape)
+                size = 1
+                for extent in shape:
+                    size *= extent
+                noise = Input(noise.name, noise.shape, "noise", noise.origin, offset)
+                offset += size
+                drawn.append(noise)
+            self.noise += drawn
+            for variable, pair in source.inject(tuple(drawn)):
+                self._injected.setdefault(id(variable), []).append((source.name, pair))
+        for node in reversed(curvature.uses.nodes):
+            if isinstance(node, Map) and curvature.uses.active(node):
+                self.fields(node)
+
+    def reach(self, node: Node) -> frozenset[str]:
+        """The sources that arrive at ``node``."""
+        if id(node) not in self._reach:
+            found = frozenset(name for name, _ in self._injected.get(id(node), []))
+            for use in self.curvature.uses.of(node):
+                found |= self.reach(use.map)
+            self._reach[id(node)] = found
+        return self._reach[id(node)]
+
+    def fields(self, node: Node, without: frozenset[str] = frozenset()) -> Field:
+        """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out the sources named in ``without``."""
+        key = (id(node), without & self.reach(node))
+        if key not in self._fields:
+            p_parts: list[Node | None] = []
+            q_parts: list[Node | None] = []
+            origins = [adjoint_origin(node, role) for role in "pq"]
+            for use in self.curvature.uses.of(node):
+                p, q = self.fields(use.map, key[1])
+                if p is not None:
+                    p_parts.append(pull_back(use.map, use.position, p, lift=True, origin=origins[0]))
+                if q is not None:
+                    q_parts.append(pull_back(use.map, use.position, q, lift=True, origin=origins[1]))
+            for name, (p, q) in self._injected.get(id(node), []):
+                if name not in without:
+                    p_parts.append(p)
+                    q_parts.append(q)
+            self._fields[key] = (add(p_parts, origins[0]), add(q_parts, origins[1]))
+        return self._fields[key]
+
+
+def needed(sources: Sequence[Source], exact: Sequence[frozenset[str]]) -> list[Source]:
+    """The sources that some read-out has to sample."""
+    return [s for s in sources if any(s.name not in names for names in exact)]
+
+
+# Read-outs
+
+
+def find_readout(curvature: Curvature, leaf: Input, sources: Sequence[Source]) -> Readout:
+    """The highest variable from which the diagonal of ``leaf`` follows exactly, and what is exact there."""
+    uses = curvature.uses
+    node: Node = leaf
+    chain: list[Use] = []
+    while node is not curvature.graph.objective:
+        readers = uses.of(node)
+        if len(readers) != 1 or id(readers[0].map) in curvature.inside:
+            break
+        use = readers[0]
+        if use.map.reduce != "sum" or not one_to_one(use.map, use.position):
+            break
+        chain.append(use)
+        node = use.map
+    exact: list[str] = []
+    terms: list[Node] = []
+    for source in sources:
+        answer = _exact_diagonal(curvature, source, node)
+        if answer is not None:
+            exact.append(source.name)
+            terms += [t for t in answer if t is not None]
+    return Readout(leaf, node, tuple(chain), frozenset(exact), tuple(terms))
+
+
+def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Node | None] | None:
+    """The diagonal that ``source`` alone gives ``node``, if it is known in closed form; None if it has to be sampled."""
+    above = curvature.uses.above(node)
+    seen = [id(v) in above for v in source.variables]
+    if isinstance(source, Cross):
+        if not all(seen):
+            return []
+        both = all(v is node for v in source.variables)
+        return [] if both and source.never_meets() and source.variables[0] is source.variables[1] else None
+    if not any(seen):
+        return []
+    if isinstance(source, (Self, _RegionSource)) and source.variables[0] is node:
+        return [source.diagonal]  # type: ignore[attr-defined]
+    if isinstance(source, Self):
+        return _one_level_up(curvature, source, node, above)
+    return None
+
+
+def _one_level_up(curvature: Curvature, source: Self, node: Node, above: set[int]) -> list[Node | None] | None:
+    """A diagonal source on a map that reads ``node`` once: its diagonal there is a sum of squared derivatives."""
+    reader = source.variable
+    if not isinstance(reader, Map) or id(reader) in curvature.inside or reader.reduce != "sum":
+        return None
+    positions = [k for k, a in enumerate(reader.args) if id(a.node) in above]
+    if len(positions) != 1 or reader.args[positions[0]].node is not node or not single_path(reader, positions[0]):
+        return None
+    origin = adjoint_origin(node, "curv")
+    return [pull_back(reader, positions[0], source.diagonal, power=2, lift=True, origin=origin)]
+
+
+def find_block_readout(curvature: Curvature, pair: Pair, sources: Sequence[Source]) -> BlockReadout:
+    """Which sources reach the block of ``pair`` in closed form: those that act on the two leaves directly."""
+    first, second = pair
+    above = (curvature.uses.above(first), curvature.uses.above(second))
+    exact: list[str] = []
+    terms: list[Node] = []
+    for source in sources:
+        ids = [id(v) for v in source.variables]
+        if isinstance(source, Cross):
+            straight = ids[0] in above[0] and ids[1] in above[1]
+            swapped = ids[0] in above[1] and ids[1] in above[0]
+            if not straight and not swapped:
+                exact.append(source.name)
+            elif all(isinstance(v, Input) for v in source.variables):
+                exact.append(source.name)
+                terms += [source.pair_block(swap=False)] if straight else []
+                terms += [source.pair_block(swap=True)] if swapped else []
+        elif not (any(i in above[0] for i in ids) and any(i in above[1] for i in ids)):
+            exact.append(source.name)
+        elif isinstance(source, Self) and isinstance(source.variable, Input):
+            exact.append(source.name)
+            terms.append(_diagonal_block(source.diagonal))
+    return BlockReadout(pair, frozenset(exact), tuple(terms))
+
+
+def _diagonal_block(diagonal: Node) -> Node:
+    """``B[row, i.., j..] = diagonal[row, i..] if i == j else 0``."""
+    lead, elements = diagonal.lead, diagonal.element_shape
+    extents = (*diagonal.shape, *elements)
+    access = Access(diagonal, tuple(axis(a) for a in range(len(diagonal.shape))))
+    guards = [Guard(affine({lead + a: 1, lead + len(elements) + a: -1}), 1) for a in range(len(elements))]
+    return make_map(extents, len(extents), [access], placeholder(0), guards, origin=adjoint_origin(diagonal, "block"))
+
+
+def carry_down(
+    curvature: Curvature, readout: Readout, diagonal: Node | None, power: int, local: Callable[[Node], bool]
+) -> Node | None:
+    """A diagonal (``power=2``) or its variance (``power=4``) at the read-out, carried down to the leaf in the leaf's shape.
+
+    The exact curvature of each variable on the way is added where ``local(variable)``.
+    """
+    current = diagonal
+    for use in reversed(readout.chain):
+        node = use.map.args[use.position].node
+        origin = adjoint_origin(node, "diag" if power == 2 else "var")
+        lift = not isinstance(node, Input)
+        parts: list[Node | None] = []
+        if current is not None:
+            parts.append(pull_back(use.map, use.position, current, power=power, lift=lift, origin=origin))
+        if local(node):
+            parts.append(curvature.self_curvature(node, lift=lift))
+        current = add(parts, origin)
+    if current is not None and current.has_rows and not readout.leaf.has_rows:
+        current = reduce_sum(current, [current.shape.index(ROWS)], adjoint_origin(readout.leaf, "diag"))
+    return current
+
+
+def weights_up(curvature: Curvature, readout: Readout) -> list[tuple[Node, Node]]:
+    """``(variable, w)`` along the chain: a diagonal ``d`` of the variable adds ``sum_e w[e] d[e]`` to the leaf's trace."""
+    weight = constant(1, readout.leaf.shape, Origin(readout.leaf.name, role="weight"))
+    found: list[tuple[Node, Node]] = [(readout.leaf, weight)]
+    for use in readout.chain:
+        pushed = push_forward(use.map, {use.position: weight}, power=2, origin=adjoint_origin(use.map, "weight"))
+        if pushed is None:
+            pushed = constant(0, use.map.shape)
+        weight = pushed
+        found.append((use.map, weight))
+    return found
