@@ -1,0 +1,60 @@
+"""The errors a user can meet.  Every one is a :class:`CpgenError` with one message in the user's own terms."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class SourcePlace(Protocol):
+    """Anything that knows where in the user's source it was written."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def line(self) -> int: ...
+
+
+class CpgenError(Exception):
+    """Base of all errors raised on purpose.
+
+    ``origin`` says where the cause was declared; when its ``file`` is not empty it is appended as ``(model.py:12)``.
+    """
+
+    def __init__(self, message: str, origin: SourcePlace | None = None) -> None:
+        self.message = message
+        self.origin = origin
+        place = f" ({origin.file}:{origin.line})" if origin is not None and origin.file else ""
+        super().__init__(message + place)
+
+
+class ModelError(CpgenError):
+    """A declaration is wrong or contradicts another one."""
+
+
+class ShapeError(CpgenError):
+    """Shapes or extents do not fit together."""
+
+
+class DataError(CpgenError):
+    """An array handed in cannot be used: NaN or Inf, a wrong dtype, wrong strides."""
+
+
+class UnsupportedError(CpgenError):
+    """The request is meaningful but outside what the compiler can express."""
+
+
+class RequestError(CpgenError):
+    """Something was asked for that cannot be answered."""
+
+
+class EnvironmentProblem(CpgenError):
+    """The machine lacks something that is needed, for example a C compiler."""
+
+
+class BudgetError(CpgenError):
+    """The memory needed exceeds the memory allowed."""
+
+
+class CheckError(CpgenError):
+    """A numeric check of generated code failed."""

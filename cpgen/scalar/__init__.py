@@ -1,0 +1,68 @@
+"""The only layer that knows SymPy's scalar expressions: derivatives, canonical form, C text, NumPy functions, cost."""
+
+from __future__ import annotations
+
+from cpgen.scalar.canonical import canonical
+from cpgen.scalar.ccode import CCode, literal, to_c
+from cpgen.scalar.derivative import diff, kinks, second_order_zero
+from cpgen.scalar.functions import (
+    Primitive,
+    UserFunction,
+    absval,
+    expm1,
+    function,
+    gelu,
+    hypot,
+    log1p,
+    logcosh,
+    maximum,
+    minimum,
+    normcdf,
+    placeholder,
+    relu,
+    sigmoid,
+    sign0,
+    silu,
+    softplus,
+    step,
+)
+from cpgen.scalar.lower import Cost, cost, operations
+from cpgen.scalar.numeric import to_numpy
+from cpgen.scalar.primitives import PRIMITIVES, Entry
+from cpgen.scalar.signs import sign_of
+
+__all__ = [
+    "PRIMITIVES",
+    "CCode",
+    "Cost",
+    "Entry",
+    "Primitive",
+    "UserFunction",
+    "absval",
+    "canonical",
+    "cost",
+    "diff",
+    "expm1",
+    "function",
+    "gelu",
+    "hypot",
+    "kinks",
+    "literal",
+    "log1p",
+    "logcosh",
+    "maximum",
+    "minimum",
+    "normcdf",
+    "operations",
+    "placeholder",
+    "relu",
+    "second_order_zero",
+    "sigmoid",
+    "sign0",
+    "sign_of",
+    "silu",
+    "softplus",
+    "step",
+    "to_c",
+    "to_numpy",
+]

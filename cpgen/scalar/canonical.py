@@ -1,0 +1,442 @@
+"""Rewriting a user's scalar expression into the supported primitives.
+
+The rewriting is bottom-up and local: every rule looks at one node whose arguments are already canonical, and every rule
+is an identity over the reals, so nothing depends on the order of terms.  ``sympy.simplify`` is never used.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from sympy import Add, Expr, Mul, Pow, S
+from sympy.codegen import cfunctions
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
+
+from cpgen.errors import UnsupportedError
+from cpgen.scalar import functions as fn
+from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, entry_of
+
+# What to suggest for functions whose name gives no hint.
+_ADVICE = {
+    "floor": "step",
+    "ceiling": "step",
+    "Mod": "sin, Piecewise",
+    "LambertW": "log, exp",
+    "factorial": "gamma (factorial(n) = gamma(n + 1))",
+    "binomial": "loggamma",
+    "beta": "loggamma",
+    "re": "declare the symbols real",
+    "im": "declare the symbols real",
+    "conjugate": "declare the symbols real",
+    "Derivative": "call .doit() first",
+    "Integral": "a sum over an index of the model",
+    "Sum": "a sum over an index of the model",
+    "Product": "exp of a sum of logarithms",
+}
+
+
+def canonical(expr: Any) -> Expr:
+    """``expr`` in the supported primitives; equal input gives equal output and the result is a fixed point.
+
+    Raises UnsupportedError, naming the function and the nearest supported ones, for anything that cannot be expressed:
+    complex or infinite constants, undefined functions, unevaluated sums, integrals and derivatives, unknown functions.
+    """
+    expr = sympy.sympify(expr)
+    if not isinstance(expr, Expr):
+        raise UnsupportedError(f"expected a scalar expression, got {type(expr).__name__}: {expr}")
+    return _canonical(expr)
+
+
+@lru_cache(maxsize=1 << 16)
+def _canonical(expr: Expr) -> Expr:
+    if expr.is_Symbol:
+        if expr.is_extended_real is False:
+            raise UnsupportedError(f"the symbol {expr} is declared not real; all quantities are real numbers")
+        return expr
+    if not expr.free_symbols:
+        return _constant(expr)
+    if isinstance(expr, Add):
+        return _sum(_canonical(term) for term in expr.args)
+    if isinstance(expr, Mul):
+        return _product(_canonical(factor) for factor in expr.args)
+    if isinstance(expr, Pow):
+        return _power(_canonical(expr.base), _canonical(expr.exp))
+    if isinstance(expr, sympy.Piecewise):
+        return _piecewise(expr)
+    rule = _RULES.get(expr.func)
+    if rule is not None:
+        return rule(*(_canonical(argument) for argument in expr.args))
+    if isinstance(expr, fn.UserFunction):
+        return expr.func(*(_canonical(argument) for argument in expr.args))
+    raise _unsupported(expr)
+
+
+def _unsupported(expr: Expr) -> UnsupportedError:
+    name = type(expr).__name__
+    if isinstance(expr, AppliedUndef):
+        what = f"the undefined function {expr}"
+    elif name == "polygamma":
+        what = f"polygamma of order {expr.args[0]} (in {expr})"
+    else:
+        what = f"{name} (in {expr})"
+    known = [*BY_NAME, "Piecewise"]
+    near = _ADVICE.get(name) or ", ".join(difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5))
+    advice = f"nearest supported: {near}" if near else "supported: " + ", ".join(known)
+    return UnsupportedError(
+        f"{what} is not supported; {advice}; other functions can be declared with cpgen.function(...)"
+    )
+
+
+def _constant(expr: Expr) -> Expr:
+    """Check that a constant is a finite real number; it stays exact."""
+    if expr.is_Rational or (isinstance(expr, sympy.NumberSymbol)):
+        return expr
+    value = expr.evalf(30)
+    if not (value.is_Float or value.is_Rational) or not value.is_finite:
+        if value.is_number and not expr.has(AppliedUndef):
+            raise UnsupportedError(f"the constant {expr} is not a finite real number")
+        raise _unsupported(expr)
+    return expr
+
+
+def _exponential(term: Expr) -> tuple[Expr, Expr] | None:
+    """``(c, u)`` if ``term`` is a number ``c`` times ``exp(u)``; a number is ``c * exp(0)``."""
+    if term.is_number:
+        return term, S.Zero
+    coefficient, rest = term.as_coeff_Mul()
+    return (coefficient, rest.args[0]) if isinstance(rest, sympy.exp) else None
+
+
+def _two_exponentials(expr: Expr) -> tuple[Expr, Expr, Expr] | None:
+    """``(u, c, v)`` with positive ``c`` if ``expr = exp(u) * c * (1 + exp(v))``, a sum of two positive exponentials."""
+    if not isinstance(expr, Add) or len(expr.args) != 2:
+        return None
+    first, second = (_exponential(term) for term in expr.args)
+    if first is None or second is None:
+        return None
+    (c, u), (d, v) = first, second
+    if not (c.is_positive and d.is_positive):
+        return None
+    shift = S.Zero if c == d else sympy.log(d / c)
+    return u, c, v - u + shift
+
+
+def _sum(terms: Iterable[Expr]) -> Expr:
+    total = Add(*terms)
+    if not isinstance(total, Add):
+        return total
+    parts = list(total.args)
+    constant = S.Zero
+    if parts[0].is_Number:
+        constant = parts.pop(0)
+    # c - c*f(u) for the functions whose complement has a name, exp(u) - 1 among them
+    for k, part in enumerate(parts):
+        coefficient, rest = part.as_coeff_Mul()
+        if isinstance(rest, sympy.erfc) and constant == -2 * coefficient:
+            complement: Expr | None = fn.normcdf(sympy.sqrt(2) * rest.args[0])
+        elif constant != 0 and abs(coefficient) == abs(constant) and rest.is_Function:
+            complement = _complement(rest, same_sign=coefficient == constant)
+        else:
+            continue
+        if complement is not None:
+            parts[k] = constant * complement
+            return _sum(parts)
+    # a*exp(u) +- a*exp(-u)
+    exponentials = {}
+    for k, part in enumerate(parts):
+        coefficient, rest = part.as_coeff_Mul()
+        if isinstance(rest, sympy.exp):
+            other = exponentials.get(-rest.args[0])
+            if other is not None and abs(other[0]) == abs(coefficient):
+                rebuilt = sympy.cosh if other[0] == coefficient else sympy.sinh
+                keep = [p for j, p in enumerate(parts) if j not in (k, other[1])]
+                return _sum([constant, *keep, 2 * coefficient * rebuilt(rest.args[0])])
+            exponentials[rest.args[0]] = (coefficient, k)
+    return total
+
+
+def _complement(function: Expr, same_sign: bool) -> Expr | None:
+    """``1 + f`` (``same_sign``) or ``1 - f`` as one function, else None; ``exp(u) - 1`` arrives as ``-(1 - exp(u))``."""
+    argument = function.args[0]
+    if isinstance(function, sympy.erf):
+        # not erfc, which SymPy turns back into 2 - erfc(-u) for a negative argument
+        return 2 * fn.normcdf(sympy.sqrt(2) * argument * (1 if same_sign else -1))
+    if same_sign:
+        return None
+    if isinstance(function, sympy.exp):
+        return -fn.expm1(argument)
+    if isinstance(function, (fn.sigmoid, fn.normcdf)):
+        return function.func(-argument)
+    return None
+
+
+def _size(expr: Expr) -> Expr:
+    """How much there is in a sum: the total of its absolute coefficients."""
+    return Add(*(abs(term.as_coeff_Mul()[0]) for term in Add.make_args(expr))) if expr != 0 else S.Zero
+
+
+def _product(factors: Iterable[Expr]) -> Expr:
+    total = Mul(*factors)
+    if not isinstance(total, Mul):
+        return total
+    powers = [
+        factor.as_base_exp() if not isinstance(factor, sympy.exp) else (factor, S.One)
+        for factor in total.args
+    ]
+    for i, (f, m) in enumerate(powers):
+        for j, (g, n) in enumerate(powers):
+            merged = _merge(f, m, g, n) if i != j else None
+            if merged is not None:
+                rest = [factor for k, factor in enumerate(total.args) if k not in (i, j)]
+                return _product([*rest, *Mul.make_args(merged)])
+    return total
+
+
+def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
+    """``f**m * g**n`` in a form that cannot overflow, for the quotients that define sigmoid and tanh; else None."""
+    if not (m.is_Integer and n.is_Integer and m > 0 and n > 0):
+        return None
+    common = min(m, n)
+    left, right = f ** (m - common), g ** (n - common)
+    if isinstance(f, sympy.exp) and isinstance(g, fn.sigmoid):
+        # exp(v) * sigmoid(-v) = sigmoid(v), as often as it shortens the exponent
+        exponent, v = f.args[0], -g.args[0]
+        remaining = exponent - v
+        if _size(remaining) < _size(exponent):
+            return sympy.exp(remaining) * fn.sigmoid(v) * g ** (n - 1)
+        return None
+    if isinstance(f, sympy.sinh) and isinstance(g, sympy.sech) and f.args == g.args:
+        return left * right * sympy.tanh(f.args[0]) ** common
+    if isinstance(f, fn.expm1) and isinstance(g, fn.sigmoid) and f.args[0] == -g.args[0]:
+        return left * right * sympy.tanh(f.args[0] / 2) ** common
+    if isinstance(f, sympy.cosh) and isinstance(g, sympy.sech) and f.args == g.args:
+        return left * right
+    return None
+
+
+def _power(base: Expr, exponent: Expr) -> Expr:
+    if base == S.Exp1:
+        return _exp(exponent)
+    if exponent.is_number and exponent.is_negative:
+        if isinstance(base, sympy.cosh):
+            return sympy.sech(base.args[0]) ** -exponent
+        if isinstance(base, sympy.sech):
+            return sympy.cosh(base.args[0]) ** -exponent
+        two = _two_exponentials(base)
+        if two is not None:
+            u, c, v = two
+            return _product([c**exponent, _exp(u * exponent), fn.sigmoid(-v) ** -exponent])
+    if isinstance(base, Pow) and base.exp.is_Integer and base.exp.is_even and exponent.is_number:
+        if not exponent.is_Integer:
+            return fn.absval(base.base) ** (base.exp * exponent)
+    result = Pow(base, exponent)
+    if isinstance(result, Mul):
+        # SymPy has split off a factor, for example (2*cosh(x))**-1 = cosh(x)**-1 / 2
+        return _product(
+            _power(*factor.as_base_exp()) if factor.free_symbols else factor for factor in result.args
+        )
+    return _recheck(result)
+
+
+def _recheck(expr: Expr) -> Expr:
+    """SymPy's constructors may answer in functions of their own, such as Abs for ``sqrt(x**2)``."""
+    if expr.has(sympy.Abs, sympy.sign, sympy.Max, sympy.Min, sympy.Heaviside):
+        return _canonical(expr)
+    return expr
+
+
+def _exp(x: Expr) -> Expr:
+    return sympy.exp(x)
+
+
+def _log(x: Expr) -> Expr:
+    if isinstance(x, sympy.exp):
+        return x.args[0]
+    two = _two_exponentials(x)
+    if two is not None:
+        u, c, v = two
+        return _sum([u, sympy.log(c), fn.softplus(v)])
+    split, rest = S.Zero, []
+    found = False
+    for factor in Mul.make_args(x):
+        base, exponent = (factor, S.One) if isinstance(factor, sympy.exp) else factor.as_base_exp()
+        known = _log_of_positive(base)
+        if known is not None and exponent.is_Rational:
+            split += exponent * known
+            found = True
+        else:
+            rest.append(factor)
+    if found:
+        remainder = Mul(*rest)
+        return _sum([*Add.make_args(split), *([] if remainder == 1 else [_log(remainder)])])
+    if isinstance(x, Add):
+        constant, others = x.as_coeff_Add()
+        if constant == 1:
+            return _log1p(others)
+    return sympy.log(x)
+
+
+def _log_of_positive(base: Expr) -> Expr | None:
+    """The stable logarithm of functions that are positive everywhere on their domain."""
+    if isinstance(base, sympy.exp):
+        return base.args[0]
+    if isinstance(base, sympy.cosh):
+        return fn.logcosh(base.args[0])
+    if isinstance(base, sympy.sech):
+        return -fn.logcosh(base.args[0])
+    if isinstance(base, fn.sigmoid):
+        return -fn.softplus(-base.args[0])
+    if isinstance(base, sympy.gamma):
+        return sympy.loggamma(base.args[0])
+    return None
+
+
+def _log1p(x: Expr) -> Expr:
+    pair = _exponential(x) if not x.is_number else None
+    if pair is not None and pair[0].is_positive:
+        return fn.softplus(pair[1] + sympy.log(pair[0]))
+    if isinstance(x, fn.expm1):
+        return x.args[0]
+    return fn.log1p(x)
+
+
+def _max(*arguments: Expr) -> Expr:
+    ordered = sorted((a for a in arguments if a != 0), key=sympy.default_sort_key)
+    result = ordered[0]
+    for argument in ordered[1:]:
+        result = fn.maximum(result, argument)
+    return fn.relu(result) if len(ordered) < len(arguments) else result
+
+
+def _min(*arguments: Expr) -> Expr:
+    ordered = sorted((a for a in arguments if a != 0), key=sympy.default_sort_key)
+    result = ordered[0]
+    for argument in ordered[1:]:
+        result = fn.minimum(result, argument)
+    return -fn.relu(-result) if len(ordered) < len(arguments) else result
+
+
+def _maximum(a: Expr, b: Expr) -> Expr:
+    return fn.relu(a) if b == 0 else fn.maximum(a, b)
+
+
+def _polygamma(order: Expr, x: Expr) -> Expr:
+    result = sympy.polygamma(order, x)
+    if not (order == 0 or order in POLYGAMMA_ORDERS):
+        raise _unsupported(result)
+    return result
+
+
+def _expm1(x: Expr) -> Expr:
+    return _sum([S.NegativeOne, x.args[0]]) if isinstance(x, sympy.log) else fn.expm1(x)
+
+
+def _condition(condition: Boolean) -> Boolean:
+    if isinstance(condition, (BooleanTrue, BooleanFalse)):
+        return condition
+    if isinstance(condition, Relational):
+        return condition.func(_canonical(condition.lhs), _canonical(condition.rhs))
+    if isinstance(condition, (And, Or, Not)):
+        return condition.func(
+            *(_condition(part) for part in sorted(condition.args, key=sympy.default_sort_key))
+        )
+    raise UnsupportedError(
+        f"the condition {condition} of a Piecewise is not supported; use <, <=, >, >=, Eq, Ne joined by And, Or, Not"
+    )
+
+
+def _piecewise(expr: sympy.Piecewise) -> Expr:
+    pieces: list[tuple[Expr, Boolean]] = []
+    for value, condition in expr.args:
+        checked = _condition(condition)
+        if checked == S.false:
+            continue
+        pieces.append((_canonical(value), checked))
+        if checked == S.true:
+            break
+    if not pieces or pieces[-1][1] != S.true:
+        raise UnsupportedError(f"{expr} has no value when no condition holds; end it with (value, True)")
+    return piecewise(pieces)
+
+
+def piecewise(pieces: list[tuple[Expr, Boolean]]) -> Expr:
+    """The Piecewise of canonical pieces, the last condition True, without SymPy's rewriting of the conditions."""
+    while len(pieces) > 1 and pieces[-2][0] == pieces[-1][0]:
+        pieces = [*pieces[:-2], pieces[-1]]
+    if len(pieces) == 1:
+        return pieces[0][0]
+    return sympy.Piecewise(*pieces, evaluate=False)
+
+
+def _heaviside(x: Expr, _at_zero: Expr = S.Half) -> Expr:
+    return fn.step(x)
+
+
+def _reciprocal(function: Callable[[Expr], Expr]) -> Callable[[Expr], Expr]:
+    return lambda x: _power(function(x), S.NegativeOne)
+
+
+def _of_reciprocal(function: Callable[[Expr], Expr]) -> Callable[[Expr], Expr]:
+    return lambda x: function(1 / x)
+
+
+_RULES: dict[Any, Callable[..., Expr]] = {
+    sympy.exp: _exp,
+    sympy.log: _log,
+    sympy.Abs: fn.absval,
+    sympy.sign: fn.sign0,
+    sympy.Heaviside: _heaviside,
+    sympy.DiracDelta: lambda *_: S.Zero,
+    sympy.Max: _max,
+    sympy.Min: _min,
+    fn.maximum: _maximum,
+    fn.log1p: _log1p,
+    fn.expm1: _expm1,
+    sympy.polygamma: _polygamma,
+    sympy.digamma: lambda x: sympy.polygamma(0, x),
+    sympy.trigamma: lambda x: sympy.polygamma(1, x),
+    sympy.sec: _reciprocal(sympy.cos),
+    sympy.csc: _reciprocal(sympy.sin),
+    sympy.cot: _reciprocal(sympy.tan),
+    sympy.csch: _reciprocal(sympy.sinh),
+    sympy.coth: _reciprocal(sympy.tanh),
+    sympy.asec: _of_reciprocal(sympy.acos),
+    sympy.acsc: _of_reciprocal(sympy.asin),
+    sympy.acot: _of_reciprocal(sympy.atan),
+    sympy.asech: _of_reciprocal(sympy.acosh),
+    sympy.acsch: _of_reciprocal(sympy.asinh),
+    sympy.acoth: _of_reciprocal(sympy.atanh),
+    sympy.UnevaluatedExpr: lambda x: x,
+    cfunctions.log1p: _log1p,
+    cfunctions.expm1: _expm1,
+    cfunctions.hypot: fn.hypot,
+    cfunctions.Sqrt: lambda x: _power(x, S.Half),
+    cfunctions.log2: lambda x: _log(x) / sympy.log(2),
+    cfunctions.log10: lambda x: _log(x) / sympy.log(10),
+    cfunctions.exp2: lambda x: Pow(2, x),
+}
+
+
+def _plain(sympy_class: Any) -> Callable[..., Expr]:
+    """Rebuild a supported function; its constructor may simplify, and then the answer is checked again."""
+
+    def rebuild(*arguments: Expr) -> Expr:
+        result = sympy_class(*arguments)
+        if result.func == sympy_class:
+            return result
+        if result.func in (Add, Mul, Pow) or entry_of(result) is None:
+            return _canonical(result)
+        return result
+
+    return rebuild
+
+
+for _entry in BY_NAME.values():
+    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma):
+        _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))

@@ -1,0 +1,99 @@
+"""Derivatives that stay inside the primitives, and the places where they do not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from sympy import Add, Expr, Mul, Pow, S, Symbol
+from sympy.core.relational import Relational
+
+from cpgen.scalar import functions as fn
+from cpgen.scalar.canonical import canonical, piecewise
+from cpgen.scalar.primitives import entry_of
+
+
+def diff(expr: Any, symbol: Symbol) -> Expr:
+    """``d expr / d symbol`` in canonical form; 0 at kinks as :mod:`cpgen.scalar.functions` says, never a DiracDelta.
+
+    Raises UnsupportedError if ``expr`` or its derivative cannot be expressed.
+    """
+    return _diff(canonical(expr), symbol)
+
+
+@lru_cache(maxsize=1 << 16)
+def _diff(expr: Expr, symbol: Symbol) -> Expr:
+    if expr == symbol:
+        return S.One
+    if symbol not in expr.free_symbols:
+        return S.Zero
+    if isinstance(expr, Add):
+        return canonical(Add(*(_diff(term, symbol) for term in expr.args)))
+    if isinstance(expr, Mul):
+        factors = expr.args
+        terms = [
+            Mul(*factors[:k], _diff(factor, symbol), *factors[k + 1 :])
+            for k, factor in enumerate(factors)
+            if symbol in factor.free_symbols
+        ]
+        return canonical(Add(*terms))
+    if isinstance(expr, Pow):
+        base, exponent = expr.args
+        # u**(v-1) and not u**v / u, which would be 0/0 at u = 0
+        result = exponent * Pow(base, exponent - 1) * _diff(base, symbol)
+        if symbol in exponent.free_symbols:
+            result += expr * sympy.log(base) * _diff(exponent, symbol)
+        return canonical(result)
+    if isinstance(expr, sympy.Piecewise):
+        return piecewise([(_diff(value, symbol), condition) for value, condition in expr.args])
+    return canonical(
+        Add(
+            *(
+                _partial(expr, k) * _diff(argument, symbol)
+                for k, argument in enumerate(expr.args, 1)
+                if symbol in argument.free_symbols
+            )
+        )
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def _partial(function: Expr, argument: int) -> Expr:
+    if isinstance(function, sympy.acosh):
+        # SymPy's own form needs two roots that are complex together for x < -1
+        return 1 / sympy.sqrt(function.args[0] ** 2 - 1)
+    return canonical(function.fdiff(argument))
+
+
+def second_order_zero(expr: Any, a: Symbol, b: Symbol) -> bool:
+    """Whether ``d^2 expr / (d a d b)`` is identically 0, as far as expanding it shows; False means "not known to be"."""
+    second = diff(diff(expr, a), b)
+    return bool(second == 0 or sympy.expand(second) == 0)
+
+
+def kinks(expr: Any) -> tuple[Expr, ...]:
+    """The expressions whose value is exactly 0 where ``expr`` is not differentiable; each once, in order of appearance.
+
+    Expressions that differ by sign only are reported once; constants are left out.
+    """
+    found: list[Expr] = []
+    for place in _kinks(canonical(expr)):
+        boundary = canonical(place)
+        if boundary.free_symbols and boundary not in found and canonical(-boundary) not in found:
+            found.append(boundary)
+    return tuple(found)
+
+
+def _kinks(expr: Expr) -> Iterator[Expr]:
+    for node in sympy.preorder_traversal(expr):
+        if isinstance(node, Relational):
+            yield node.lhs - node.rhs
+        elif isinstance(node, fn.UserFunction):
+            if type(node).kink is not None:
+                yield sympy.sympify(type(node).kink(*node.args))  # type: ignore[misc]
+        elif isinstance(node, sympy.Function):
+            entry = entry_of(node)
+            if entry is not None and entry.kink_at is not None:
+                yield entry.kink_at(*node.args)

@@ -1,0 +1,376 @@
+"""The scalar functions SymPy lacks, or lacks in a form that stays finite for large arguments.
+
+Each class is a real SymPy function with a derivative that is again made of these functions, so differentiation never
+leaves the set.  :meth:`Primitive.definition` gives the textbook form, used for exact constants and in tests.
+
+Conventions at kinks: the derivative of a kinked function at its kink is the left one where that is flat.  Precisely
+``step(0) = 0`` (so ``relu'(0) = 0``), ``sign0(0) = 0`` (so ``absval'(0) = 0``), and at a tie ``maximum(a, b)`` and
+``minimum(a, b)`` follow ``b``.  Second derivatives of these functions are 0 everywhere; nothing produces a DiracDelta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sympy
+from sympy import Expr, Integer, Rational, S, Symbol
+
+from cpgen.errors import ModelError
+
+
+def placeholder(k: int) -> Symbol:
+    """The real symbol ``_k`` that stands for argument ``k >= 0`` of a map."""
+    return Symbol(f"_{k}", real=True)
+
+
+class Primitive(sympy.Function):
+    """Base of the functions below: real valued, evaluated to a number only when every argument is one."""
+
+    is_real = True
+    is_commutative = True
+
+    def definition(self) -> Expr:
+        """The same value in plain SymPy functions, valid at the given arguments."""
+        raise TypeError(f"{self.func.__name__} has no textbook form")
+
+    def _eval_evalf(self, prec: int) -> Expr:
+        # Extra digits: the textbook forms may cancel where the primitive does not.
+        digits = int(prec / 3.3) + 30
+        return self.definition().evalf(digits).evalf(max(int(prec / 3.3219) + 1, 1))
+
+    def _eval_conjugate(self) -> Expr:
+        return self
+
+
+def _decided_sign(value: Expr) -> int | None:
+    """Sign of a number; None for anything with symbols in it."""
+    if not value.is_number:
+        return None
+    if value.is_positive:
+        return 1
+    if value.is_negative:
+        return -1
+    return 0 if value.is_zero else None
+
+
+class softplus(Primitive):
+    """``log(1 + exp(x))``."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sigmoid(self.args[0])
+
+    def definition(self) -> Expr:
+        return sympy.log(1 + sympy.exp(self.args[0]))
+
+
+class sigmoid(Primitive):
+    """``1 / (1 + exp(-x))``."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return Rational(1, 2) if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sigmoid(self.args[0]) * sigmoid(-self.args[0])
+
+    def definition(self) -> Expr:
+        return 1 / (1 + sympy.exp(-self.args[0]))
+
+
+class logcosh(Primitive):
+    """``log(cosh(x))``."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sympy.tanh(self.args[0])
+
+    def definition(self) -> Expr:
+        return sympy.log(sympy.cosh(self.args[0]))
+
+
+class relu(Primitive):
+    """``max(x, 0)``."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        sign = _decided_sign(x)
+        return None if sign is None else x if sign > 0 else S.Zero
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return step(self.args[0])
+
+    def definition(self) -> Expr:
+        return sympy.Max(self.args[0], 0)
+
+
+class step(Primitive):
+    """1 for ``x > 0``, else 0; its derivative is taken as 0."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        sign = _decided_sign(x)
+        return None if sign is None else Integer(sign > 0)
+
+    def _eval_power(self, exponent: Expr) -> Expr | None:
+        return self if exponent.is_positive else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return S.Zero
+
+    def definition(self) -> Expr:
+        return sympy.Piecewise((1, self.args[0] > 0), (0, True))
+
+
+class sign0(Primitive):
+    """-1, 0 or 1; its derivative is taken as 0."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        sign = _decided_sign(x)
+        return None if sign is None else Integer(sign)
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return S.Zero
+
+    def definition(self) -> Expr:
+        return sympy.sign(self.args[0])
+
+
+class absval(Primitive):
+    """``|x|``."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        sign = _decided_sign(x)
+        if sign is not None:
+            return x if sign >= 0 else -x
+        if isinstance(x, absval):
+            return x
+        return absval(-x) if x.could_extract_minus_sign() else None
+
+    def _eval_power(self, exponent: Expr) -> Expr | None:
+        return self.args[0] ** exponent if exponent.is_even else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sign0(self.args[0])
+
+    def definition(self) -> Expr:
+        return sympy.Abs(self.args[0])
+
+
+class maximum(Primitive):
+    """The larger of two numbers."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, a: Expr, b: Expr) -> Expr | None:
+        if a == b:
+            return a
+        sign = _decided_sign(a - b)
+        return None if sign is None else a if sign > 0 else b
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        wins = step(self.args[0] - self.args[1])
+        return wins if argindex == 1 else 1 - wins
+
+    def definition(self) -> Expr:
+        return sympy.Max(*self.args)
+
+
+class minimum(Primitive):
+    """The smaller of two numbers."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, a: Expr, b: Expr) -> Expr | None:
+        if a == b:
+            return a
+        sign = _decided_sign(a - b)
+        return None if sign is None else a if sign < 0 else b
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        wins = step(self.args[1] - self.args[0])
+        return wins if argindex == 1 else 1 - wins
+
+    def definition(self) -> Expr:
+        return sympy.Min(*self.args)
+
+
+class normcdf(Primitive):
+    """Distribution function of the standard normal, ``erfc(-x / sqrt(2)) / 2``."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return Rational(1, 2) if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sympy.exp(-(self.args[0] ** 2) / 2) / sympy.sqrt(2 * sympy.pi)
+
+    def definition(self) -> Expr:
+        return sympy.erfc(-self.args[0] / sympy.sqrt(2)) / 2
+
+
+class gelu(Primitive):
+    """``x`` times the standard normal distribution function, the exact (erf) form."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x = self.args[0]
+        return normcdf(x) + x * sympy.exp(-(x**2) / 2) / sympy.sqrt(2 * sympy.pi)
+
+    def definition(self) -> Expr:
+        return self.args[0] * sympy.erfc(-self.args[0] / sympy.sqrt(2)) / 2
+
+
+class silu(Primitive):
+    """``x * sigmoid(x)``."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x = self.args[0]
+        return sigmoid(x) * (1 + x * sigmoid(-x))
+
+    def definition(self) -> Expr:
+        return self.args[0] / (1 + sympy.exp(-self.args[0]))
+
+
+class log1p(Primitive):
+    """``log(1 + x)``, accurate near 0; needs ``x > -1``."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return 1 / (1 + self.args[0])
+
+    def definition(self) -> Expr:
+        return sympy.log(1 + self.args[0])
+
+
+class expm1(Primitive):
+    """``exp(x) - 1``, accurate near 0."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sympy.exp(self.args[0])
+
+    def definition(self) -> Expr:
+        return sympy.exp(self.args[0]) - 1
+
+
+class hypot(Primitive):
+    """``sqrt(a**2 + b**2)`` without intermediate overflow; it has a kink where both are 0."""
+
+    nargs = 2
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return self.args[argindex - 1] / hypot(*self.args)
+
+    def definition(self) -> Expr:
+        return sympy.sqrt(self.args[0] ** 2 + self.args[1] ** 2)
+
+
+class UserFunction(Primitive):
+    """Base of the classes made by :func:`function`; the class attributes hold what the user declared."""
+
+    partials: tuple[Callable[..., Any], ...] = ()
+    c64: str = ""
+    c32: str | None = None
+    numpy: Callable[..., Any]
+    kink: Callable[..., Any] | None = None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sympy.sympify(type(self).partials[argindex - 1](*self.args))
+
+    def _eval_evalf(self, prec: int) -> Expr | None:
+        # A constant is computed by the user's own NumPy function, in double precision.
+        if not all(argument.is_number for argument in self.args):
+            return None
+        return sympy.Float(float(type(self).numpy(*(float(argument) for argument in self.args))))
+
+
+def function(
+    name: str,
+    fdiff: Sequence[Callable[..., Any]],
+    c64: str,
+    numpy: Callable[..., Any],
+    c32: str | None = None,
+    kink: Callable[..., Any] | None = None,
+) -> type[UserFunction]:
+    """Declare a real function of ``len(fdiff)`` real arguments for use in models.
+
+    ``fdiff[i]`` maps the arguments to the partial derivative with respect to argument ``i``, a SymPy expression that may
+    use the new function itself.  ``c64`` is a C99 expression of type double in which ``{0}``, ``{1}``, ... stand for the
+    arguments; ``c32`` the same in float (needed only for ``real="float32"``); only ``<math.h>`` may be used.  ``numpy`` is
+    the vectorised equivalent.  ``kink`` maps the arguments to an expression that is 0 exactly where the function is not
+    differentiable.  Raises ModelError for a name that is not a C identifier or a text that does not fit the arguments.
+    """
+    if not (name.isascii() and name.isidentifier()):
+        raise ModelError(
+            f"the function name {name!r} is not usable in C: use letters, digits and underscores"
+        )
+    partials = tuple(fdiff)
+    if not partials or not all(callable(partial) for partial in partials):
+        raise ModelError(f"function {name}: fdiff needs one callable for each argument, at least one")
+    letters = [f"x{k}" for k in range(len(partials))]
+    for label, text in (("c64", c64), ("c32", c32)):
+        if text is None:
+            continue
+        try:
+            text.format(*letters)
+        except (IndexError, KeyError, ValueError) as problem:
+            raise ModelError(
+                f"function {name}: the {label} text {text!r} must be a C expression in {{0}}.."
+                f"{{{len(partials) - 1}}} (write literal braces twice): {problem}"
+            ) from None
+    attributes = {
+        "nargs": len(partials),
+        "partials": partials,
+        "c64": c64,
+        "c32": c32,
+        "numpy": staticmethod(numpy),
+        "kink": None if kink is None else staticmethod(kink),
+        "__doc__": f"User function {name}.",
+        "__module__": __name__,
+    }
+    return type(name, (UserFunction,), attributes)

@@ -1,0 +1,297 @@
+"""Expressions as a graph of machine operations, shared by the C printer, the NumPy printer and the cost count.
+
+Equal operations are one operation, so common subexpressions are found by construction.  Powers become products,
+``x**(-1/2)`` becomes ``1 / sqrt(x)``, constants become single numbers.  The order of operations follows the order of
+SymPy's arguments, which does not depend on hashing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from sympy import Add, Expr, Mul, Pow, S, Symbol
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import And, Not, Or
+
+from cpgen.errors import UnsupportedError
+from cpgen.scalar import functions as fn
+from cpgen.scalar.canonical import canonical
+from cpgen.scalar.primitives import BY_NAME, entry_of
+
+# Larger integer powers go through pow().
+LARGEST_PRODUCT = 64
+
+_COMPARISONS = {
+    sympy.Lt: "<",
+    sympy.Le: "<=",
+    sympy.Gt: ">",
+    sympy.Ge: ">=",
+    sympy.Eq: "==",
+    sympy.Ne: "!=",
+}
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation; ``args`` are positions of earlier operations.
+
+    ``kind`` is "symbol" or "number" (``value``), "add", "sub", "mul", "div", "neg", "call" (``value`` is the name of a
+    primitive or a user function class), "compare" (``value`` is the C operator), "and", "or", "not", or "select"
+    (condition, value if true, value if false).
+    """
+
+    kind: str
+    value: Any = None
+    args: tuple[int, ...] = ()
+
+
+@dataclass
+class Operations:
+    """``ops`` in an order in which arguments come first; ``results`` are positions in it."""
+
+    ops: list[Op] = field(default_factory=list)
+    results: list[int] = field(default_factory=list)
+
+    def uses(self) -> list[int]:
+        """How often each operation is used, counting being a result."""
+        counts = [0] * len(self.ops)
+        for op in self.ops:
+            for argument in op.args:
+                counts[argument] += 1
+        for result in self.results:
+            counts[result] += 1
+        return counts
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self._position: dict[Op, int] = {}
+        self._memo: dict[Any, int] = {}
+
+    def emit(self, kind: str, *args: int, value: Any = None) -> int:
+        op = Op(kind, value, args)
+        if op not in self._position:
+            self._position[op] = len(self.ops)
+            self.ops.append(op)
+        return self._position[op]
+
+    def number(self, value: Expr) -> int:
+        return self.emit("number", value=value)
+
+    def lower(self, expr: Any) -> int:
+        if expr not in self._memo:
+            self._memo[expr] = self._lower(expr)
+        return self._memo[expr]
+
+    def _lower(self, expr: Any) -> int:
+        if expr.is_Symbol:
+            return self.emit("symbol", value=expr)
+        if isinstance(expr, Relational):
+            return self.emit(
+                "compare", self.lower(expr.lhs), self.lower(expr.rhs), value=_COMPARISONS[expr.func]
+            )
+        if isinstance(expr, Not):
+            return self.emit("not", self.lower(expr.args[0]))
+        if isinstance(expr, (And, Or)):
+            kind = "and" if isinstance(expr, And) else "or"
+            return self._fold(kind, [self.lower(a) for a in sorted(expr.args, key=sympy.default_sort_key)])
+        if not expr.free_symbols:
+            return self.number(expr)
+        if isinstance(expr, Add):
+            return self._add(expr)
+        if isinstance(expr, (Mul, Pow)):
+            return self._mul(expr)
+        if isinstance(expr, sympy.Piecewise):
+            result = self.lower(expr.args[-1][0])
+            for value, condition in reversed(expr.args[:-1]):
+                result = self.emit("select", self.lower(condition), self.lower(value), result)
+            return result
+        if isinstance(expr, fn.UserFunction):
+            return self.emit("call", *(self.lower(a) for a in expr.args), value=type(expr))
+        entry = entry_of(expr)
+        if entry is None:
+            raise UnsupportedError(f"{expr} has no C or NumPy form")
+        arguments = expr.args[1:] if isinstance(expr, sympy.polygamma) else expr.args
+        return self.emit("call", *(self.lower(a) for a in arguments), value=entry.name)
+
+    def _fold(self, kind: str, operands: Sequence[int]) -> int:
+        result = operands[0]
+        for operand in operands[1:]:
+            result = self.emit(kind, result, operand)
+        return result
+
+    def _add(self, expr: Add) -> int:
+        terms = [(*_split_sign(term),) for term in expr.args]
+        # a positive term first, so that the sum starts without a negation
+        first = next((k for k, (negative, _) in enumerate(terms) if not negative), None)
+        if first is None:
+            return self.emit("neg", self._fold("add", [self.lower(size) for _, size in terms]))
+        terms.insert(0, terms.pop(first))
+        result = self.lower(terms[0][1])
+        for negative, size in terms[1:]:
+            result = self.emit("sub" if negative else "add", result, self.lower(size))
+        return result
+
+    def _mul(self, expr: Expr) -> int:
+        negative, size = _split_sign(expr)
+        if negative:
+            return self.emit("neg", self.lower(size))
+        constant: Expr = S.One
+        above: list[int] = []
+        below: list[int] = []
+        for factor in Mul.make_args(expr):
+            if not factor.free_symbols:
+                constant *= factor
+                continue
+            base, exponent = (factor.base, factor.exp) if isinstance(factor, Pow) else (factor, S.One)
+            if exponent.is_Number and exponent.is_negative:
+                below.append(self._power(base, -exponent))
+            else:
+                above.append(self._power(base, exponent))
+        if constant != 1 or not above:
+            above.insert(0, self.number(constant))
+        result = self._fold("mul", above)
+        return self.emit("div", result, self._fold("mul", below)) if below else result
+
+    def _power(self, base: Expr, exponent: Expr) -> int:
+        operand = self.lower(base)
+        twice = 2 * exponent
+        if twice.is_Number and twice == int(twice) and 0 < twice <= 2 * LARGEST_PRODUCT:
+            whole, half = divmod(int(twice), 2)
+            if not half:
+                return self._product(operand, whole)
+            root = self.emit("call", operand, value="sqrt")
+            return self.emit("mul", self._product(operand, whole), root) if whole else root
+        return self.emit("call", operand, self.lower(exponent), value="pow")
+
+    def _product(self, operand: int, power: int) -> int:
+        """``operand**power`` for ``power >= 1`` by squaring."""
+        if power == 1:
+            return operand
+        half = self._product(operand, power // 2)
+        square = self.emit("mul", half, half)
+        return self.emit("mul", square, operand) if power % 2 else square
+
+
+def _split_sign(term: Expr) -> tuple[bool, Expr]:
+    """Whether ``term`` has a negative numeric coefficient, and the term without that sign."""
+    if not term.free_symbols:
+        return (True, -term) if term.is_negative else (False, term)
+    coefficient, rest = term.as_coeff_Mul()
+    return (True, Mul(-coefficient, rest)) if coefficient.is_negative else (False, term)
+
+
+def lower(exprs: Sequence[Expr]) -> Operations:
+    """The operations of several expressions together; the expressions are made canonical first."""
+    builder = _Builder()
+    results = [builder.lower(canonical(expr)) for expr in exprs]
+    return Operations(builder.ops, results)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How a target writes each kind of operation."""
+
+    symbol: Callable[[Symbol], str]
+    number: Callable[[Expr], str]
+    call: Callable[[Any, Sequence[str]], str]
+    select: Callable[[str, str, str], str]
+    join: Callable[[str, str, str], str]  # "and" or "or", left, right
+    negate: Callable[[str], str]  # of a condition
+
+
+_SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+_LOGICAL = ("compare", "and", "or", "not")
+
+
+def render(
+    operations: Operations, spelling: Spelling, temporary: Callable[[int], str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """``(lets, results)``: an operation used more than once becomes a let, everything else is written in place.
+
+    Operands of mixed operators are parenthesised; only a run of additions and subtractions, or of multiplications, is
+    written without parentheses, from left to right.
+    """
+    uses = operations.uses()
+    lets: list[tuple[str, str]] = []
+    texts: list[str] = []
+    # the loosest operator of each text, "" if it needs no parentheses
+    loose: list[str] = []
+
+    def operand(position: int, chain: tuple[str, ...] = ()) -> str:
+        text = texts[position]
+        return text if loose[position] in ("", *chain) else f"({text})"
+
+    for position, op in enumerate(operations.ops):
+        kind = op.kind
+        if kind in ("symbol", "number"):
+            text = spelling.symbol(op.value) if kind == "symbol" else spelling.number(op.value)
+            looseness = "neg" if text.startswith("-") else "" if text.replace(".", "").isalnum() else "any"
+            if kind == "number" and not text.startswith("-"):
+                looseness = ""
+        elif kind in _SYMBOLS:
+            chain = {"add": ("add", "sub"), "sub": ("add", "sub"), "mul": ("mul",), "div": ()}[kind]
+            left, right = op.args
+            text = f"{operand(left, chain)} {_SYMBOLS[kind]} {operand(right)}"
+            looseness = kind
+        elif kind == "neg":
+            text, looseness = f"-{operand(op.args[0])}", "neg"
+        elif kind == "call":
+            text, looseness = spelling.call(op.value, [texts[a] for a in op.args]), ""
+        elif kind == "compare":
+            text, looseness = f"{operand(op.args[0])} {op.value} {operand(op.args[1])}", "compare"
+        elif kind in ("and", "or"):
+            text, looseness = spelling.join(kind, operand(op.args[0]), operand(op.args[1])), kind
+        elif kind == "not":
+            text, looseness = spelling.negate(operand(op.args[0])), "not"
+        else:
+            condition, yes, no = op.args
+            text, looseness = spelling.select(operand(condition), operand(yes), operand(no)), ""
+        if uses[position] > 1 and kind not in ("symbol", "number", *_LOGICAL):
+            name = temporary(len(lets))
+            lets.append((name, text))
+            text, looseness = name, ""
+        texts.append(text)
+        loose.append(looseness)
+    return lets, [texts[result] for result in operations.results]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations of one evaluation; a comparison counts as an addition, negation and selection are free."""
+
+    adds: int
+    muls: int
+    divs: int
+    calls: tuple[tuple[str, int], ...]
+
+
+def cost(expr: Expr) -> Cost:
+    """The operations of ``expr`` after common subexpressions are shared; ``calls`` is sorted by name."""
+    return _cost(canonical(expr))
+
+
+@lru_cache(maxsize=1 << 14)
+def _cost(expr: Expr) -> Cost:
+    counts: dict[str, int] = {}
+    calls: dict[str, int] = {}
+    for op in lower([expr]).ops:
+        if op.kind == "call":
+            name = op.value if isinstance(op.value, str) else op.value.__name__
+            calls[name] = calls.get(name, 0) + 1
+        else:
+            counts[op.kind] = counts.get(op.kind, 0) + 1
+    adds = sum(counts.get(kind, 0) for kind in ("add", "sub", "compare"))
+    return Cost(adds, counts.get("mul", 0), counts.get("div", 0), tuple(sorted(calls.items())))
+
+
+def operations(expr: Expr) -> int:
+    """A rough cost of ``expr`` in additions: a division counts 4, a call the weight of its row in ``PRIMITIVES``."""
+    total = cost(expr)
+    calls = sum(n * (BY_NAME[name].weight if name in BY_NAME else 16) for name, n in total.calls)
+    return total.adds + total.muls + 4 * total.divs + calls

@@ -1,0 +1,182 @@
+"""The table of supported scalar functions, as data: one row for each, with its C and NumPy spellings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy
+from sympy import Expr
+
+from cpgen.scalar import functions, special
+
+# Orders of polygamma that C, NumPy and derivatives know; order 0 is called digamma.
+POLYGAMMA_ORDERS = range(1, 7)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One supported function.
+
+    ``c64`` and ``c32`` are C99 call texts in which ``{0}``, ``{1}`` stand for the arguments; names starting with
+    ``cpgen_`` live in the runtime header.  ``kink`` says in words what happens where the function is not differentiable
+    ("" if it is smooth on its domain) and ``kink_at`` gives, from the arguments, the expression that is 0 there.
+    ``weight`` is a rough cost in additions.
+    """
+
+    name: str
+    sympy_class: Any
+    arity: int
+    c64: str
+    c32: str
+    numpy: Callable[..., Any]
+    domain: str = "all reals"
+    kink: str = ""
+    kink_at: Callable[..., Expr] | None = None
+    weight: int = 16
+
+
+def _libm(
+    name: str, sympy_class: Any, numpy: Callable[..., Any], domain: str = "all reals", arity: int = 1
+) -> Entry:
+    slots = ", ".join(f"{{{k}}}" for k in range(arity))
+    return Entry(name, sympy_class, arity, f"{name}({slots})", f"{name}f({slots})", numpy, domain)
+
+
+def _runtime(
+    name: str,
+    sympy_class: Any,
+    numpy: Callable[..., Any],
+    domain: str = "all reals",
+    arity: int = 1,
+    kink: str = "",
+    kink_at: Callable[..., Expr] | None = None,
+    weight: int = 16,
+) -> Entry:
+    slots = ", ".join(f"{{{k}}}" for k in range(arity))
+    c64, c32 = (f"cpgen_{name}_{real}({slots})" for real in ("f64", "f32"))
+    return Entry(name, sympy_class, arity, c64, c32, numpy, domain, kink, kink_at, weight)
+
+
+def _polygamma(order: int) -> Entry:
+    c64, c32 = (f"cpgen_polygamma_{real}({order}, {{0}})" for real in ("f64", "f32"))
+    return Entry(
+        f"polygamma{order}", sympy.polygamma, 1, c64, c32, special.polygamma(order), "x > 0", weight=64
+    )
+
+
+def _same(x: Expr) -> Expr:
+    return x
+
+
+def _gap(a: Expr, b: Expr) -> Expr:
+    return a - b
+
+
+PRIMITIVES: tuple[Entry, ...] = (
+    Entry("sqrt", None, 1, "sqrt({0})", "sqrtf({0})", np.sqrt, "x >= 0", weight=4),
+    Entry(
+        "pow",
+        sympy.Pow,
+        2,
+        "pow({0}, {1})",
+        "powf({0}, {1})",
+        np.power,
+        "x > 0, or an integer exponent",
+        weight=32,
+    ),
+    _runtime("exp", sympy.exp, np.exp),
+    _runtime("expm1", functions.expm1, np.expm1),
+    _runtime("log", sympy.log, np.log, "x > 0"),
+    _runtime("log1p", functions.log1p, np.log1p, "x > -1"),
+    _libm("sin", sympy.sin, np.sin),
+    _libm("cos", sympy.cos, np.cos),
+    _libm("tan", sympy.tan, np.tan, "x not an odd multiple of pi/2"),
+    _libm("asin", sympy.asin, np.arcsin, "-1 <= x <= 1"),
+    _libm("acos", sympy.acos, np.arccos, "-1 <= x <= 1"),
+    _libm("atan", sympy.atan, np.arctan),
+    _libm("atan2", sympy.atan2, np.arctan2, "not both zero", arity=2),
+    _libm("sinh", sympy.sinh, np.sinh),
+    _libm("cosh", sympy.cosh, np.cosh),
+    _runtime("tanh", sympy.tanh, np.tanh),
+    _runtime("sech", sympy.sech, special.sech),
+    _libm("asinh", sympy.asinh, np.arcsinh),
+    _libm("acosh", sympy.acosh, np.arccosh, "x >= 1"),
+    _libm("atanh", sympy.atanh, np.arctanh, "-1 < x < 1"),
+    _libm("erf", sympy.erf, special.erf),
+    _libm("erfc", sympy.erfc, special.erfc),
+    _runtime("softplus", functions.softplus, special.softplus),
+    _runtime("sigmoid", functions.sigmoid, special.sigmoid),
+    _runtime("logcosh", functions.logcosh, special.logcosh),
+    _runtime("silu", functions.silu, special.silu),
+    _runtime("normcdf", functions.normcdf, special.normcdf),
+    _runtime("gelu", functions.gelu, special.gelu),
+    _runtime("relu", functions.relu, special.relu, kink="derivative 0 at x = 0", kink_at=_same, weight=1),
+    _runtime(
+        "step", functions.step, special.step, kink="value and derivative 0 at x = 0", kink_at=_same, weight=1
+    ),
+    _runtime(
+        "sign0", functions.sign0, np.sign, kink="value and derivative 0 at x = 0", kink_at=_same, weight=2
+    ),
+    Entry(
+        "absval",
+        functions.absval,
+        1,
+        "fabs({0})",
+        "fabsf({0})",
+        np.abs,
+        kink="derivative 0 at x = 0",
+        kink_at=_same,
+        weight=1,
+    ),
+    _runtime(
+        "maximum",
+        functions.maximum,
+        np.maximum,
+        arity=2,
+        kink="derivative of the second argument at a tie",
+        kink_at=_gap,
+        weight=1,
+    ),
+    _runtime(
+        "minimum",
+        functions.minimum,
+        np.minimum,
+        arity=2,
+        kink="derivative of the second argument at a tie",
+        kink_at=_gap,
+        weight=1,
+    ),
+    Entry(
+        "hypot",
+        functions.hypot,
+        2,
+        "hypot({0}, {1})",
+        "hypotf({0}, {1})",
+        np.hypot,
+        kink="derivative NaN where both are 0",
+        kink_at=functions.hypot,
+    ),
+    _runtime("gamma", sympy.gamma, special.gamma, "x > 0", weight=64),
+    _runtime("loggamma", sympy.loggamma, special.loggamma, "x > 0", weight=64),
+    _runtime("digamma", sympy.digamma, special.polygamma(0), "x > 0", weight=64),
+    *(_polygamma(order) for order in POLYGAMMA_ORDERS),
+)
+
+BY_NAME: dict[str, Entry] = {entry.name: entry for entry in PRIMITIVES}
+BY_CLASS: dict[Any, Entry] = {
+    entry.sympy_class: entry
+    for entry in PRIMITIVES
+    if entry.sympy_class not in (None, sympy.Pow, sympy.polygamma, sympy.digamma)
+}
+
+
+def entry_of(expr: Expr) -> Entry | None:
+    """The row of a function application, or None if ``expr`` is not one of the supported functions."""
+    if isinstance(expr, sympy.polygamma):
+        order = expr.args[0]
+        name = "digamma" if order == 0 else f"polygamma{order}"
+        return BY_NAME.get(name)
+    return BY_CLASS.get(expr.func)
