@@ -1,6 +1,7 @@
 """Pulling back and pushing forward through one map: the closure of the graph language under differentiation.
 
-A map ``out[p] = sum_r f(a_1, ..., a_k)`` reads argument ``a`` at affine indices of its loop axes.  Pulling a cotangent back
+A map ``out[p] = sum_r f(a_1, ..., a_k)`` reads argument ``a`` at affine indices of its loop axes.  Pulling a
+cotangent back
 to ``a`` means solving those indices for as many loop axes as possible, reading everything else at the solution, and
 summing over the loop axes that are left.  What cannot be solved, and the ranges of what can, become guards.
 """
@@ -43,7 +44,9 @@ def solve(indices: Sequence[Index], extents: Sequence[Extent], first: Sequence[i
         open_axes = [a for a, _ in current.terms if a in candidates and a not in replacement]
         coefficients = dict(current.terms)
         if open_axes:
-            chosen = min(open_axes, key=lambda a: (rank.get(a, len(rank)), -_size(extents[a]), abs(coefficients[a]), a))
+            chosen = min(
+                open_axes, key=lambda a: (rank.get(a, len(rank)), -_size(extents[a]), abs(coefficients[a]), a)
+            )
             c = coefficients.pop(chosen)
             terms = {a: -d for a, d in coefficients.items()}
             terms[-1 - t] = terms.get(-1 - t, 0) + current.divisor
@@ -91,8 +94,8 @@ def pull(
 ) -> Node:
     """``out[dims, t] = sum over loop points with target indices = t of factor``.
 
-    ``factor`` is an expression in the placeholders of ``m``'s arguments, then one for each of ``extras``.  ``dims`` are the
-    run-time axes that the result keeps; the other run-time axes of the loop space are summed.
+    ``factor`` is an expression in the placeholders of ``m``'s arguments, then one for each of ``extras``.
+    ``dims`` are the run-time axes that the result keeps; the other run-time axes of the loop space are summed.
     """
     needed = {d for e in extras for d in e.node.shape if isinstance(d, Dim)}
     own = [e for e in m.extents if isinstance(e, Dim)]
@@ -119,7 +122,10 @@ def pull(
     args = [Access(a.node, tuple(moved(i) for i in a.index)) for a in m.args]
     for extra in extras:
         remaining = iter(extra.index)
-        index = [axis_of(position, d, replacement) if isinstance(d, Dim) else moved(next(remaining)) for d in extra.node.shape]
+        index = [
+            axis_of(position, d, replacement) if isinstance(d, Dim) else moved(next(remaining))
+            for d in extra.node.shape
+        ]
         args.append(Access(extra.node, tuple(index)))
     guards = [Guard(moved(g.index), g.extent) for g in m.guards]
     guards += [Guard(substitute(g.index, final), g.extent) for g in solution.guards]
@@ -161,7 +167,8 @@ def pull_back(
 ) -> Node | None:
     """The cotangent of argument ``k``: ``sum (df/da_k)**power * cotangent`` over the loop points that read each element.
 
-    ``cotangent`` has the shape of ``m``, with COLUMNS and/or ROWS in front if need be.  With ``lift`` the row axis is kept
+    ``cotangent`` has the shape of ``m``, with COLUMNS and/or ROWS in front if need be.  With ``lift`` the
+    row axis is kept
     even when the argument has none (rows are independent, so their contributions may be treated one by one).
     ``power=2`` transports diagonals.  Returns None for a structural zero.
     """
@@ -178,7 +185,9 @@ def pull_back(
     return pull(m, target_of(access), factor, extras, kept_dims(m, access, cotangent, lift), origin)
 
 
-def push_forward(m: Map, tangents: dict[int, Node], *, power: int = 1, origin: Origin = NOWHERE) -> Node | None:
+def push_forward(
+    m: Map, tangents: dict[int, Node], *, power: int = 1, origin: Origin = NOWHERE
+) -> Node | None:
     """``sum_r sum_k (df/da_k)**power * tangent_k``; a tangent is shaped like its argument, run-time axes in front."""
     if m.reduce != "sum":
         return None
@@ -195,7 +204,8 @@ def push_forward(m: Map, tangents: dict[int, Node], *, power: int = 1, origin: O
             continue
         remaining = iter(element_index(m.args[k]))
         index = [
-            axis(position[d]) if isinstance(d, Dim) else substitute(next(remaining), shift) for d in tangent.shape
+            axis(position[d]) if isinstance(d, Dim) else substitute(next(remaining), shift)
+            for d in tangent.shape
         ]
         total += derivative**power * placeholder(len(args))
         args.append(Access(tangent, tuple(index)))

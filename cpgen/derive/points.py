@@ -43,5 +43,7 @@ def over(
     args = []
     for node, axes in reads:
         remaining = iter(axes)
-        args.append(Access(node, tuple(axis(place[d if isinstance(d, Dim) else next(remaining)]) for d in node.shape)))
+        args.append(
+            Access(node, tuple(axis(place[d if isinstance(d, Dim) else next(remaining)]) for d in node.shape))
+        )
     return make_map(extents, rank, args, expr, origin=origin)

@@ -1,38 +1,40 @@
 """The programs: what can be asked of a model, each as a graph.
 
-Output names: ``value`` and ``rows``; ``grad_W``; ``jvp``; ``hvp_W``; ``diag_W`` with ``var_diag_W`` (the variance of the mean, absent
-where the answer is exact); ``trace`` with ``var_trace``; ``block_A_B`` with ``var_block_A_B``; ``p_W`` and ``q_W`` (one column a
-sample); ``kinks`` (how many evaluation points sit on a kink).
+Output names: ``value`` and ``rows``; ``grad_W``; ``jvp``; ``hvp_W``; ``diag_W`` with ``var_diag_W`` (the
+variance of the mean, absent
+where the answer is exact); ``trace`` with ``var_trace``; ``block_A_B`` with ``var_block_A_B``; ``p_W`` and
+``q_W`` (one column a sample); ``kinks`` (how many evaluation points sit on a kink).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
 
 from cpgen.derive.forward import tangents
 from cpgen.derive.linear import pull_back
 from cpgen.derive.points import over
+from cpgen.derive.restrict import restrict
 from cpgen.derive.reverse import Adjoints, adjoint_origin, gradients
-from cpgen.derive.sources import Curvature, Setting, Source, _RegionSource, squared_difference
+from cpgen.derive.sources import SIGNED, Curvature, RegionSource, Setting, Source, squared_difference
 from cpgen.derive.sweep import (
     BlockReadout,
     Pair,
-    Readout,
     Sweep,
     carry_down,
     find_block_readout,
     find_readout,
     needed,
+    visible,
     weights_up,
 )
 from cpgen.derive.uses import Uses
 from cpgen.errors import RequestError
 from cpgen.ir.build import add, constant, elementwise, make_map, new_input, reduce_sum
 from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Map, Node, Origin, Program
-from cpgen.ir.noise import elements
+from cpgen.ir.noise import elements, noise_count
 from cpgen.scalar import kinks, maximum, placeholder
 
 _0, _1, _2, _3 = (placeholder(k) for k in range(4))
@@ -41,7 +43,7 @@ BIASED = {
     "gauss_newton": "Gauss-Newton: the curvature of the loss only, not of what feeds it",
     "becker_lecun": "Becker-LeCun recursion: off-diagonal curvature is ignored on the way down",
 }
-SWEEPS = ("cp", "gauss_newton", "s", "tu")
+Entry = tuple[Input, tuple[int, ...]]
 ESTIMATORS = ("cp", "s", "tu", "hutchinson", "gauss_newton", "becker_lecun")
 
 
@@ -58,9 +60,11 @@ class Drawn:
 class Derived:
     """A program with what the derivation knows about it.
 
-    ``columns``: noise columns an exact answer needs (0: exact as it stands; None: sampling never ends).  ``exact``: outputs
+    ``columns``: noise columns an exact answer needs (0: exact as it stands; None: sampling never ends).
+    ``exact``: outputs
     that are exact whatever the number of samples.  ``drawn`` and ``dropped``: noise that is used, and noise that is not
-    needed, with the reason.  ``readouts``: where each leaf's diagonal is read.
+    needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
+    sketch, the pairs of leaves whose block it estimates without bias.
     """
 
     program: Program
@@ -71,6 +75,7 @@ class Derived:
     dropped: tuple[Drawn, ...] = ()
     readouts: tuple[tuple[str, str], ...] = ()
     biased: str = ""
+    answers: frozenset[tuple[str, str]] = frozenset()
 
 
 def _program(graph: Graph, name: str, outputs: Iterable[tuple[str, Node]]) -> Program:
@@ -149,7 +154,11 @@ def _kink_outputs(graph: Graph, wrt: Sequence[Input]) -> list[tuple[str, Node]]:
             continue
         hit = sympy.Add(*(sympy.Piecewise((1, sympy.Eq(k, 0)), (0, True)) for k in found))
         # a map that reads several things is counted at each of its loop points, its reduction axes included
-        counts.append(make_map(node.extents, node.rank, node.args, hit, node.guards, origin=adjoint_origin(node, "kinks")))
+        counts.append(
+            make_map(
+                node.extents, node.rank, node.args, hit, node.guards, origin=adjoint_origin(node, "kinks")
+            )
+        )
     per_row = [_sum_elements(n) for n in counts]
     total = add(per_row, Origin("kinks"))
     if total is None:
@@ -183,7 +192,9 @@ class _Statistics:
         squares = over(shape, reads, expr**2, (COLUMNS,), _role(origin, "sum_sq"))
         mean = elementwise(_0 * _1, [total, self.column], _role(origin, "mean"))
         spread = maximum(_1 - _2 * _0**2, 0) * _3
-        variance = elementwise(spread, [total, squares, self.column, self.variance], _role(origin, "mean_var"))
+        variance = elementwise(
+            spread, [total, squares, self.column, self.variance], _role(origin, "mean_var")
+        )
         return mean, variance
 
 
@@ -202,7 +213,8 @@ def _selected(curvature: Curvature, estimator: str) -> tuple[list[Source], list[
     loss = curvature.graph.loss_argument
     if loss is None:
         raise RequestError(
-            "Gauss-Newton needs to know in which node the loss is convex: declare it with objective(..., convex_in=\"name\")",
+            "Gauss-Newton needs to know in which node the loss is convex: "
+            'declare it with objective(..., convex_in="name")',
             origin=curvature.graph.origin,
         )
     above = curvature.uses.above(loss)
@@ -221,12 +233,10 @@ def _summary(
     readouts: Iterable[tuple[str, str]] = (),
 ) -> Derived:
     names = {s.name for s in drawn}
-    used = {i.name for i in program.inputs if i.kind == "noise"}
-    columns = sum(elements(i) for i in program.inputs if i.kind == "noise") if used else 0
     return Derived(
         program,
         estimator,
-        columns,
+        noise_count(program),
         frozenset(exact),
         tuple(Drawn(s.name, s.describe(), s.size) for s in drawn),
         tuple(Drawn(s.name, s.describe(), s.size) for s in every if s.name not in names),
@@ -235,10 +245,11 @@ def _summary(
     )
 
 
-def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = Setting()) -> Derived:
+def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
     """``diag_<leaf>`` and ``var_diag_<leaf>`` by one of :data:`ESTIMATORS`.
 
-    "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu" are the estimators of
+    "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu"
+    are the estimators of
     the 2012 paper on the whole graph, rows summed before squaring; "hutchinson" is ``v * Hv``; "gauss_newton" and
     "becker_lecun" are biased and say so.
     """
@@ -268,7 +279,9 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
             mean, variance = statistics.of(*sampled, adjoint_origin(readout.variable, "diag"))
             parts.append(mean)
         top = add(parts, adjoint_origin(readout.variable, "diag"))
-        outputs.append((f"diag_{name}", _own_shape(carry_down(curvature, readout, top, 2, local), readout.leaf)))
+        outputs.append(
+            (f"diag_{name}", _own_shape(carry_down(curvature, readout, top, 2, local), readout.leaf))
+        )
         if variance is None:
             exact.append(f"diag_{name}")
         else:
@@ -285,7 +298,8 @@ def _name(what: str, estimator: str) -> str:
 
 
 def _counts(curvature: Curvature, estimator: str) -> Callable[[Node], bool]:
-    """Whether a variable's own curvature counts: all of it, or for Gauss-Newton only what lies above the loss argument."""
+    """Whether a variable's own curvature counts: all of it, or for Gauss-Newton only what lies above the
+    loss argument."""
     if estimator != "gauss_newton":
         return lambda node: True
     assert curvature.graph.loss_argument is not None
@@ -293,7 +307,7 @@ def _counts(curvature: Curvature, estimator: str) -> Callable[[Node], bool]:
     return lambda node: id(node) in above
 
 
-def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = Setting()) -> Derived:
+def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
     """``trace`` and ``var_trace``: per row if every leaf has rows (the Laplacian), else over everything."""
     if estimator == "hutchinson":
         return _hutchinson_trace(graph, wrt)
@@ -319,7 +333,9 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
         if difference is not None:
             expr, nodes = difference
             reads = [(n, axes) for n in [*nodes, weight]]
-            sampled.append(over((), reads, expr * placeholder(len(nodes)), shape, _role(origin, readout.leaf.name)))
+            sampled.append(
+                over((), reads, expr * placeholder(len(nodes)), shape, _role(origin, readout.leaf.name))
+            )
         top = add(readout.terms)
         if top is not None:
             known.append(over((), [(top, axes), (weight, axes)], _0 * _1, shape, origin))
@@ -362,7 +378,7 @@ def blocks(
     wrt: Sequence[Input],
     pairs: Sequence[Pair],
     estimator: str = "cp",
-    setting: Setting = Setting(),
+    setting: Setting = SIGNED,
     name: str = "block",
 ) -> Derived:
     """``block_A_B[row?, a.., b..]`` and its variance for each pair of leaves; rows are summed for pairs of parameters."""
@@ -412,25 +428,29 @@ def _block(sweep: Sweep, statistics: _Statistics, readout: BlockReadout) -> tupl
         squares = over(shape, reads, expr**2, (COLUMNS,), _role(origin, "sum_sq"))
         parts.append(elementwise(_0 * _1, [total, statistics.column], _role(origin, "mean")))
         spread = maximum(_1 - _2 * _0**2, 0) * _3
-        variance = elementwise(spread, [total, squares, statistics.column, statistics.variance], _role(origin, "var"))
+        variance = elementwise(
+            spread, [total, squares, statistics.column, statistics.variance], _role(origin, "var")
+        )
     return add(parts, origin), variance
 
 
-def hessian(graph: Graph, wrt: Sequence[Input], setting: Setting = Setting()) -> Derived:
+def hessian(graph: Graph, wrt: Sequence[Input], setting: Setting = SIGNED) -> Derived:
     """Every block ``block_A_B`` with A not after B in ``wrt``."""
     pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
     return blocks(graph, wrt, pairs, "cp", setting, name="hessian")
 
 
-def sketch(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = Setting()) -> Derived:
+def sketch(
+    graph: Graph, wrt: Sequence[Input], pairs: Sequence[Pair] | None = None, setting: Setting = SIGNED
+) -> Derived:
     """``p_<leaf>`` and ``q_<leaf>``, one column a sample: ``H ~ (P P^T - Q Q^T) / K``, rows summed for parameters.
 
-    Nothing is dropped that any pair of leaves could see, nothing is added in closed form.
+    Noise that no entry of ``pairs`` (default: all) can see is dropped; ``answers`` says which blocks remain unbiased.
     """
     curvature = Curvature(graph, list(wrt), setting)
-    sources, left_out = (
-        _selected(curvature, estimator) if estimator in ("cp", "gauss_newton") else (_paper_sources(curvature, estimator), [])
-    )
+    every = curvature.sources()
+    all_pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
+    sources = [s for s in every if visible(curvature, s, pairs if pairs is not None else all_pairs)]
     sweep = Sweep(curvature, sources)
     outputs: list[tuple[str, Node]] = []
     for leaf in wrt:
@@ -438,8 +458,55 @@ def sketch(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: S
             if part is None:
                 part = constant(0, (COLUMNS, *leaf.shape), adjoint_origin(leaf, role))
             outputs.append((f"{role}_{leaf.name}", _rows_summed(part, leaf.has_rows)))
-    program = _program(graph, _name("sketch", estimator), [*outputs, *_kink_outputs(graph, wrt)])
-    return _summary(program, estimator, curvature, sources, [*sources, *left_out], ())
+    name = "sketch" if pairs is None else "sketch_of_" + "_".join(f"{a.name}_{b.name}" for a, b in pairs)
+    program = _program(graph, name, [*outputs, *_kink_outputs(graph, wrt)])
+    drawn = {s.name for s in sources}
+    dropped = [s for s in every if s.name not in drawn]
+    answers = frozenset(
+        (a.name, b.name) for a, b in all_pairs if not any(visible(curvature, s, [(a, b)]) for s in dropped)
+    )
+    return replace(_summary(program, "cp", curvature, sources, every, ()), answers=answers)
+
+
+def entries(
+    graph: Graph, wrt: Sequence[Input], wanted: Sequence[tuple[Entry, Entry]], setting: Setting = SIGNED
+) -> Derived:
+    """``entry_k`` and ``var_entry_k`` for single entries of the Hessian, rows squared on their own.
+
+    An entry is (leaf, index into its element shape).  Only the parts of the fields that are asked for are computed.
+    """
+    curvature = Curvature(graph, list(wrt), setting)
+    sources = curvature.sources()
+    readouts = [find_block_readout(curvature, (a, b), sources) for (a, _), (b, _) in wanted]
+    sweep = Sweep(curvature, needed(sources, [r.exact for r in readouts]))
+    statistics = _Statistics()
+    outputs: list[tuple[str, Node]] = []
+    exact: list[str] = []
+    for k, (((a, i), (b, j)), readout) in enumerate(zip(wanted, readouts, strict=True)):
+        origin = Origin(f"entry_{k}")
+        parts: list[Node | None] = [restrict(t, (*i, *j)) for t in readout.terms]
+        expr: sympy.Expr = sympy.Integer(0)
+        nodes: list[Node] = []
+        for left, right, sign in zip(
+            sweep.fields(a, readout.exact), sweep.fields(b, readout.exact), (1, -1), strict=True
+        ):
+            if left is not None and right is not None:
+                expr += sign * placeholder(len(nodes)) * placeholder(len(nodes) + 1)
+                nodes += [restrict(left, i), restrict(right, j)]
+        per_row = a.has_rows or b.has_rows
+        if nodes:
+            mean, variance = statistics.of(expr, nodes, origin)
+            parts.append(mean)
+            outputs.append((f"var_entry_{k}", _rows_summed(variance, per_row)))
+        else:
+            exact.append(f"entry_{k}")
+        total = add(parts, origin)
+        shape = (ROWS,) if per_row else ()
+        outputs.append(
+            (f"entry_{k}", _rows_summed(total, per_row) if total is not None else constant(0, shape, origin))
+        )
+    program = _program(graph, "entries", [*outputs, *_kink_outputs(graph, wrt)])
+    return _summary(program, "cp", curvature, sweep.sources, sources, exact)
 
 
 def _paper_sources(curvature: Curvature, estimator: str) -> list[Source]:
@@ -501,7 +568,8 @@ def _hutchinson(graph: Graph, wrt: Sequence[Input]) -> Derived:
 
 
 def _probe_columns(graph: Graph, wrt: Sequence[Input]) -> int | None:
-    """Unit probes give the exact answer if no probe is shared by rows whose answers are kept apart, or all rows share it."""
+    """Unit probes give the exact answer if no probe is shared by rows whose answers are kept apart, or all
+    rows share it."""
     mixed = any(v.has_rows for v in wrt) and not all(v.has_rows for v in wrt)
     if mixed:
         return None
@@ -524,11 +592,17 @@ def _hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     directions, products = _probes(graph, wrt)
     per_row = all(v.has_rows for v in wrt)
     if not per_row and any(v.has_rows for v in wrt):
-        raise RequestError("a Hutchinson trace is over inputs with rows or over parameters, not over both at once")
+        raise RequestError(
+            "a Hutchinson trace is over inputs with rows or over parameters, not over both at once"
+        )
     parts: list[Node | None] = []
     for leaf, product in zip(wrt, products, strict=True):
         axes = range(len(leaf.element_shape))
-        parts.append(over((), [(product, axes), (directions[leaf], axes)], _0 * _1, leaf.element_shape, Origin("trace")))
+        parts.append(
+            over(
+                (), [(product, axes), (directions[leaf], axes)], _0 * _1, leaf.element_shape, Origin("trace")
+            )
+        )
     total = add(parts, Origin("trace"))
     assert total is not None
     mean, variance = _Statistics().of(_0, [total], Origin("trace"))
@@ -547,7 +621,7 @@ def _becker_lecun(graph: Graph, wrt: Sequence[Input]) -> Derived:
     ICML 2024).  Deterministic and biased: off-diagonal curvature is ignored on the way.
     """
     curvature = Curvature(graph, list(wrt))
-    regions = {id(s.variables[0]): s for s in curvature.sources() if isinstance(s, _RegionSource)}
+    regions = {id(s.variables[0]): s for s in curvature.sources() if isinstance(s, RegionSource)}
     known: dict[int, Node | None] = {}
     for node in reversed(curvature.uses.nodes):
         if not curvature.uses.active(node):
@@ -562,7 +636,7 @@ def _becker_lecun(graph: Graph, wrt: Sequence[Input]) -> Derived:
         parts.append(curvature.self_curvature(node, lift=lift))
         region = regions.get(id(node))
         if region is not None:
-            parts.append(region.diagonal)  # type: ignore[attr-defined]
+            parts.append(region.diagonal)
         known[id(node)] = add(parts, adjoint_origin(node, "diag"))
     outputs = [(f"diag_{v.name}", _own_shape(known.get(id(v)), v)) for v in wrt]
     program = _program(graph, "diagonal_becker_lecun", [*outputs, *_kink_outputs(graph, wrt)])
@@ -573,7 +647,9 @@ def _becker_lecun(graph: Graph, wrt: Sequence[Input]) -> Derived:
 # Third order
 
 
-def estimate_gradient(graph: Graph, wrt: Sequence[Input], parameters: Sequence[Input], setting: Setting) -> Derived:
+def estimate_gradient(
+    graph: Graph, wrt: Sequence[Input], parameters: Sequence[Input], setting: Setting
+) -> Derived:
     """The gradient of the trace estimate with respect to parameters, the noise frozen.
 
     Expectation and derivative commute, so this is unbiased for the gradient of the trace.  Use a setting with
@@ -586,5 +662,6 @@ def estimate_gradient(graph: Graph, wrt: Sequence[Input], parameters: Sequence[I
     outputs = [("trace", root)]
     outputs += [(f"grad_{v.name}", _own_shape(adjoints.summed(v), v)) for v in parameters]
     program = _program(graph, "trace_gradient", outputs)
-    return Derived(program, "cp", estimate.columns, frozenset(), estimate.drawn, estimate.dropped, estimate.readouts)
-
+    return Derived(
+        program, "cp", estimate.columns, frozenset(), estimate.drawn, estimate.dropped, estimate.readouts
+    )

@@ -1,6 +1,7 @@
 """Where curvature comes from: the local second derivatives of a graph, as sources of noise.
 
-The Hessian of a scalar graph is a sum over its nodes of ``G_k^T M_k G_k`` with ``M_k = sum_q ybar_q d2 y_q / dx2`` and ``G_k`` the
+The Hessian of a scalar graph is a sum over its nodes of ``G_k^T M_k G_k`` with ``M_k = sum_q ybar_q d2 y_q /
+dx2`` and ``G_k`` the
 Jacobian of the node's arguments (Martens, Sutskever & Swersky, ICML 2012).  A source is one such ``M_k`` or a part of it
 together with a factorisation ``E[p p^T - q q^T] = M_k`` for random signs ``v``:
 
@@ -19,13 +20,13 @@ from functools import cached_property
 
 import sympy
 
-from cpgen.derive.linear import Extra, element_index, kept_dims, own_output, output_axes, pull, target_of
+from cpgen.derive.linear import Extra, element_index, kept_dims, output_axes, own_output, pull, target_of
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.signs import sign_of_node
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, elementwise, is_zero, new_input
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Graph, Input, Map, Node, Origin, Region
+from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region
 from cpgen.scalar import diff, maximum, placeholder
 
 Field = tuple[Node | None, Node | None]
@@ -44,10 +45,13 @@ class Setting:
     epsilon: float = 1e-3
 
 
+SIGNED = Setting()
+
+
 class Curvature:
     """The graph of an objective with its adjoints, and the local curvature of everything in it."""
 
-    def __init__(self, graph: Graph, leaves: list[Input], setting: Setting = Setting()) -> None:
+    def __init__(self, graph: Graph, leaves: list[Input], setting: Setting = SIGNED) -> None:
         self.graph, self.leaves, self.setting = graph, leaves, setting
         self.uses = Uses([graph.objective], leaves)
         self.adjoints = Adjoints(graph.objective, self.uses, lift=True)
@@ -65,7 +69,12 @@ class Curvature:
             if self.self_curvature(node) is not None:
                 found.append(Self(self, node))
         for node in self.uses.nodes:
-            if isinstance(node, Map) and node.reduce == "sum" and id(node) not in self.inside and self.uses.active(node):
+            if (
+                isinstance(node, Map)
+                and node.reduce == "sum"
+                and id(node) not in self.inside
+                and self.uses.active(node)
+            ):
                 found += self._crosses(node)
         for region in self.graph.regions:
             if id(region.source) in self.uses.order and self.uses.active(region.source):
@@ -77,7 +86,12 @@ class Curvature:
         """One source a map, factored as (M, I): noise at every element of every argument."""
         found: list[Source] = []
         for node in self.uses.nodes:
-            if isinstance(node, Map) and node.reduce == "sum" and id(node) not in self.inside and self.uses.active(node):
+            if (
+                isinstance(node, Map)
+                and node.reduce == "sum"
+                and id(node) not in self.inside
+                and self.uses.active(node)
+            ):
                 source = Mixed(self, node)
                 if source.pairs and self.adjoints.of(node) is not None:
                     found.append(source)
@@ -111,8 +125,19 @@ class Curvature:
         second, own = own_output(m, second, number + 1)
         access = m.args[k]
         extras = [Extra(cotangent, output_axes(m)), *own]
-        dims = kept_dims(m, access, cotangent, lift) if lift else [d for d in access.node.shape if isinstance(d, Dim)]
-        return pull(m, target_of(access), second * placeholder(number), extras, dims, adjoint_origin(access.node, "curv"))
+        dims = (
+            kept_dims(m, access, cotangent, lift)
+            if lift
+            else [d for d in access.node.shape if isinstance(d, Dim)]
+        )
+        return pull(
+            m,
+            target_of(access),
+            second * placeholder(number),
+            extras,
+            dims,
+            adjoint_origin(access.node, "curv"),
+        )
 
     def _crosses(self, m: Map) -> list[Source]:
         active = [k for k, a in enumerate(m.args) if self.uses.active(a.node)]
@@ -224,7 +249,8 @@ def from_pair(t: sympy.Expr, u: sympy.Expr, nodes: list[Node], origin: Origin) -
 class Cross(Source):
     """A mixed second derivative between arguments ``a`` and ``b`` of one map.
 
-    One-sided: the smaller argument gets the noise times a scale, the larger one the local Hessian times the noise over that
+    One-sided: the smaller argument gets the noise times a scale, the larger one the local Hessian times the
+    noise over that
     scale, so that a contraction needs one sign an element of its smaller operand and not one a product.  The scale (the
     fourth root of the sum of squares of the column) balances the two sides.
     """
@@ -272,14 +298,25 @@ class Cross(Source):
         noise: Node = v[0]
         if self.curvature.setting.factor == "signed":
             norm = pull(m, target_of(small), weighted**2, [cotangent], lift, _role(origin_b, "norm"))
-            down = elementwise(_1 * (_0 + _FLOOR) ** sympy.Rational(-1, 4), [norm, noise], _role(origin_b, "noise"))
-            up = elementwise(_1 * (_0 + _FLOOR) ** sympy.Rational(1, 4), [norm, noise], _role(origin_b, "noise_scaled"))
+            down = elementwise(
+                _1 * (_0 + _FLOOR) ** sympy.Rational(-1, 4), [norm, noise], _role(origin_b, "noise")
+            )
+            up = elementwise(
+                _1 * (_0 + _FLOOR) ** sympy.Rational(1, 4), [norm, noise], _role(origin_b, "noise_scaled")
+            )
         else:
             down = up = noise
         half = 1 / sympy.sqrt(2)
         dims = [COLUMNS, *lift]
         drawn = Extra(down, element_index(small))
-        t = pull(m, target_of(large), half * weighted * placeholder(number + 1), [cotangent, drawn], dims, _role(origin_a, "t"))
+        t = pull(
+            m,
+            target_of(large),
+            half * weighted * placeholder(number + 1),
+            [cotangent, drawn],
+            dims,
+            _role(origin_a, "t"),
+        )
         u = elementwise(half * _0, [up], _role(origin_b, "u"))
         minus = elementwise(-_0, [u], _role(origin_b, "u_minus"))
         return [(large.node, (t, t)), (small.node, (u, minus))]
@@ -302,7 +339,7 @@ def _count(node: Node) -> int:
     return total
 
 
-class _RegionSource(Source):
+class RegionSource(Source):
     def __init__(self, curvature: Curvature, region: Region) -> None:
         super().__init__(curvature)
         self.region = region
@@ -316,6 +353,11 @@ class _RegionSource(Source):
         self.whole = tuple(range(len(elements)))
         self.rest = tuple(a for a in self.whole if a != self.along)
         self.origin = adjoint_origin(region.source)
+
+    @cached_property
+    def diagonal(self) -> Node:
+        """The diagonal of the region's curvature, shaped like its source."""
+        raise AssertionError
 
     def adjoint(self) -> Node:
         g = self.curvature.adjoints.of(self.region.output)
@@ -331,10 +373,12 @@ class _RegionSource(Source):
 
     def spread(self, reads: list[tuple[Node, bool]], expr: sympy.Expr, origin: Origin) -> Node:
         """An expression over the source's shape; ``True`` marks nodes that lack the axis."""
-        return over(self.elements, [(n, self.rest if short else self.whole) for n, short in reads], expr, (), origin)
+        return over(
+            self.elements, [(n, self.rest if short else self.whole) for n, short in reads], expr, (), origin
+        )
 
 
-class Logsumexp(_RegionSource):
+class Logsumexp(RegionSource):
     """``M = g (diag(p) - p p^T)`` with columns ``sqrt(|g|) (sqrt(p) v - p sum(sqrt(p) v))``; one sign an entry."""
 
     def describe(self) -> str:
@@ -343,7 +387,9 @@ class Logsumexp(_RegionSource):
     @cached_property
     def diagonal(self) -> Node:
         p = self.region.softmax
-        return self.spread([(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), _role(self.origin, "curv"))
+        return self.spread(
+            [(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), _role(self.origin, "curv")
+        )
 
     def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
         p, g = self.region.softmax, self.adjoint()
@@ -362,7 +408,7 @@ class Logsumexp(_RegionSource):
         return [(self.region.source, (fields[0], fields[1]))]
 
 
-class Softmax(_RegionSource):
+class Softmax(RegionSource):
     """``M = (I - p 1^T) diag(w) (I - 1 p^T)``, ``w = p (g - sum g p)``; one sign an entry."""
 
     def describe(self) -> str:
@@ -372,7 +418,9 @@ class Softmax(_RegionSource):
     def weight(self) -> Node:
         y, g = self.region.softmax, self.adjoint()
         mean = self.summed([g, y], _0 * _1, _role(self.origin, "mean"))
-        return self.spread([(y, False), (g, False), (mean, True)], _0 * (_1 - _2), _role(self.origin, "weight"))
+        return self.spread(
+            [(y, False), (g, False), (mean, True)], _0 * (_1 - _2), _role(self.origin, "weight")
+        )
 
     @cached_property
     def diagonal(self) -> Node:
@@ -382,10 +430,16 @@ class Softmax(_RegionSource):
     def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
         y = self.region.softmax
         fields: list[Node | None] = []
-        for part, role in zip(split_signed(self.weight, v[0], None, _role(self.origin, "root")), "pq", strict=True):
+        for part, role in zip(
+            split_signed(self.weight, v[0], None, _role(self.origin, "root")), "pq", strict=True
+        ):
             assert part is not None
             total = self.summed([part], _0, _role(self.origin, f"root_{role}_sum"))
-            fields.append(self.spread([(part, False), (y, False), (total, True)], _0 - _1 * _2, _role(self.origin, role)))
+            fields.append(
+                self.spread(
+                    [(part, False), (y, False), (total, True)], _0 - _1 * _2, _role(self.origin, role)
+                )
+            )
         return [(self.region.source, (fields[0], fields[1]))]
 
 
@@ -397,7 +451,10 @@ class Mixed(Source):
         self.map = m
         active = [k for k, a in enumerate(m.args) if curvature.uses.active(a.node)]
         self.pairs = [
-            (a, b) for a in active for b in active if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
+            (a, b)
+            for a in active
+            for b in active
+            if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
         ]
         touched = sorted({a for pair in self.pairs for a in pair})
         self.variables = tuple({id(m.args[a].node): m.args[a].node for a in touched}.values())
@@ -431,7 +488,7 @@ class Mixed(Source):
         return result
 
 
-class MixedRegion(_RegionSource):
+class MixedRegion(RegionSource):
     """A region's local Hessian factored as (M, I)."""
 
     def describe(self) -> str:
@@ -442,11 +499,15 @@ class MixedRegion(_RegionSource):
         origin = self.origin
         if self.region.kind == "logsumexp":
             mean = self.summed([y, v[0]], _0 * _1, _role(origin, "drawn"))
-            t = self.spread([(y, False), (v[0], False), (mean, True), (self.adjoint(), True)], _3 * _0 * (_1 - _2), origin)
+            t = self.spread(
+                [(y, False), (v[0], False), (mean, True), (self.adjoint(), True)], _3 * _0 * (_1 - _2), origin
+            )
         else:
             source = Softmax(self.curvature, self.region)
             mean = self.summed([y, v[0]], _0 * _1, _role(origin, "drawn"))
-            w = self.spread([(source.weight, False), (v[0], False), (mean, True)], _0 * (_1 - _2), _role(origin, "root"))
+            w = self.spread(
+                [(source.weight, False), (v[0], False), (mean, True)], _0 * (_1 - _2), _role(origin, "root")
+            )
             total = self.summed([w], _0, _role(origin, "root_sum"))
             t = self.spread([(w, False), (y, False), (total, True)], _0 - _1 * _2, origin)
         return [(self.region.source, from_pair(_0, _1, [t, v[0]], origin))]

@@ -1,13 +1,15 @@
 """The curvature sweep: two fields carried backwards by the node Jacobians, picking up noise at every source.
 
-``p`` and ``q`` of a variable satisfy ``E[p p^T - q q^T] = H`` of the objective above it (real signed form of the S estimator of
+``p`` and ``q`` of a variable satisfy ``E[p p^T - q q^T] = H`` of the objective above it (real signed form of
+the S estimator of
 Martens, Sutskever & Swersky, ICML 2012).  Fields carry a column axis (one column a sample) and a row axis (rows draw
 independent noise, so that each row's estimate is squared on its own).
 
 Three things make the estimate tight, all decided here before anything runs:
 
 * noise that no requested entry can see is never drawn (``needed``);
-* a diagonal is read at the highest variable from which it can be carried down exactly by squared derivatives (``readout``);
+* a diagonal is read at the highest variable from which it can be carried down exactly by squared derivatives
+  (``readout``);
 * sources whose effect on a read-out is known exactly are left out of its fields and added in closed form (``exact``).
 """
 
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 
 from cpgen.derive.linear import one_to_one, pull_back, push_forward, single_path
 from cpgen.derive.reverse import adjoint_origin
-from cpgen.derive.sources import Cross, Curvature, Field, Self, Source, _RegionSource
+from cpgen.derive.sources import Cross, Curvature, Field, RegionSource, Self, Source
 from cpgen.derive.uses import Use
 from cpgen.ir.build import add, affine, axis, constant, make_map, reduce_sum
 from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
@@ -29,7 +31,8 @@ Pair = tuple[Input, Input]
 
 @dataclass(frozen=True)
 class Readout:
-    """How the diagonal of ``leaf`` is read: at ``variable``, then down ``chain`` (from the leaf up) by squared derivatives.
+    """How the diagonal of ``leaf`` is read: at ``variable``, then down ``chain`` (from the leaf up) by
+    squared derivatives.
 
     ``exact`` names the sources left out of the fields; their diagonals at ``variable`` are in ``terms``.
     """
@@ -111,6 +114,17 @@ class Sweep:
         return self._fields[key]
 
 
+def visible(curvature: Curvature, source: Source, pairs: Sequence[Pair]) -> bool:
+    """Whether an entry of any pair of leaves can see ``source``: one leaf below each side of it."""
+    below = [curvature.uses.leaves_of(v) for v in source.variables]
+    if isinstance(source, Cross):
+        first, second = below
+        return any(
+            (id(a) in first and id(b) in second) or (id(b) in first and id(a) in second) for a, b in pairs
+        )
+    return any(any(id(a) in s for s in below) and any(id(b) in s for s in below) for a, b in pairs)
+
+
 def needed(sources: Sequence[Source], exact: Sequence[frozenset[str]]) -> list[Source]:
     """The sources that some read-out has to sample."""
     return [s for s in sources if any(s.name not in names for names in exact)]
@@ -154,20 +168,26 @@ def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[No
         return [] if both and source.never_meets() and source.variables[0] is source.variables[1] else None
     if not any(seen):
         return []
-    if isinstance(source, (Self, _RegionSource)) and source.variables[0] is node:
-        return [source.diagonal]  # type: ignore[attr-defined]
+    if isinstance(source, (Self, RegionSource)) and source.variables[0] is node:
+        return [source.diagonal]
     if isinstance(source, Self):
         return _one_level_up(curvature, source, node, above)
     return None
 
 
-def _one_level_up(curvature: Curvature, source: Self, node: Node, above: set[int]) -> list[Node | None] | None:
+def _one_level_up(
+    curvature: Curvature, source: Self, node: Node, above: set[int]
+) -> list[Node | None] | None:
     """A diagonal source on a map that reads ``node`` once: its diagonal there is a sum of squared derivatives."""
     reader = source.variable
     if not isinstance(reader, Map) or id(reader) in curvature.inside or reader.reduce != "sum":
         return None
     positions = [k for k, a in enumerate(reader.args) if id(a.node) in above]
-    if len(positions) != 1 or reader.args[positions[0]].node is not node or not single_path(reader, positions[0]):
+    if (
+        len(positions) != 1
+        or reader.args[positions[0]].node is not node
+        or not single_path(reader, positions[0])
+    ):
         return None
     origin = adjoint_origin(node, "curv")
     return [pull_back(reader, positions[0], source.diagonal, power=2, lift=True, origin=origin)]
@@ -204,13 +224,16 @@ def _diagonal_block(diagonal: Node) -> Node:
     extents = (*diagonal.shape, *elements)
     access = Access(diagonal, tuple(axis(a) for a in range(len(diagonal.shape))))
     guards = [Guard(affine({lead + a: 1, lead + len(elements) + a: -1}), 1) for a in range(len(elements))]
-    return make_map(extents, len(extents), [access], placeholder(0), guards, origin=adjoint_origin(diagonal, "block"))
+    return make_map(
+        extents, len(extents), [access], placeholder(0), guards, origin=adjoint_origin(diagonal, "block")
+    )
 
 
 def carry_down(
     curvature: Curvature, readout: Readout, diagonal: Node | None, power: int, local: Callable[[Node], bool]
 ) -> Node | None:
-    """A diagonal (``power=2``) or its variance (``power=4``) at the read-out, carried down to the leaf in the leaf's shape.
+    """A diagonal (``power=2``) or its variance (``power=4``) at the read-out, carried down to the leaf in
+    the leaf's shape.
 
     The exact curvature of each variable on the way is added where ``local(variable)``.
     """
@@ -231,11 +254,14 @@ def carry_down(
 
 
 def weights_up(curvature: Curvature, readout: Readout) -> list[tuple[Node, Node]]:
-    """``(variable, w)`` along the chain: a diagonal ``d`` of the variable adds ``sum_e w[e] d[e]`` to the leaf's trace."""
+    """``(variable, w)`` along the chain: a diagonal ``d`` of the variable adds ``sum_e w[e] d[e]`` to the
+    leaf's trace."""
     weight = constant(1, readout.leaf.shape, Origin(readout.leaf.name, role="weight"))
     found: list[tuple[Node, Node]] = [(readout.leaf, weight)]
     for use in readout.chain:
-        pushed = push_forward(use.map, {use.position: weight}, power=2, origin=adjoint_origin(use.map, "weight"))
+        pushed = push_forward(
+            use.map, {use.position: weight}, power=2, origin=adjoint_origin(use.map, "weight")
+        )
         if pushed is None:
             pushed = constant(0, use.map.shape)
         weight = pushed

@@ -19,8 +19,8 @@ class Use:
 class Uses:
     """The part of a graph between ``leaves`` and ``roots``.
 
-    ``nodes``: all nodes, arguments first.  ``leaves_of(node)``: which of ``leaves`` the node depends on.  ``of(node)``: the
-    uses of a node by maps of this graph.  Nothing flows through ``reduce="max"``.
+    ``nodes``: all nodes, arguments first.  ``leaves_of(node)``: which of ``leaves`` the node depends on.
+    ``of(node)``: the uses of a node by maps of this graph.  Nothing flows through ``reduce="max"``.
     """
 
     def __init__(self, roots: Sequence[Node], leaves: Sequence[Node]) -> None:
@@ -56,6 +56,10 @@ class Uses:
         """The ``id`` of every node that depends on ``node``, itself included."""
         found = {id(node)}
         for other in self.nodes[self.order[id(node)] :]:
-            if isinstance(other, Map) and other.reduce == "sum" and any(id(a.node) in found for a in other.args):
+            if (
+                isinstance(other, Map)
+                and other.reduce == "sum"
+                and any(id(a.node) in found for a in other.args)
+            ):
                 found.add(id(other))
         return found

@@ -147,7 +147,13 @@ def _fold_arguments(
         access = _through_views(access, extents)
         node = access.node
         valid = all(always_valid(i, e, extents) for i, e in zip(access.index, node.shape, strict=True))
-        if isinstance(node, Map) and not node.args and not node.reduced and not node.guards and (valid or node.expr == 0):
+        if (
+            isinstance(node, Map)
+            and not node.args
+            and not node.reduced
+            and not node.guards
+            and (valid or node.expr == 0)
+        ):
             replace[placeholder(k)] = node.expr
             continue
         key = (id(node), access.index)
@@ -166,7 +172,9 @@ def _through_views(access: Access, extents: tuple[Extent, ...]) -> Access:
     """Read the source of a pure view (a map that only re-indexes) where that means the same."""
     while True:
         node = access.node
-        if not (isinstance(node, Map) and node.expr == placeholder(0) and not node.reduced and not node.guards):
+        if not (
+            isinstance(node, Map) and node.expr == placeholder(0) and not node.reduced and not node.guards
+        ):
             return access
         if not all(always_valid(i, e, extents) for i, e in zip(access.index, node.shape, strict=True)):
             return access
@@ -199,7 +207,11 @@ def _drop_reductions(
 
 
 def _is_copy(
-    extents: tuple[Extent, ...], rank: int, args: tuple[Access, ...], expr: sympy.Expr, guards: tuple[Guard, ...]
+    extents: tuple[Extent, ...],
+    rank: int,
+    args: tuple[Access, ...],
+    expr: sympy.Expr,
+    guards: tuple[Guard, ...],
 ) -> bool:
     if len(extents) != rank or guards or len(args) != 1 or expr != placeholder(0):
         return False
@@ -247,6 +259,8 @@ def reduce_sum(node: Node, axes: Sequence[int], origin: Origin = NOWHERE) -> Nod
     return make_map(extents, len(kept), [access], placeholder(0), origin=origin)
 
 
-def new_input(name: str, shape: Sequence[Extent], kind: str, origin: Origin = NOWHERE, offset: int = 0) -> Input:
+def new_input(
+    name: str, shape: Sequence[Extent], kind: str, origin: Origin = NOWHERE, offset: int = 0
+) -> Input:
     """An input; two calls give two different inputs."""
     return Input(name, tuple(shape), kind, origin if origin is not NOWHERE else Origin(name), offset)

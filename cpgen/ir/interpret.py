@@ -8,7 +8,7 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Extent, Guard, Index, Input, Map, Node, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Input, Map, Node, Program
 from cpgen.scalar import placeholder, to_numpy
 
 Array = NDArray[np.floating]
@@ -21,7 +21,8 @@ def run(program: Program, arrays: Mapping[str, Array], rows: int = 1, columns: i
     """
     sizes = {ROWS: rows, COLUMNS: columns}
     values: dict[int, Array] = {}
-    dtype = np.result_type(*(np.asarray(arrays[i.name]).dtype for i in program.inputs)) if program.inputs else np.float64
+    given = [np.asarray(arrays[i.name]).dtype for i in program.inputs]
+    dtype = np.result_type(*given) if given else np.dtype(np.float64)
     for node in program.nodes():
         if isinstance(node, Input):
             value = np.asarray(arrays[node.name], dtype=dtype)
@@ -35,11 +36,11 @@ def run(program: Program, arrays: Mapping[str, Array], rows: int = 1, columns: i
     return {name: values[id(node)] for name, node in program.outputs}
 
 
-def _sizes(extents: Sequence[Extent], sizes: Mapping[object, int]) -> tuple[int, ...]:
+def _sizes(extents: Sequence[Extent], sizes: Mapping[Dim, int]) -> tuple[int, ...]:
     return tuple(e if isinstance(e, int) else sizes[e] for e in extents)
 
 
-def _evaluate(node: Map, values: Mapping[int, Array], sizes: Mapping[object, int], dtype: np.dtype) -> Array:
+def _evaluate(node: Map, values: Mapping[int, Array], sizes: Mapping[Dim, int], dtype: np.dtype) -> Array:
     extents = _sizes(node.extents, sizes)
     gathered = [_gather(access, values[id(access.node)], extents, node) for access in node.args]
     mask = _mask(node.guards, extents, sizes, dtype)
@@ -49,7 +50,9 @@ def _evaluate(node: Map, values: Mapping[int, Array], sizes: Mapping[object, int
         factored = [_as_product(t) for t in terms]
         if all(f is not None for f in factored):
             for coefficient, factors in factored:  # type: ignore[misc]
-                total = total + _contract(coefficient, [gathered[k] for k in factors], mask, node, extents, dtype)
+                total = total + _contract(
+                    coefficient, [gathered[k] for k in factors], mask, node, extents, dtype
+                )
             return total
     full = [_broadcast(g, len(extents)) for g in gathered]
     with np.errstate(all="ignore"):
@@ -95,7 +98,9 @@ def _gather(access: Access, value: Array, extents: tuple[int, ...], node: Map) -
         valid &= exact & (position >= 0) & (position < extent)
         positions.append(position)
     # an invalid point reads element 0, then is replaced by zero
-    picked = value[tuple(np.where(valid, p, 0) for p in positions)] if value.size else np.zeros(shape, value.dtype)
+    picked = (
+        value[tuple(np.where(valid, p, 0) for p in positions)] if value.size else np.zeros(shape, value.dtype)
+    )
     return np.where(valid, picked, np.zeros((), value.dtype)), axes
 
 
@@ -109,7 +114,7 @@ def _index_values(
 
 
 def _mask(
-    guards: Sequence[Guard], extents: tuple[int, ...], sizes: Mapping[object, int], dtype: np.dtype
+    guards: Sequence[Guard], extents: tuple[int, ...], sizes: Mapping[Dim, int], dtype: np.dtype
 ) -> Labelled | None:
     if not guards:
         return None

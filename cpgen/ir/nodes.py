@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import sympy
@@ -48,7 +48,7 @@ class Dim(Enum):
 ROWS = Dim.ROWS
 COLUMNS = Dim.COLUMNS
 
-Extent = Union[int, Dim]
+Extent: TypeAlias = int | Dim
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,9 @@ def topological(roots: list[Node]) -> tuple[Node, ...]:
                 continue
             stack.append((node, True))
             assert isinstance(node, Map)
-            stack.extend((access.node, False) for access in reversed(node.args) if id(access.node) not in done)
+            stack.extend(
+                (access.node, False) for access in reversed(node.args) if id(access.node) not in done
+            )
     return tuple(order)
 
 

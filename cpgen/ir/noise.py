@@ -54,8 +54,8 @@ def elements(node: Input) -> int:
 
 
 def noise_count(program: Program) -> int:
-    """p: noise elements per row, which is the number of columns an exact answer needs."""
-    return sum(elements(i) for i in noise_inputs(program))
+    """p: noise elements per row (unused ones in between included), the number of columns an exact answer needs."""
+    return max((i.offset + elements(i) for i in noise_inputs(program)), default=0)
 
 
 def noise_order(program: Program) -> int:
@@ -77,7 +77,9 @@ def noise_array(
     count = elements(node)
     n_rows = rows if ROWS in node.shape else 1
     k = (first_column + np.arange(columns, dtype=np.uint64))[:, None, None]
-    n = (np.arange(n_rows, dtype=np.uint64) + np.uint64(first_row if ROWS in node.shape else 0))[None, :, None]
+    n = (np.arange(n_rows, dtype=np.uint64) + np.uint64(first_row if ROWS in node.shape else 0))[
+        None, :, None
+    ]
     e = np.arange(count, dtype=np.uint64)[None, None, :]
     j = e + np.uint64(node.offset)
     if design == IDENTITY:

@@ -6,7 +6,7 @@ import hashlib
 
 import sympy
 
-from cpgen.ir.nodes import Access, Dim, Extent, Index, Input, Map, Node, Program
+from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Program
 from cpgen.scalar import placeholder
 
 _LETTERS = "ijklmnopqrstuvwxyzabcdefgh"
@@ -19,7 +19,7 @@ def letter(position: int) -> str:
 
 def index_text(index: Index) -> str:
     """An affine index in loop letters."""
-    terms = []
+    terms: list[str] = []
     for a, c in index.terms:
         factor = letter(a) if abs(c) == 1 else f"{abs(c)}*{letter(a)}"
         terms.append(("-" if c < 0 else "+" if terms else "") + factor)
@@ -57,7 +57,9 @@ def equation(node: Map, name: dict[int, str]) -> str:
         axes = ", ".join(f"{letter(a)}<{extent_text(node.extents[a])}" for a in node.reduced)
         body = f"{node.reduce}_{{{axes}}} {body}"
     if node.guards:
-        body += " where " + ", ".join(f"0<={index_text(g.index)}<{extent_text(g.extent)}" for g in node.guards)
+        body += " where " + ", ".join(
+            f"0<={index_text(g.index)}<{extent_text(g.extent)}" for g in node.guards
+        )
     left = name[id(node)]
     if node.rank:
         left += f"[{', '.join(letter(a) for a in range(node.rank))}]"
@@ -68,8 +70,8 @@ def text(program: Program) -> str:
     """The whole program, arguments before uses."""
     name = names(program)
     lines = [f"program {program.name}"]
-    for node in program.inputs:
-        lines.append(f"{node.kind} {_declared(node, name.get(id(node), node.name))}")
+    for given in program.inputs:
+        lines.append(f"{given.kind} {_declared(given, name.get(id(given), given.name))}")
     for node in program.nodes():
         if isinstance(node, Map):
             shape = ", ".join(extent_text(e) for e in node.shape)

@@ -26,7 +26,9 @@ def verify(program: Program) -> None:
                 _check_index(node, index.axes, node.name)
                 if isinstance(extent, Dim):
                     position = index.axis
-                    assert position is not None and node.extents[position] == extent, f"{node.name}: {extent} index"
+                    assert position is not None and node.extents[position] == extent, (
+                        f"{node.name}: {extent} index"
+                    )
         for guard in node.guards:
             _check_index(node, guard.index.axes, node.name)
 

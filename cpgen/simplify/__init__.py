@@ -1,7 +1,8 @@
-"""Rewrites that change how something is computed and not what: graph in, graph out."""
+"""Rewrites that change how something is computed and not what: graph in, graph out, in the order of :data:`PASSES`."""
 
+from cpgen.simplify.hoist import hoist
 from cpgen.simplify.inline import inline
 
-PASSES = (inline,)
+PASSES = (inline, hoist)
 
-__all__ = ["PASSES", "inline"]
+__all__ = ["PASSES", "hoist", "inline"]

@@ -15,12 +15,13 @@ MAX_OPERATIONS = 40
 def inline(program: Program) -> Program:
     """Replace single-use elementwise maps by their expression inside the reader.
 
-    A map is folded only where the reader runs over exactly its points (no value is computed twice, no expensive call moves
+    A map is folded only where the reader runs over exactly its points (no value is computed twice, no
+    expensive call moves
     into a longer loop) and the result stays readable.  Outputs and maps that several nodes read stay.
     """
     readers: dict[int, int] = {}
-    for node in program.maps():
-        for access in node.args:
+    for reader in program.maps():
+        for access in reader.args:
             readers[id(access.node)] = readers.get(id(access.node), 0) + 1
     for _, node in program.outputs:
         readers[id(node)] = readers.get(id(node), 0) + 2

@@ -1,0 +1,105 @@
+"""The objective of one row written out as a single SymPy expression: the reference that everything is verified against.
+
+Only for small models: writing out is exponential in the depth of a network, which is why the compiler never does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import sympy
+from numpy.typing import NDArray
+
+from cpgen.ir.nodes import Access, Dim, Extent, Graph, Guard, Index, Input, Map, topological
+from cpgen.scalar import placeholder
+
+Expressions = NDArray[np.object_]
+
+
+def element_symbols(variable: Input) -> Expressions:
+    """One real symbol for each element of a variable, in its element shape."""
+    result = np.empty(variable.element_shape, dtype=object)
+    for position in np.ndindex(*variable.element_shape):
+        result[position] = sympy.Symbol("_".join([variable.name, *map(str, position)]), real=True)
+    return result
+
+
+def written_out(graph: Graph, limit: int) -> tuple[sympy.Expr, dict[str, Expressions]] | None:
+    """``(objective of one row, symbols by variable)``, or None if it would exceed ``limit`` operations."""
+    symbols = {v.name: element_symbols(v) for v in graph.variables}
+    values: dict[int, Expressions] = {}
+    size: dict[sympy.Expr, int] = {}
+    for node in topological([graph.objective]):
+        if isinstance(node, Input):
+            value = symbols.get(node.name)
+            # the only input that is not a variable is the scale of a mean over rows, which is 1 for one row
+            values[id(node)] = value if value is not None else np.array(sympy.Integer(1), dtype=object)
+            continue
+        assert isinstance(node, Map)
+        array = np.empty(node.element_shape, dtype=object)
+        for position in np.ndindex(*node.element_shape):
+            array[position] = _element(node, position, values)
+            if _operations(array[position], size) > limit:
+                return None
+        values[id(node)] = array
+    return values[id(graph.objective)][()], symbols
+
+
+def _operations(expr: sympy.Expr, known: dict[sympy.Expr, int]) -> int:
+    """Operations of the written-out tree (shared parts counted each time), computed without walking it twice."""
+    stack = [expr]
+    while stack:
+        top = stack[-1]
+        if top in known:
+            stack.pop()
+            continue
+        missing = [a for a in top.args if a not in known]
+        if missing:
+            stack.extend(missing)
+            continue
+        known[top] = sum(known[a] for a in top.args) + (1 if top.args else 0)
+        stack.pop()
+    return known[expr]
+
+
+def _element(node: Map, position: Sequence[int], values: dict[int, Expressions]) -> sympy.Expr:
+    lead = node.lead
+    terms = []
+    spaces = [range(1) if isinstance(e, Dim) else range(e) for e in node.extents[node.rank :]]
+    for reduced in product(*spaces):
+        point = (*([0] * lead), *position, *reduced)
+        if not all(_holds(g, point) for g in node.guards):
+            continue
+        reads = {placeholder(k): _read(a, point, values) for k, a in enumerate(node.args)}
+        terms.append(node.expr.xreplace(reads))
+    if node.reduce == "max":
+        # only ever used to shift exponentials, where any value gives the same result: a maximum would only obscure it
+        return sympy.Integer(0)
+    return sympy.Add(*terms)
+
+
+def _holds(guard: Guard, point: Sequence[int]) -> bool:
+    position = _at(guard.index, point)
+    return position is not None and 0 <= position < _extent(guard.extent)
+
+
+def _extent(extent: Extent) -> int:
+    return extent if isinstance(extent, int) else 1
+
+
+def _at(index: Index, point: Sequence[int]) -> int | None:
+    numerator = index.offset + sum(c * point[a] for a, c in index.terms)
+    return numerator // index.divisor if numerator % index.divisor == 0 else None
+
+
+def _read(access: Access, point: Sequence[int], values: dict[int, Expressions]) -> sympy.Expr:
+    position = []
+    for index, extent in zip(access.index, access.node.shape, strict=True):
+        at = _at(index, point)
+        if at is None or not 0 <= at < _extent(extent):
+            return sympy.Integer(0)
+        if not isinstance(extent, Dim):
+            position.append(at)
+    return values[id(access.node)][tuple(position)]

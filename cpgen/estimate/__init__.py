@@ -1,0 +1,1 @@
+"""What the user gets back: numbers with error bars, where they came from, and how to ask for them."""

@@ -1,0 +1,161 @@
+"""Running one program: natively, or by the interpreter where there is no compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.ir.interpret import run
+from cpgen.ir.nodes import COLUMNS, ROWS, Program
+from cpgen.ir.noise import HADAMARD, noise_array
+from cpgen.native import Compiler, NativeProgram, check_against_interpreter
+
+Array = NDArray[np.floating]
+
+
+# the size of the problem on which a build is checked: two rows fill no tile, two columns give a variance
+CHECK_ROWS, CHECK_COLUMNS = 2, 2
+
+
+@dataclass(frozen=True)
+class Call:
+    """The numbers of one evaluation besides the arrays."""
+
+    rows: int
+    columns: int = 0
+    seed: int = 0
+    design: int = 0
+    first_row: int = 0
+    first_column: int = 0
+    row_scale: float = 1.0
+    column_scale: float = 1.0
+    variance_scale: float = 0.0
+
+    def scales(self) -> dict[str, float]:
+        return {
+            "row_scale": self.row_scale,
+            "column_scale": self.column_scale,
+            "variance_scale": self.variance_scale,
+        }
+
+
+class Backend(Protocol):
+    """Something that evaluates one program; without ``spread`` the variances may be left out."""
+
+    label: str
+
+    def run(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
+    ) -> dict[str, Array]: ...
+
+    def workspace_bytes(self, call: Call, threads: int | None) -> int: ...
+
+
+class Interpreted:
+    """The NumPy interpreter on one program."""
+
+    def __init__(self, program: Program, real: np.dtype, label: str) -> None:
+        self.program, self.real, self.label = program, real, label
+
+    def run(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
+    ) -> dict[str, Array]:
+        given: dict[str, Array] = {}
+        for node in self.program.inputs:
+            if node.kind == "noise":
+                noise = noise_array(
+                    node,
+                    self.program,
+                    call.seed,
+                    call.rows,
+                    call.columns,
+                    call.design,
+                    call.first_row,
+                    call.first_column,
+                )
+                given[node.name] = noise.astype(self.real)
+            elif node.kind == "scale":
+                given[node.name] = np.asarray(call.scales()[node.name], self.real)
+            else:
+                given[node.name] = arrays[node.name]
+        return run(self.program, given, call.rows, call.columns)
+
+    def workspace_bytes(self, call: Call, threads: int | None) -> int:
+        """Every node's array at once: the interpreter keeps them all."""
+        sizes = {ROWS: call.rows, COLUMNS: call.columns}
+        total = 0
+        for node in self.program.nodes():
+            total += int(np.prod([e if isinstance(e, int) else sizes[e] for e in node.shape], dtype=np.int64))
+        return total * self.real.itemsize
+
+
+class Native:
+    """A compiled program, checked once against the interpreter before it is used."""
+
+    def __init__(self, native: NativeProgram, compiler: Compiler) -> None:
+        self.native = native
+        serial = "" if compiler.openmp else ", serial: the compiler has no OpenMP"
+        self._without_variances = [n for n, _ in native.program.outputs if not n.startswith("var_")]
+        self.label = f"native ({Path(compiler.path).name}{serial})"
+        self._check()
+
+    def _check(self) -> None:
+        """Raise CheckError if compiled code and interpreter disagree on random data inside (0.2, 0.8)."""
+        rng = np.random.default_rng(0)
+        sizes = {ROWS: CHECK_ROWS, COLUMNS: CHECK_COLUMNS}
+        arrays = {
+            node.name: rng.uniform(
+                0.2, 0.8, [e if isinstance(e, int) else sizes[e] for e in node.shape]
+            ).astype(self.native.real)
+            for node in self.native.program.inputs
+            if node.kind in ("data", "param", "tangent")
+        }
+        check_against_interpreter(
+            self.native,
+            arrays,
+            CHECK_ROWS,
+            CHECK_COLUMNS,
+            seed=1,
+            design=HADAMARD,
+            row_scale=1 / CHECK_ROWS,
+            column_scale=1 / CHECK_COLUMNS,
+            variance_scale=1 / (CHECK_COLUMNS * (CHECK_COLUMNS - 1)),
+        )
+
+    def run(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
+    ) -> dict[str, Array]:
+        return self.native.run(
+            arrays,
+            rows=call.rows,
+            columns=call.columns,
+            seed=call.seed,
+            design=call.design,
+            first_row=call.first_row,
+            first_column=call.first_column,
+            threads=threads,
+            wanted=None if spread else self._without_variances,
+            row_scale=call.row_scale,
+            column_scale=call.column_scale,
+            variance_scale=call.variance_scale,
+        )
+
+    def workspace_bytes(self, call: Call, threads: int | None) -> int:
+        return self.native.workspace_bytes(call.rows, call.columns, threads)
+
+
+def output_bytes(program: Program, call: Call, real: np.dtype) -> int:
+    """Bytes of all outputs together."""
+    sizes = {ROWS: call.rows, COLUMNS: call.columns}
+    total = 0
+    for _, node in program.outputs:
+        count = 1
+        for extent in node.shape:
+            count *= extent if isinstance(extent, int) else sizes[extent]
+        total += count
+    return total * real.itemsize

@@ -1,0 +1,685 @@
+"""The estimator: one model, compiled, and everything that can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.derive import programs
+from cpgen.derive.programs import Derived
+from cpgen.derive.sources import Setting
+from cpgen.emit import emit_c
+from cpgen.errors import BudgetError, CheckError, EnvironmentProblem, RequestError
+from cpgen.estimate import show
+from cpgen.estimate.arrays import check_arrays
+from cpgen.estimate.backends import Backend, Call, Interpreted, Native, output_bytes
+from cpgen.estimate.memory import available_bytes, human
+from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
+from cpgen.ir.nodes import Graph, Input, Program
+from cpgen.ir.noise import DESIGNS, IDENTITY
+from cpgen.loops import plan
+from cpgen.native import NativeModule, build
+from cpgen.simplify import PASSES
+
+Array = NDArray[np.floating]
+
+# workspace above which columns are evaluated in batches, so that a few thousand samples need no more memory than a few
+BATCH_BYTES = 256 << 20
+DEFAULT_PROGRAMS = ("value", "gradient", "diagonal")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an estimator is compiled and run.
+
+    ``real``: "float64" or "float32".  ``backend``: "auto" (native if there is a compiler), "native" or "interpreter".
+    ``threads``: for the native code; None means all that the machine offers.  ``memory_limit``: bytes that one call may
+    need, None for three quarters of what is free.  ``factor``: see :class:`cpgen.derive.sources.Setting`.
+    """
+
+    real: str = "float64"
+    backend: str = "auto"
+    threads: int | None = None
+    memory_limit: int | None = None
+    factor: str = "signed"
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for value, allowed, what in (
+            (self.real, ("float64", "float32"), "real"),
+            (self.backend, ("auto", "native", "interpreter"), "backend"),
+            (self.factor, ("signed", "mixed", "smooth"), "factor"),
+        ):
+            if value not in allowed:
+                raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
+        if self.threads is not None and self.threads < 1:
+            raise RequestError(f"threads={self.threads}: at least one thread is needed")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A derivation with its final program and what runs it."""
+
+    derived: Derived
+    program: Program
+    backend: Backend
+
+
+class Estimator:
+    """Curvature of one model, natively.  Made by :func:`cpgen.compile`.
+
+    Every method takes the model's arrays by name.  Inputs with rows give results for each row, parameters give results
+    summed (or averaged) over rows.  Programs are compiled when first asked for and cached on disk.
+    """
+
+    def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
+        self.graph = graph
+        self.wrt = tuple(wrt)
+        self.options = options
+        self.real = np.dtype(options.real)
+        self._loaded: dict[str, Loaded] = {}
+        self._derived: dict[str, Derived] = {}
+        self._fallback = ""
+
+    # Compilation
+
+    def derive(self, key: str) -> Derived:
+        """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
+        if key not in self._derived:
+            derived = self._derivation(key)
+            program = derived.program
+            for simplify in PASSES:
+                program = simplify(program)
+            self._derived[key] = _with_program(derived, program)
+        return self._derived[key]
+
+    def _derivation(self, key: str) -> Derived:
+        what, _, rest = key.partition(":")
+        setting = Setting(self.options.factor, self.options.epsilon)
+        simple: dict[str, Callable[[], Derived]] = {
+            "value": lambda: programs.value(self.graph),
+            "gradient": lambda: programs.gradient(self.graph, self.wrt),
+            "jvp": lambda: programs.jvp(self.graph, self.wrt),
+            "hvp": lambda: programs.hvp(self.graph, self.wrt),
+            "hessian": lambda: programs.hessian(self.graph, self.wrt, setting),
+            "diagonal": lambda: programs.diagonal(self.graph, self.wrt, rest or "cp", setting),
+            "trace": lambda: programs.trace(self.graph, self.wrt, rest or "cp", setting),
+            "sketch": lambda: programs.sketch(self.graph, self.wrt, self._pairs(rest), setting),
+            "block": lambda: programs.blocks(self.graph, self.wrt, self._pairs(rest) or (), "cp", setting),
+        }
+        if what not in simple:
+            raise RequestError(f"there is no program {what!r}; there are: {', '.join(simple)}")
+        return simple[what]()
+
+    def _pairs(self, text: str) -> list[tuple[Input, Input]] | None:
+        if not text:
+            return None
+        return [(self._leaf(a), self._leaf(b)) for a, b in (pair.split(",") for pair in text.split(";"))]
+
+    def _leaf(self, name: str) -> Input:
+        for leaf in self.wrt:
+            if leaf.name == name:
+                return leaf
+        raise RequestError(
+            f"{name!r} is not among wrt ({', '.join(v.name for v in self.wrt)}): compile with wrt containing it"
+        )
+
+    def load(self, *keys: str) -> None:
+        """Compile several programs into one library (those not loaded yet)."""
+        missing = [key for key in keys if key not in self._loaded]
+        if not missing:
+            return
+        derived = {key: self.derive(key) for key in missing}
+        module: NativeModule | None = None
+        if self.options.backend != "interpreter" and not self._fallback:
+            try:
+                module = build(self.graph.name, [d.program for d in derived.values()], self.options.real)
+            except EnvironmentProblem as problem:
+                if self.options.backend == "native":
+                    raise
+                self._fallback = f"interpreter ({problem.message})"
+        for key, d in derived.items():
+            backend: Backend
+            if module is None:
+                backend = Interpreted(d.program, self.real, self._fallback or "interpreter")
+            else:
+                backend = Native(module[d.program.name], module.compiler)
+            self._loaded[key] = Loaded(d, d.program, backend)
+
+    def _get(self, key: str) -> Loaded:
+        self.load(key)
+        return self._loaded[key]
+
+    def show(self, program: str = "diagonal") -> str:
+        """The noise analysis, the graph and the stages of a program, for reading."""
+        return show.show(self.derive(program), self.options.real)
+
+    def size(
+        self, programs: Sequence[str] = DEFAULT_PROGRAMS, rows: int = 1, columns: int = 1, threads: int = 1
+    ) -> dict[str, object]:
+        """Text size, operations and workspace of programs, before anything is compiled."""
+        derived = [self.derive(key) for key in programs]
+        return show.size(self.graph.name, derived, self.options.real, rows, columns, threads)
+
+    def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS) -> dict[str, str]:
+        """The C text of programs, file name -> content."""
+        plans = [plan(self.derive(key).program, self.options.real) for key in programs]
+        return dict(emit_c(self.graph.name, plans, self.options.real).files())
+
+    # Evaluation
+
+    def _call(
+        self, key: str, arrays: Mapping[str, object], **numbers: int | float
+    ) -> tuple[dict[str, Array], Loaded]:
+        loaded = self._get(key)
+        given, rows = self._arrays(loaded, arrays)
+        return self._run(loaded, given, rows, **numbers), loaded
+
+    def _arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int]:
+        variables = [i for i in loaded.program.inputs if i.kind in ("data", "param")]
+        given, rows = check_arrays(self.graph, variables, arrays, self.real)
+        if not any(v.has_rows for v in variables) and self.graph.objective.has_rows:
+            others = [v for v in self.graph.variables if v.has_rows and v.name in arrays]
+            _, rows = check_arrays(self.graph, others, arrays, self.real) if others else ({}, 1)
+        return given, rows
+
+    def _run(
+        self, loaded: Loaded, given: Mapping[str, Array], rows: int, **numbers: int | float
+    ) -> dict[str, Array]:
+        call = Call(rows, row_scale=1.0 / rows, **numbers)  # type: ignore[arg-type]
+        self._check_memory(loaded, call)
+        spread = call.variance_scale > 0 or call.columns == 0
+        return loaded.backend.run(given, call, self.options.threads, spread)
+
+    def _check_memory(self, loaded: Loaded, call: Call) -> None:
+        limit = self.options.memory_limit
+        limit = limit if limit is not None else available_bytes()
+        need = loaded.backend.workspace_bytes(call, self.options.threads) + output_bytes(
+            loaded.program, call, self.real
+        )
+        if need <= limit:
+            return
+        fits = call.columns
+        while fits > 0:
+            fits //= 2
+            smaller = Call(call.rows, fits)
+            if (
+                loaded.backend.workspace_bytes(smaller, self.options.threads)
+                + output_bytes(loaded.program, smaller, self.real)
+                <= limit
+            ):
+                break
+        hint = (
+            f"{fits} columns at a time would fit"
+            if fits
+            else "ask for fewer rows or for single blocks or entries"
+        )
+        raise BudgetError(
+            f"{loaded.program.name} needs {human(need)} for {call.rows} rows and {call.columns} columns, "
+            f"{human(limit)} are allowed; {hint} (or raise memory_limit)"
+        )
+
+    def value(self, **arrays: object) -> float:
+        """The objective summed (or averaged) over rows."""
+        outputs, _ = self._call("value", arrays)
+        return float(outputs["value"])
+
+    def rows(self, **arrays: object) -> Array:
+        """The objective of each row, shape (rows,); a model without rows gives shape ()."""
+        outputs, _ = self._call("value", arrays)
+        return outputs.get("rows", outputs["value"])
+
+    def gradient(self, **arrays: object) -> dict[str, Array]:
+        """The gradient for each leaf, shaped like it."""
+        outputs, _ = self._call("gradient", arrays)
+        return {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}
+
+    def value_and_gradient(self, **arrays: object) -> tuple[float, dict[str, Array]]:
+        """Both from one evaluation."""
+        outputs, _ = self._call("gradient", arrays)
+        return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}
+
+    def jvp(self, directions: Mapping[str, object], **arrays: object) -> Array:
+        """The derivative of the objective along ``directions`` (leaf -> array shaped like it; absent means
+        zero), per row."""
+        loaded = self._get("jvp")
+        given, rows = self._arrays(loaded, arrays)
+        given |= self._directions(loaded, directions, rows)
+        return self._run(loaded, given, rows)["jvp"]
+
+    def hvp(self, directions: Mapping[str, object], **arrays: object) -> dict[str, Array]:
+        """The Hessian times ``directions`` (leaf -> array shaped like it; absent means zero), leaf by leaf."""
+        loaded = self._get("hvp")
+        given, rows = self._arrays(loaded, arrays)
+        given |= self._directions(loaded, directions, rows)
+        outputs = self._run(loaded, given, rows)
+        return {v.name: outputs[f"hvp_{v.name}"] for v in self.wrt}
+
+    def _directions(self, loaded: Loaded, directions: Mapping[str, object], rows: int) -> dict[str, Array]:
+        for name in directions:
+            self._leaf(name)
+        result: dict[str, Array] = {}
+        for node in loaded.program.inputs:
+            if node.kind != "tangent":
+                continue
+            leaf = self._leaf(node.name.removeprefix("dir_"))
+            shape = tuple(e if isinstance(e, int) else rows for e in leaf.shape)
+            if leaf.name in directions:
+                checked, _ = check_arrays(self.graph, [leaf], {leaf.name: directions[leaf.name]}, self.real)
+                result[node.name] = checked[leaf.name]
+            else:
+                result[node.name] = np.zeros(shape, self.real)
+        return result
+
+    # Estimates
+
+    def diagonal(
+        self,
+        samples: int = 16,
+        seed: int = 0,
+        method: str = "cp",
+        design: str = "hadamard",
+        exact: bool | None = None,
+        rtol: float | None = None,
+        max_samples: int = 4096,
+        first_row: int = 0,
+        **arrays: object,
+    ) -> Estimates:
+        """The diagonal of the Hessian, leaf by leaf: unbiased, with standard errors.
+
+        ``samples``: noise columns.  If no more columns than that give the exact answer, the exact answer is returned
+        (``exact=None``); ``exact=True`` insists on it, ``exact=False`` forbids it.  ``rtol``: keep sampling
+        until the norm of
+        the standard errors is at most ``rtol`` times the norm of the values, or ``max_samples`` is reached.
+        ``method``: "cp" (default), "hutchinson", "s" and "tu" (the 2012 paper's, whole graph),
+        "gauss_newton" and "becker_lecun"
+        (biased, and labelled so).  ``design``: "hadamard" (orthogonal columns) or "independent".
+        ``first_row``: number of the first row in a larger data set, so that pieces draw the noise that the whole would.
+
+        Raises RequestError, ShapeError, DataError, BudgetError.
+        """
+        if method not in programs.ESTIMATORS:
+            raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}")
+        wanted = {f"diag_{v.name}": v.name for v in self.wrt}
+        key = "diagonal" if method == "cp" else f"diagonal:{method}"
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        return self._estimate(key, wanted, sampling, arrays)
+
+    def trace(
+        self,
+        samples: int = 16,
+        seed: int = 0,
+        method: str = "cp",
+        design: str = "hadamard",
+        exact: bool | None = None,
+        rtol: float | None = None,
+        max_samples: int = 4096,
+        first_row: int = 0,
+        **arrays: object,
+    ) -> Estimate:
+        """The trace of the Hessian: for each row if every leaf has rows (the Laplacian), else over everything.
+
+        Methods: "cp", "hutchinson", "gauss_newton".  Other arguments as in :meth:`diagonal`.
+        """
+        key = "trace" if method == "cp" else f"trace:{method}"
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        return self._estimate(key, {"trace": "trace"}, sampling, arrays)["trace"]
+
+    def block(
+        self,
+        a: str,
+        b: str,
+        samples: int = 16,
+        seed: int = 0,
+        design: str = "hadamard",
+        exact: bool | None = None,
+        rtol: float | None = None,
+        max_samples: int = 4096,
+        **arrays: object,
+    ) -> Estimate:
+        """The block of leaves ``a`` and ``b``, shape (rows?, *a, *b); arguments as in :meth:`diagonal`."""
+        first, second = self._leaf(a), self._leaf(b)
+        swap = self.wrt.index(first) > self.wrt.index(second)
+        if swap:
+            first, second = second, first
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
+        label = f"block_{first.name}_{second.name}"
+        name = pair_name(a, b)
+        found = self._estimate(f"block:{first.name},{second.name}", {label: name}, sampling, arrays)[name]
+        if not swap:
+            return found
+        lead = 1 if first.has_rows or second.has_rows else 0
+        inner = len(first.element_shape)
+        order = [*range(lead), *range(lead + inner, found.value.ndim), *range(lead, lead + inner)]
+        fields = {
+            **found.__dict__,
+            "value": found.value.transpose(order),
+            "stderr": found.stderr.transpose(order),
+        }
+        return Estimate(**fields)
+
+    def entries(
+        self,
+        wanted: Sequence[tuple[tuple[str, tuple[int, ...]], tuple[str, tuple[int, ...]]]],
+        samples: int = 16,
+        seed: int = 0,
+        design: str = "hadamard",
+        exact: bool | None = None,
+        rtol: float | None = None,
+        max_samples: int = 4096,
+        **arrays: object,
+    ) -> list[Estimate]:
+        """Single entries of the Hessian: pairs of (leaf, index), for example ``(("W", (0, 1)), ("b", (2,)))``.
+
+        An index into a leaf with rows is given without its row; the result then has one value a row.
+        """
+        pairs = [(self._entry(first), self._entry(second)) for first, second in wanted]
+        if not pairs:
+            raise RequestError("no entries asked for")
+        key = "entries:" + ";".join(f"{a.name}{list(i)},{b.name}{list(j)}" for (a, i), (b, j) in pairs)
+        if key not in self._derived:
+            derived = programs.entries(
+                self.graph, self.wrt, pairs, Setting(self.options.factor, self.options.epsilon)
+            )
+            program = derived.program
+            for simplify in PASSES:
+                program = simplify(program)
+            self._derived[key] = _with_program(derived, program)
+        names = {
+            f"entry_{k}": f"{a.name}{list(i)},{b.name}{list(j)}#{k}"
+            for k, ((a, i), (b, j)) in enumerate(pairs)
+        }
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
+        return list(self._estimate(key, names, sampling, arrays).values())
+
+    def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
+        name, index = wanted
+        leaf = self._leaf(name)
+        shape = leaf.element_shape
+        if len(index) != len(shape) or any(not 0 <= i < e for i, e in zip(index, shape, strict=False)):
+            raise RequestError(f"{name}{list(index)} is outside {name}, whose elements have shape {shape}")
+        return leaf, tuple(index)
+
+    def _estimate(
+        self, key: str, wanted: Mapping[str, str], sampling: Sampling, arrays: Mapping[str, object]
+    ) -> Estimates:
+        loaded = self._get(key)
+        given, rows = self._arrays(loaded, arrays)
+        derived = loaded.derived
+        mode, columns = sampling.decide(derived)
+        if mode == "closed":
+            outputs = self._run(loaded, given, rows)
+            return self._package(loaded, wanted, outputs, sampling, 0, True)
+        if mode == "exact":
+            outputs = self._exact(loaded, given, rows, columns, sampling)
+            return self._package(loaded, wanted, outputs, sampling, columns, True)
+        outputs, used, became_exact = self._sample(loaded, given, rows, columns, sampling, wanted)
+        return self._package(loaded, wanted, outputs, sampling, used, became_exact)
+
+    def _exact(
+        self, loaded: Loaded, given: Mapping[str, Array], rows: int, columns: int, sampling: Sampling
+    ) -> dict[str, Array]:
+        """Unit columns; in batches, each of which repeats what needs no columns, taken off again."""
+        batch = self._batch(loaded, rows, columns)
+        if columns <= batch:
+            return self._run(loaded, given, rows, columns=columns, design=IDENTITY, column_scale=1.0)
+        base = self._run(loaded, given, rows, columns=0, design=IDENTITY, column_scale=1.0)
+        total = {name: array.copy() for name, array in base.items()}
+        for start in range(0, columns, batch):
+            size = min(batch, columns - start)
+            part = self._run(
+                loaded, given, rows, columns=size, first_column=start, design=IDENTITY, column_scale=1.0
+            )
+            for name, array in part.items():
+                if name != "kinks":
+                    total[name] = total[name] + (array - base[name])
+        return total
+
+    def _batch(self, loaded: Loaded, rows: int, columns: int) -> int:
+        """How many of ``columns`` to evaluate in one sweep."""
+        size = columns
+        while (
+            size > 2 and loaded.backend.workspace_bytes(Call(rows, size), self.options.threads) > BATCH_BYTES
+        ):
+            size = (size + 1) // 2
+        return size
+
+    def _sample(
+        self,
+        loaded: Loaded,
+        given: Mapping[str, Array],
+        rows: int,
+        columns: int,
+        sampling: Sampling,
+        wanted: Mapping[str, str],
+    ) -> tuple[dict[str, Array], int, bool]:
+        """Batches of columns until the count, or the error asked for, is reached."""
+        total: dict[str, Array] = {}
+        used, target = 0, columns
+        while True:
+            size = self._batch(loaded, rows, target - used)
+            if target - used - size == 1:
+                size -= 1  # a batch of one column has no spread of its own
+            part = self._run(
+                loaded,
+                given,
+                rows,
+                columns=size,
+                first_column=used,
+                seed=sampling.seed,
+                design=DESIGNS[sampling.design],
+                first_row=sampling.first_row,
+                column_scale=1.0 / size,
+                variance_scale=1.0 / (size * (size - 1)) if size > 1 else 0.0,
+            )
+            total = _combine(total, used, part, size)
+            used += size
+            if used < target:
+                continue
+            if (
+                sampling.rtol is None
+                or _small_enough(total, wanted, sampling.rtol, used)
+                or used >= sampling.max_samples
+            ):
+                return total, used, False
+            p = loaded.derived.columns
+            if sampling.exact is None and p is not None and p <= min(2 * used, sampling.max_samples):
+                return self._exact(loaded, given, rows, p, sampling), p, True
+            target = min(2 * used, sampling.max_samples)
+
+    def _package(
+        self,
+        loaded: Loaded,
+        wanted: Mapping[str, str],
+        outputs: Mapping[str, Array],
+        sampling: Sampling,
+        samples: int,
+        exact: bool,
+    ) -> Estimates:
+        derived = loaded.derived
+        result = {}
+        for label, name in wanted.items():
+            value = outputs[label]
+            is_exact = exact or label in derived.exact
+            if not np.isfinite(value).all():
+                bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+                raise CheckError(
+                    f"{name}: entry {list(bad)} of the result is {value[bad]}: the model left the range of "
+                    f"its functions or of {self.real} at these inputs (log of a negative number, division by zero, "
+                    "overflow)"
+                )
+            if is_exact:
+                stderr = np.zeros_like(value)
+            elif samples == 1:
+                stderr = np.full_like(value, np.nan)
+            else:
+                stderr = np.sqrt(outputs[f"var_{label}"])
+            result[name] = Estimate(
+                name=name,
+                value=value,
+                stderr=stderr,
+                samples=samples,
+                exact=is_exact and not derived.biased,
+                seed=sampling.seed,
+                method=derived.estimator,
+                design="unit" if exact and samples else ("none" if exact else sampling.design),
+                backend=loaded.backend.label,
+                biased=derived.biased,
+                kinks=int(outputs.get("kinks", np.zeros(()))),
+            )
+        return Estimates(result)
+
+    def sketch(
+        self,
+        samples: int = 16,
+        seed: int = 0,
+        design: str = "hadamard",
+        exact: bool = False,
+        pairs: Sequence[tuple[str, str]] | None = None,
+        **arrays: object,
+    ) -> Sketch:
+        """Low-rank factors with signs.  ``pairs``: only these blocks are wanted, and noise they cannot see is dropped.
+
+        ``exact=True`` uses one column for each noise element of one row (models of a single row only: the
+        factors of several rows share columns).
+        """
+        key = "sketch"
+        if pairs is not None:
+            ordered = sorted(
+                {tuple(sorted(p, key=[v.name for v in self.wrt].index)) for p in map(self._named, pairs)}
+            )
+            key += ":" + ";".join(",".join(p) for p in ordered)
+        loaded = self._get(key)
+        given, rows = self._arrays(loaded, arrays)
+        derived = loaded.derived
+        sampling = Sampling(samples, seed, design, None, None, samples, 0)
+        sampling.check()
+        shared = rows > 1 and not all(v.has_rows for v in self.wrt)
+        if exact and shared:
+            raise RequestError(
+                f"an exact sketch of parameters is possible for one row, not for {rows}: rows share the columns. "
+                "Use hessian(), block() or entries()"
+            )
+        columns = (derived.columns or 0) if exact else samples
+        scale = 1.0 if exact else 1.0 / columns
+        outputs = self._run(
+            loaded,
+            given,
+            rows,
+            columns=columns,
+            seed=seed,
+            design=IDENTITY if exact else DESIGNS[design],
+            column_scale=scale,
+        )
+        return Sketch(
+            p={v.name: outputs[f"p_{v.name}"] for v in self.wrt},
+            q={v.name: outputs[f"q_{v.name}"] for v in self.wrt},
+            scale=scale,
+            exact=exact,
+            samples=columns,
+            seed=seed,
+            backend=loaded.backend.label,
+            answers=derived.answers,
+            dropped=tuple(d.what for d in derived.dropped),
+        )
+
+    def _named(self, pair: tuple[str, str]) -> tuple[str, str]:
+        return self._leaf(pair[0]).name, self._leaf(pair[1]).name
+
+    def hessian(self, **arrays: object) -> Hessian:
+        """The exact Hessian of a small problem, by unit noise columns.  Raises BudgetError if it does not fit."""
+        loaded = self._get("hessian")
+        given, rows = self._arrays(loaded, arrays)
+        columns = loaded.derived.columns or 0
+        sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)
+        outputs = self._exact(loaded, given, rows, columns, sampling)
+        blocks = {
+            (a.name, b.name): outputs[f"block_{a.name}_{b.name}"]
+            for k, a in enumerate(self.wrt)
+            for b in self.wrt[k:]
+        }
+        sizes = {v.name: v.element_shape for v in self.wrt}
+        lead = {v.name: rows if v.has_rows else None for v in self.wrt}
+        return Hessian(blocks, sizes, lead, int(outputs.get("kinks", np.zeros(()))))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a statistic is to be sampled."""
+
+    samples: int
+    seed: int
+    design: str
+    exact: bool | None
+    rtol: float | None
+    max_samples: int
+    first_row: int
+
+    def check(self) -> None:
+        """Raise RequestError in the caller's terms."""
+        if not isinstance(self.samples, (int, np.integer)) or self.samples < 1:
+            raise RequestError(
+                f"samples={self.samples}: at least one sample is needed (or exact=True for the exact answer)"
+            )
+        if not 0 <= int(self.seed) < 1 << 64:
+            raise RequestError(f"seed={self.seed} is outside 0 .. 2**64 - 1")
+        if self.design not in ("hadamard", "independent"):
+            raise RequestError(f"design={self.design!r} is not one of hadamard, independent")
+        if self.rtol is not None and not self.rtol > 0:
+            raise RequestError(f"rtol={self.rtol} must be positive")
+        if self.max_samples < 1:
+            raise RequestError(f"max_samples={self.max_samples} must be at least 1")
+
+    def decide(self, derived: Derived) -> tuple[str, int]:
+        """("closed", 0), ("exact", p) or ("sample", K)."""
+        self.check()
+        p = derived.columns
+        if p == 0:
+            return "closed", 0
+        if self.exact is True:
+            if p is None:
+                raise RequestError(
+                    f"method={derived.estimator!r} has no exact form here; use method='cp' with exact=True"
+                )
+            return "exact", p
+        samples = min(int(self.samples), self.max_samples) if self.rtol is not None else int(self.samples)
+        if self.rtol is not None and samples == 1:
+            samples = 2
+        if self.exact is None and p is not None and p <= samples:
+            return "exact", p
+        return "sample", samples
+
+
+def _combine(total: dict[str, Array], used: int, part: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """Means weighted by their columns; variances of means accordingly."""
+    if not total:
+        return dict(part)
+    old, new = used / (used + size), size / (used + size)
+    result = {}
+    for name, array in part.items():
+        if name == "kinks":
+            result[name] = array
+        elif name.startswith("var_"):
+            result[name] = old**2 * total[name] + new**2 * array
+        else:
+            result[name] = old * total[name] + new * array
+    return result
+
+
+def _small_enough(outputs: Mapping[str, Array], wanted: Mapping[str, str], rtol: float, used: int) -> bool:
+    if used < 2:
+        return False
+    error = sum(float(np.sum(outputs[f"var_{label}"])) for label in wanted if f"var_{label}" in outputs)
+    size = sum(float(np.sum(outputs[label] ** 2)) for label in wanted)
+    return error <= rtol**2 * size
+
+
+def _with_program(derived: Derived, program: Program) -> Derived:
+    fields = {**derived.__dict__, "program": program}
+    return Derived(**fields)
+
+
+__all__ = ["DEFAULT_PROGRAMS", "Estimator", "Options"]

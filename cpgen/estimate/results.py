@@ -1,0 +1,206 @@
+"""Results: a value, its standard error, and what it took to get them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.errors import RequestError
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One estimated array.
+
+    ``value`` and ``stderr`` have the same shape; ``stderr`` is the estimated standard deviation of ``value``
+    (zero where the
+    answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns
+    of one row are
+    orthogonal rather than independent and ``stderr`` is conservative: it may be too large, never too small.
+    ``samples``: noise columns used.  ``exact``: no sampling error.  ``biased``: why the method is biased, or "".
+    ``kinks``: evaluation points that sat exactly on a kink (where a one-sided convention decided).
+    """
+
+    name: str
+    value: Array
+    stderr: Array
+    samples: int
+    exact: bool
+    seed: int
+    method: str
+    design: str
+    backend: str
+    biased: str = ""
+    kinks: int = 0
+
+    def __array__(self, dtype: object = None, copy: object = None) -> Array:
+        return np.asarray(self.value, dtype=dtype)  # type: ignore[call-overload]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_numbers(self.value)}{self._note()}"
+
+    __repr__ = __str__
+
+    def _note(self) -> str:
+        if self.exact:
+            note = f" (exact, {self.samples} columns)" if self.samples else " (exact)"
+        elif self.samples == 1:
+            note = " (1 sample, no error bar)"
+        else:
+            note = f" +- {_numbers(self.stderr)} ({self.samples} samples)"
+        return note + (f" BIASED: {self.biased}" if self.biased else "")
+
+
+def _numbers(array: Array) -> str:
+    if array.ndim == 0:
+        return f"{float(array):.6g}"
+    return np.array2string(array, precision=4, threshold=8, edgeitems=2)
+
+
+class Estimates(Mapping[str, Estimate]):
+    """Estimates by name (of a leaf, or of a pair of leaves joined by a comma), from one run."""
+
+    def __init__(self, items: Mapping[str, Estimate]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, name: str) -> Estimate:
+        if name not in self._items:
+            raise RequestError(f"no result named {name!r}; there are: {', '.join(self._items)}")
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every entry is exact."""
+        return all(e.exact for e in self._items.values())
+
+    @property
+    def biased(self) -> str:
+        return next((e.biased for e in self._items.values() if e.biased), "")
+
+    @property
+    def kinks(self) -> int:
+        return max((e.kinks for e in self._items.values()), default=0)
+
+    def flat(self) -> tuple[Array, Array]:
+        """All values, and all standard errors, as two vectors in order."""
+        values = np.concatenate([e.value.ravel() for e in self._items.values()])
+        errors = np.concatenate([e.stderr.ravel() for e in self._items.values()])
+        return values, errors
+
+    def __str__(self) -> str:
+        return "\n".join(str(e) for e in self._items.values())
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Rank-one factors of the Hessian with signs: ``H ~ (P^T P - Q^T Q) * scale``, one row of P and Q a column of noise.
+
+    ``p[leaf]`` and ``q[leaf]`` have shape (columns, *leaf shape).  ``scale`` is 1/K, or 1 when the columns
+    are unit vectors. ``answers`` lists the pairs of leaves whose block the factors estimate without bias: where noise was
+    dropped, the other blocks are refused.
+    """
+
+    p: Mapping[str, Array]
+    q: Mapping[str, Array]
+    scale: float
+    exact: bool
+    samples: int
+    seed: int
+    backend: str
+    answers: frozenset[tuple[str, str]]
+    dropped: tuple[str, ...] = field(default=())
+
+    def block(self, a: str, b: str) -> Array:
+        """The block of leaves ``a`` and ``b``, shape (*a, *b).
+
+        Raises RequestError if noise that this block needs was dropped, or a name is unknown.
+        """
+        for name in (a, b):
+            if name not in self.p:
+                raise RequestError(f"the sketch has no {name!r}; it has {', '.join(self.p)}")
+        if (a, b) not in self.answers and (b, a) not in self.answers:
+            raise RequestError(
+                f"the block ({a}, {b}) needs noise that was dropped ({', '.join(self.dropped)}): "
+                "its estimate would be wrong. Ask for it in sketch(pairs=...) or take the whole sketch"
+            )
+        shape = (*self.p[a].shape[1:], *self.p[b].shape[1:])
+        parts = [
+            f[a].reshape(f[a].shape[0], -1).T @ f[b].reshape(f[b].shape[0], -1) for f in (self.p, self.q)
+        ]
+        return ((parts[0] - parts[1]) * self.scale).reshape(shape)
+
+    def matrix(self) -> Array:
+        """The dense matrix over all leaves in order.  Raises RequestError like :meth:`block`."""
+        names = list(self.p)
+        rows = []
+        for a in names:
+            size = self.p[a][0].size
+            rows.append(np.concatenate([self.block(a, b).reshape(size, -1) for b in names], axis=1))
+        return np.concatenate(rows, axis=0)
+
+    def matvec(self, vectors: Mapping[str, Array]) -> dict[str, Array]:
+        """The sketch times a vector given leaf by leaf, without forming the matrix."""
+        for a in self.p:
+            for b in self.p:
+                if (a, b) not in self.answers and (b, a) not in self.answers:
+                    self.block(a, b)
+        weights = []
+        for factor in (self.p, self.q):
+            weights.append(
+                sum(f.reshape(f.shape[0], -1) @ np.ravel(vectors[name]) for name, f in factor.items())
+            )
+        return {
+            name: self.scale
+            * (np.tensordot(weights[0], self.p[name], 1) - np.tensordot(weights[1], self.q[name], 1))
+            for name in self.p
+        }
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """The exact Hessian by blocks, ``blocks[a, b]`` for each pair in order, and as a dense matrix."""
+
+    blocks: Mapping[tuple[str, str], Array]
+    sizes: Mapping[str, tuple[int, ...]]
+    rows: Mapping[str, int | None]
+    kinks: int = 0
+
+    def matrix(self) -> Array:
+        """``H[i, j]`` over all leaves in order, or ``H[row, i, j]`` if every leaf has rows.
+
+        Raises RequestError if only some leaves have rows: their blocks have different shapes.
+        """
+        leading = set(self.rows.values())
+        if len(leading) > 1:
+            raise RequestError("some leaves have rows and some do not: take .blocks instead of one matrix")
+        count_rows = next(iter(leading))
+        names = list(self.sizes)
+        count = {n: int(np.prod(self.sizes[n], dtype=np.int64)) for n in names}
+        total = sum(count.values())
+        lead = () if count_rows is None else (count_rows,)
+        result = np.zeros((*lead, total, total))
+        start = dict(zip(names, np.cumsum([0, *(count[n] for n in names)]), strict=False))
+        for (a, b), block in self.blocks.items():
+            flat = block.reshape(*lead, count[a], count[b])
+            i, j = start[a], start[b]
+            result[..., i : i + count[a], j : j + count[b]] = flat
+            result[..., j : j + count[b], i : i + count[a]] = np.swapaxes(flat, -1, -2)
+        return result
+
+
+def pair_name(a: str, b: str) -> str:
+    """The name of a block in :class:`Estimates`."""
+    return f"{a},{b}"

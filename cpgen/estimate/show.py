@@ -1,0 +1,99 @@
+"""Telling people what will run: noise analysis, graph, stages, sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpgen.derive.programs import Derived
+from cpgen.emit import emit_c
+from cpgen.estimate.memory import human
+from cpgen.ir.text import text
+from cpgen.loops import Plan, plan
+
+
+def analysis(derived: Derived) -> list[str]:
+    """The noise analysis in lines."""
+    lines = [f"program {derived.program.name}"]
+    if derived.estimator:
+        lines.append(
+            f"  method: {derived.estimator}" + (f" (BIASED: {derived.biased})" if derived.biased else "")
+        )
+        if derived.columns == 0:
+            lines.append("  exact as it stands: no noise is needed")
+        elif derived.columns is None:
+            lines.append("  no number of columns makes this exact")
+        else:
+            lines.append(f"  noise columns for the exact answer: {derived.columns}")
+    for leaf, variable in derived.readouts:
+        lines.append(f"  {leaf} is read out at {variable}")
+    for name in sorted(derived.exact):
+        lines.append(f"  {name}: exact whatever the number of samples")
+    for d in derived.drawn:
+        lines.append(f"  noise {d.name}: {d.size} a row, {d.what}")
+    for d in derived.dropped:
+        lines.append(f"  no noise for {d.what} ({d.size} a row saved): exact, or seen by nothing requested")
+    return lines
+
+
+def stages(p: Plan) -> list[str]:
+    """The stages of a plan in lines, numbered as in the C text."""
+    lines = []
+    for stage in p.stages:
+        what = ", ".join(p.value(n).name for n in stage.nodes)
+        lines.append(f"  stage {stage.number} ({stage.phase}): {stage.kind} {what}")
+    return lines
+
+
+def show(derived: Derived, real: str) -> str:
+    """Noise analysis, graph in index notation and stages of one program."""
+    planned = plan(derived.program, real)
+    graph = ["  " + line for line in text(derived.program).splitlines()[1:]]
+    return "\n".join([*analysis(derived), "graph", *graph, "stages", *stages(planned)]) + "\n"
+
+
+def size(
+    name: str, derived: list[Derived], real: str, rows: int, columns: int, threads: int
+) -> dict[str, Any]:
+    """Sizes before anything is compiled: text, operations, workspace, for each program and together."""
+    plans = [plan(d.program, real) for d in derived]
+    files = emit_c(name, plans, real)
+    programs = {}
+    for p in plans:
+        operations = p.operations(rows, columns)
+        programs[p.name] = {
+            "stages": len(p.stages),
+            "tile_rows": p.tile,
+            "workspace_bytes": p.workspace_bytes(rows, columns, threads),
+            "adds": operations.adds,
+            "muls": operations.muls,
+            "divs": operations.divs,
+            "calls": dict(operations.calls),
+            "operations": operations.total,
+        }
+    return {
+        "model": name,
+        "real": real,
+        "rows": rows,
+        "columns": columns,
+        "threads": threads,
+        "text_bytes": {file: len(content.encode()) for file, content in files.files().items()},
+        "programs": programs,
+    }
+
+
+def size_text(sizes: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [
+        f"{sizes['model']} ({sizes['real']}), {sizes['rows']} rows, {sizes['columns']} columns, "
+        f"{sizes['threads']} threads"
+    ]
+    lines += [f"  {file}: {human(count)}" for file, count in sizes["text_bytes"].items()]
+    for name, p in sizes["programs"].items():
+        calls = ", ".join(f"{count} {call}" for call, count in p["calls"].items())
+        lines.append(
+            f"  {name}: {p['stages']} stages, workspace {human(p['workspace_bytes'])}, {p['operations']} operations"
+        )
+        lines.append(
+            f"    {p['adds']} adds, {p['muls']} muls, {p['divs']} divs" + (f", {calls}" if calls else "")
+        )
+    return "\n".join(lines)
