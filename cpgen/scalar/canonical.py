@@ -48,7 +48,7 @@ def canonical(expr: Any) -> Expr:
     complex or infinite constants, undefined functions, unevaluated sums, integrals and derivatives, unknown functions.
     """
     expr = sympy.sympify(expr)
-    if not isinstance(expr, Expr):
+    if not isinstance(expr, Expr) or expr.is_Matrix:
         raise UnsupportedError(f"expected a scalar expression, got {type(expr).__name__}: {expr}")
     return _canonical(expr)
 
@@ -148,7 +148,7 @@ def _sum(terms: Iterable[Expr]) -> Expr:
             parts[k] = constant * complement
             return _sum(parts)
     # a*exp(u) +- a*exp(-u)
-    exponentials = {}
+    exponentials: dict[Expr, tuple[Expr, int]] = {}
     for k, part in enumerate(parts):
         coefficient, rest = part.as_coeff_Mul()
         if isinstance(rest, sympy.exp):

@@ -339,11 +339,11 @@ def function(
 ) -> type[UserFunction]:
     """Declare a real function of ``len(fdiff)`` real arguments for use in models.
 
-    ``fdiff[i]`` maps the arguments to the partial derivative with respect to argument ``i``, a SymPy expression that may
-    use the new function itself.  ``c64`` is a C99 expression of type double in which ``{0}``, ``{1}``, ... stand for the
-    arguments; ``c32`` the same in float (needed only for ``real="float32"``); only ``<math.h>`` may be used.  ``numpy`` is
-    the vectorised equivalent.  ``kink`` maps the arguments to an expression that is 0 exactly where the function is not
-    differentiable.  Raises ModelError for a name that is not a C identifier or a text that does not fit the arguments.
+    ``fdiff[i]`` maps the arguments to the partial derivative with respect to argument ``i``, a SymPy expression that
+    may use the new function itself.  ``c64`` is a C99 expression of type double in which ``{0}``, ``{1}``, ... stand for
+    the arguments; ``c32`` the same in float (needed only for ``real="float32"``); only ``<math.h>`` may be used.
+    ``numpy`` is the vectorised equivalent.  ``kink`` maps the arguments to an expression that is 0 exactly where the
+    function is not differentiable.  Raises ModelError for a name that is not a C identifier or a text that does not fit.
     """
     if not (name.isascii() and name.isidentifier()):
         raise ModelError(

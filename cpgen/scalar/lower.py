@@ -7,6 +7,7 @@ SymPy's arguments, which does not depend on hashing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -205,6 +206,7 @@ class Spelling:
     negate: Callable[[str], str]  # of a condition
 
 
+_ATOM = re.compile(r"\w+(\[[^\[\]]*\])?")  # an identifier or an index
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _LOGICAL = ("compare", "and", "or", "not")
 
@@ -231,7 +233,7 @@ def render(
         kind = op.kind
         if kind in ("symbol", "number"):
             text = spelling.symbol(op.value) if kind == "symbol" else spelling.number(op.value)
-            looseness = "neg" if text.startswith("-") else "" if text.replace(".", "").isalnum() else "any"
+            looseness = "neg" if text.startswith("-") else "" if _ATOM.fullmatch(text) else "any"
             if kind == "number" and not text.startswith("-"):
                 looseness = ""
         elif kind in _SYMBOLS:

@@ -72,14 +72,14 @@ def sech(x: Array) -> Array:
     return 2.0 * decay / (1.0 + decay * decay)
 
 
-def _elementwise(scalar: Callable[[float], float]) -> Callable[[Array], Array]:
+def _elementwise(scalar: Callable[[float], float], overflow: float = math.inf) -> Callable[[Array], Array]:
     """Lift a Python float function; NumPy itself has no such function and SciPy is not a dependency."""
 
     def guarded(x: float) -> float:
         try:
             return scalar(x)
         except OverflowError:
-            return math.inf
+            return overflow
         except ValueError:
             return math.nan
 
@@ -97,10 +97,12 @@ erfc = _elementwise(math.erfc)
 
 
 def _positive(scalar: Callable[[float], float], at_zero: float) -> Callable[[Array], Array]:
+    """Restrict to ``x > 0``; ``at_zero`` is the pole, which is also where overflow happens."""
+
     def restricted(x: float) -> float:
         return scalar(x) if x > 0 else at_zero if x == 0 else math.nan
 
-    return _elementwise(restricted)
+    return _elementwise(restricted, at_zero)
 
 
 gamma = _positive(math.gamma, math.inf)
@@ -115,7 +117,7 @@ def polygamma_scalar(order: int, x: float) -> float:
     factorial = math.factorial(order)
     tail = 0.0
     while x < SHIFT + order:
-        tail += x ** -(order + 1)
+        tail += (1.0 / x) ** (order + 1)
         x += 1.0
     inverse = 1.0 / x
     if order == 0:
