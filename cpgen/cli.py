@@ -1,0 +1,246 @@
+"""The command ``cpgen``: build, verify, size, show and doctor.
+
+stdout carries the answer (text, or one JSON object with ``--json``), stderr the log.  Exit status: 0 done, 1 a check
+failed, 2 the model or the request is wrong, 3 the machine lacks something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from cpgen import __version__
+from cpgen.errors import CheckError, CpgenError, EnvironmentProblem, ModelError, RequestError
+
+if TYPE_CHECKING:
+    from cpgen.estimate.estimator import Estimator
+
+DONE, CHECK_FAILED, USAGE, ENVIRONMENT = 0, 1, 2, 3
+
+EXIT_CODES = "exit status: 0 done, 1 a check failed, 2 the model or the request is wrong, 3 the machine lacks something"
+BUILT = ("value", "gradient", "diagonal")
+SHOWN = ("diagonal",)
+MODEL_HELP = "a Python file that defines `model` (or an estimator `est`); MODEL.py:NAME picks another variable"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a command answers: ``text`` for a person, ``data`` for a program, the exit ``status``."""
+
+    text: str
+    data: Mapping[str, Any]
+    status: int = DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; ``arguments`` default to the process's own.  Returns the exit status (argparse exits with 2)."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], Reply] = options.command
+    try:
+        reply = command(options)
+    except CpgenError as error:
+        status = exit_status(error)
+        print(f"cpgen: {error}", file=sys.stderr)
+        if options.json:
+            _print_json({"error": {"kind": type(error).__name__, "message": str(error)}, "status": status})
+        return status
+    if options.json:
+        _print_json({**reply.data, "status": reply.status})
+    else:
+        print(reply.text.rstrip("\n"))
+    return reply.status
+
+
+def exit_status(error: CpgenError) -> int:
+    """The exit status that reports ``error``."""
+    if isinstance(error, CheckError):
+        return CHECK_FAILED
+    if isinstance(error, EnvironmentProblem):
+        return ENVIRONMENT
+    return USAGE
+
+
+def build(options: argparse.Namespace) -> Reply:
+    """Write the C of the requested programs to a folder; the answer is the list of files."""
+    estimator = _estimator(options)
+    files = estimator.source(options.programs)
+    name = estimator.graph.name
+    folder = Path(options.out or f"{name}-c")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise RequestError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+    paths = [(folder / file).as_posix() for file in files]
+    _log(f"wrote {len(paths)} files, {sum(len(text.encode()) for text in files.values())} bytes")
+    data = {"model": name, "real": estimator.options.real, "programs": options.programs, "files": paths}
+    return Reply("\n".join(paths), data)
+
+
+def verify(options: argparse.Namespace) -> Reply:
+    """Compare gradient, Hessian and diagonal with an independent reference."""
+    from cpgen.estimate.verify import verify as compare
+
+    found = compare(_estimator(options))
+    checks = [{"what": c.what, "error": c.error, "allowed": c.tolerance, "ok": c.ok} for c in found.checks]
+    data = {"model": found.model, "reference": found.reference, "backend": found.backend, "ok": found.ok}
+    return Reply(str(found), {**data, "checks": checks}, DONE if found.ok else CHECK_FAILED)
+
+
+def size(options: argparse.Namespace) -> Reply:
+    """Print the text size, operations and memory of each program."""
+    from cpgen.estimate.show import size_text
+
+    estimator = _estimator(options)
+    sizes = estimator.size(options.programs, options.rows, options.columns, options.threads)
+    return Reply(size_text(sizes), sizes)
+
+
+def show(options: argparse.Namespace) -> Reply:
+    """Print the noise analysis, the graph and the stages of each program."""
+    estimator = _estimator(options)
+    texts = {program: estimator.show(program) for program in options.programs}
+    return Reply("\n".join(texts.values()), {"model": estimator.graph.name, "programs": texts})
+
+
+def doctor(options: argparse.Namespace) -> Reply:
+    """Look at what this machine has and say how to fix what it lacks."""
+    from cpgen.doctor import FAILED, examine, text
+
+    findings = examine()
+    ok = all(finding.state != FAILED for finding in findings)
+    data = {"ok": ok, "version": __version__, "checks": [asdict(finding) for finding in findings]}
+    return Reply(text(findings), data, DONE if ok else ENVIRONMENT)
+
+
+def load(place: str) -> Any:
+    """The model or estimator that ``place`` (``FILE.py`` or ``FILE.py:NAME``) names.
+
+    Raises RequestError if there is no such file or variable, ModelError if running the file fails.
+    """
+    file, _, name = place.partition(":") if not Path(place).exists() else (place, "", "")
+    path = Path(file)
+    if not path.is_file():
+        raise RequestError(f"there is no file {file}; a model is named as FILE.py or FILE.py:NAME")
+    module = _run(path)
+    candidates = [name] if name else ["model", "est"]
+    for candidate in candidates:
+        if hasattr(module, candidate):
+            return getattr(module, candidate)
+    others = [key for key, value in vars(module).items() if _is_model(value) and not key.startswith("_")]
+    hint = f"; it defines {', '.join(others)}: try {file}:{others[0]}" if others else "; it defines no model"
+    raise RequestError(f"{file} has no variable {' or '.join(candidates)}{hint}")
+
+
+def _run(path: Path) -> ModuleType:
+    """Execute a model file as a module, with its own folder importable."""
+    specification = importlib.util.spec_from_file_location(f"cpgen_model_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise RequestError(f"{path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        specification.loader.exec_module(module)
+    except CpgenError:
+        raise
+    except SystemExit as error:
+        raise ModelError(f"{path} ended the program (exit {error.code}) instead of defining a model") from error
+    except Exception as error:
+        raise ModelError(f"{path}{_line_in(path, error)} raised {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _line_in(path: Path, error: Exception) -> str:
+    """``:line`` of the last frame of ``error`` inside ``path``."""
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}" if error.lineno else ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _is_model(value: object) -> bool:
+    from cpgen.model import Model
+
+    return isinstance(value, Model)
+
+
+def _estimator(options: argparse.Namespace) -> Estimator:
+    """The estimator that the options describe; nothing is compiled before it is asked something."""
+    from cpgen import api
+    from cpgen.estimate.estimator import Estimator
+
+    found = load(options.model)
+    if isinstance(found, Estimator):
+        if options.wrt or options.real:
+            raise RequestError(f"{options.model} is compiled already; --wrt and --real apply to a model")
+        return found
+    return api.compile(found, wrt=options.wrt, real=options.real or "float64", programs=())
+
+
+def _names(text: str) -> list[str]:
+    """``"W1,b1"`` -> ``["W1", "b1"]``."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names separated by commas")
+    return names
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cpgen", description="Compile SymPy models to native curvature estimators.", epilog=EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=f"cpgen {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(function: Callable[[argparse.Namespace], Reply], model: bool = True) -> argparse.ArgumentParser:
+        summary = (function.__doc__ or "").partition("\n")[0].rstrip(".")
+        added = commands.add_parser(function.__name__, help=summary, description=summary + ".", epilog=EXIT_CODES)
+        added.set_defaults(command=function)
+        added.add_argument("--json", action="store_true", help="answer with one JSON object")
+        if model:
+            added.add_argument("model", metavar="MODEL.py[:NAME]", help=MODEL_HELP)
+            added.add_argument("--wrt", type=_names, metavar="A,B", help="what to differentiate by (default: all)")
+            added.add_argument("--real", choices=("float64", "float32"), help="number type (default: float64)")
+        return added
+
+    builder, sizer, shower = command(build), command(size), command(show)
+    command(verify)
+    for subparser, default in ((builder, BUILT), (sizer, BUILT), (shower, SHOWN)):
+        subparser.add_argument(
+            "--programs",
+            type=_names,
+            metavar="P,Q",
+            default=list(default),
+            help=f"which programs (default: {','.join(default)}); KEY:METHOD names another estimator",
+        )
+    builder.add_argument("--out", metavar="DIR", help="where to write (default: NAME-c, after the model)")
+    for name in ("rows", "columns", "threads"):
+        sizer.add_argument(f"--{name}", type=_count, default=1, metavar="N", help=f"for this many {name} (default: 1)")
+    command(doctor, model=False)
+    return parser
+
+
+def _log(message: str) -> None:
+    print(f"cpgen: {message}", file=sys.stderr)
+
+
+def _print_json(data: Mapping[str, Any]) -> None:
+    print(json.dumps(data, indent=2))

@@ -1,0 +1,182 @@
+"""The command line: answers on stdout, exit statuses, and messages in the user's terms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cpgen import cli, doctor, errors
+
+ROSENBROCK = """
+import sympy as sp
+u, v = sp.symbols("u v")
+model = (1 - u) ** 2 + 100 * (v - u**2) ** 2
+"""
+
+NETWORK = """
+import sympy as sp
+import cpgen as cp
+net = cp.Model("net")
+n, i, h = net.axes("n i h", n=cp.ROWS, i=3, h=2)
+x, w = net.input("x", n, i), net.param("w", h, i)
+a = net.define("a", (n, h), cp.sum(w[h, i] * x[n, i], i))
+net.objective(cp.sum(sp.tanh(a[n, h]) ** 2, h))
+"""
+
+
+@pytest.fixture
+def rosenbrock(tmp_path: Path) -> str:
+    file = tmp_path / "rosen.py"
+    file.write_text(ROSENBROCK)
+    return str(file)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> str:
+    file = tmp_path / "network.py"
+    file.write_text(NETWORK)
+    return f"{file}:net"
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict]:
+    """Exit status and JSON answer of a command."""
+    status = cli.main([*arguments, "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert data["status"] == status
+    return status, data
+
+
+@pytest.mark.parametrize("name", ["rosenbrock", "network"])
+def test_verify_agrees(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = answer(capsys, "verify", request.getfixturevalue(name))
+    assert status == 0
+    assert data["ok"] and all(check["error"] <= check["allowed"] for check in data["checks"])
+
+
+def test_build_writes_what_it_lists(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "deep" / "er"
+    status = cli.main(["build", network, "--wrt", "w", "--programs", "gradient", "--real", "float32", "--out", str(out)])
+    listed = capsys.readouterr().out.split()
+    assert status == 0
+    assert sorted(listed) == sorted(path.as_posix() for path in out.iterdir())
+    assert "float" in (out / "net.c").read_text()
+
+
+def test_size_grows_with_rows(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    needs = []
+    for rows in ("1", "100000"):
+        _, data = answer(capsys, "size", network, "--rows", rows, "--programs", "gradient")
+        needs.append(data["programs"]["gradient"]["workspace_bytes"])
+    assert 0 < needs[0] <= needs[1]
+
+
+def test_show_names_the_users_definitions(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", network, "--programs", "diagonal,value"]) == 0
+    text = capsys.readouterr().out
+    assert "program diagonal" in text and "program value" in text and "noise" in text and "stage" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "nowhere.py"], "there is no file nowhere.py"),
+        (["show", "{network}"], "has no variable model or est; it defines net: try"),
+        (["show", "{rosenbrock}:other"], "has no variable other"),
+        (["show", "{rosenbrock}", "--wrt", "u,q"], "q"),
+        (["show", "{rosenbrock}", "--programs", "nonsense"], "there is no program 'nonsense'"),
+        (["build", "{rosenbrock}", "--out", "{rosenbrock}/below"], "cannot write to"),
+    ],
+)
+def test_wrong_requests_exit_with_2(
+    arguments: list[str],
+    message: str,
+    rosenbrock: str,
+    network: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"rosenbrock": rosenbrock, "network": network.removesuffix(":net")}
+    status, data = answer(capsys, *(argument.format(**places) for argument in arguments))
+    assert status == 2
+    assert message in data["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ny = x / 0\n", ":2 raised ZeroDivisionError"),
+        ("x = (\n", "raised SyntaxError"),
+        ("raise SystemExit(4)\n", "ended the program (exit 4)"),
+        ("model = 7\n", "not int"),
+    ],
+)
+def test_a_bad_model_file_is_explained(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.py").write_text(text)
+    status = cli.main(["show", str(tmp_path / "bad.py")])
+    output = capsys.readouterr()
+    assert status == 2
+    assert output.out == ""
+    assert message in output.err and "Traceback" not in output.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["size", "m.py", "--rows", "0"], ["show", "m.py", "--wrt", "a,,b"]])
+def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+
+
+def test_exit_statuses() -> None:
+    assert cli.exit_status(errors.CheckError("x")) == 1
+    assert cli.exit_status(errors.ModelError("x")) == 2
+    assert cli.exit_status(errors.EnvironmentProblem("x")) == 3
+
+
+def test_a_failed_check_exits_with_1(
+    rosenbrock: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cpgen.estimate import verify
+
+    failed = verify.Verification("m", "a reference", "native", (verify.Check("Hessian", 1.0, 1e-10),))
+    monkeypatch.setattr(verify, "verify", lambda estimator: failed)
+    status, data = answer(capsys, "verify", rosenbrock)
+    assert status == 1 and not data["ok"]
+
+
+def test_doctor_without_a_compiler(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    status, data = answer(capsys, "doctor")
+    found = {check["what"]: check for check in data["checks"]}
+    assert status == 3
+    assert found["compiler"]["state"] == "failed" and "install gcc" in found["compiler"]["fix"]
+
+
+def test_doctor_with_an_unusable_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CPGEN_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    status, data = answer(capsys, "doctor")
+    found = {check["what"]: check for check in data["checks"]}
+    assert status == 3
+    assert found["cache"]["state"] == "failed" and "CPGEN_CACHE_DIR" in found["cache"]["fix"]
+
+
+def test_doctor_knows_the_namesake() -> None:
+    clash = doctor.namesake("1.2.3", "0.1.0")
+    assert clash.state == doctor.FAILED and "pip uninstall cpgen" in clash.fix
+    assert doctor.namesake(None, None).state == doctor.WARNING
+    assert doctor.namesake(None, "0.1.0").state == doctor.OK
+
+
+def test_doctor_text_gives_each_fix() -> None:
+    findings = doctor.examine()
+    text = doctor.text(findings)
+    assert all(finding.what in text and finding.fix in text for finding in findings)
+    assert all(bool(finding.fix) == (finding.state != doctor.OK) for finding in findings)
