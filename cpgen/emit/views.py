@@ -1,0 +1,366 @@
+"""What the templates see: frozen strings, numbers and lists, nothing to compute."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, offset_name
+from cpgen.emit.statements import Body, Statement, line, loop
+from cpgen.ir.nodes import Extent, Index, Input, Map, Node
+from cpgen.ir.text import digest, extent_text
+from cpgen.loops.names import identifier
+from cpgen.loops.plan import Plan, Stage, Totals, Value, is_noise, is_scale
+
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Field:
+    """One member of the argument structure."""
+
+    name: str
+    declaration: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class Status:
+    name: str
+    code: int
+    meaning: str
+    test: str  # the C condition under which it is returned; "" if the template knows
+
+
+@dataclass(frozen=True)
+class Offset:
+    name: str
+    value: int
+
+
+@dataclass(frozen=True)
+class StageView:
+    """``comment`` lines, then ``static void function(const frame *f)`` with ``body``."""
+
+    function: str
+    comment: tuple[str, ...]
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class SegmentView:
+    columns: bool
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ProgramView:
+    """One program of a model."""
+
+    name: str  # prefix of its external names
+    title: str
+    upper: str
+    real: str
+    digest: str
+    fields: tuple[Field, ...]
+    statuses: tuple[Status, ...]
+    lanes: int
+    offsets: tuple[Offset, ...]
+    stages: tuple[StageView, ...]
+    setup: tuple[str, ...]
+    segments: tuple[SegmentView, ...]
+    accumulate: tuple[str, ...]
+    finish: tuple[str, ...]
+    clear: tuple[Statement, ...]
+    has_tiles: bool
+    has_rows: bool
+    has_clear: bool
+    work_numbers: str
+    tile_numbers: str
+    row_numbers: str
+    sizes_use_columns: bool
+    uses_noise: bool
+    helpers: tuple[str, ...]
+    definitions: tuple[str, ...]
+
+
+def program_view(plan: Plan, model: str) -> ProgramView:
+    """The view of one plan; ``model`` prefixes every external name."""
+    name = f"{model}_{identifier(plan.name, 'program')}"
+    stages, helpers, definitions = [], set[str](), dict[str, None]()
+    functions: dict[int, str] = {}
+    for stage in plan.stages:
+        functions[stage.number] = _function(plan, stage, identifier(plan.name, "program"))
+        body = StageBody(plan, stage, f"{model}_")
+        statements = tuple(body.build())
+        helpers |= body.helpers
+        definitions.update(body.definitions)
+        stages.append(StageView(functions[stage.number], tuple(_comment(plan, stage)), statements))
+
+    def calls(phase: Sequence[Stage]) -> tuple[str, ...]:
+        return tuple(functions[s.number] for s in phase)
+
+    clear = _clear(plan)
+    sizes = (plan.work, plan.tile_memory, plan.rows) if plan.segments else (plan.work,)
+    return ProgramView(
+        name=name,
+        title=plan.name,
+        upper=name.upper(),
+        real="double" if plan.real == "float64" else "float",
+        digest=digest(plan.program),
+        fields=tuple(_fields(plan)),
+        statuses=tuple(statuses(plan, name)),
+        lanes=plan.tile,
+        offsets=tuple(_offsets(plan)),
+        stages=tuple(stages),
+        setup=calls(plan.setup),
+        segments=tuple(SegmentView(s.columns, calls(s.stages)) for s in plan.segments),
+        accumulate=calls(plan.accumulate),
+        finish=calls(plan.finish),
+        clear=tuple(clear),
+        has_tiles=bool(plan.segments),
+        has_rows=bool(plan.segments or plan.accumulate),
+        has_clear=bool(clear),
+        work_numbers=_size(plan.work),
+        tile_numbers=_size(plan.tile_memory),
+        row_numbers=_size(plan.rows),
+        sizes_use_columns=any(t.columns for t in sizes),
+        uses_noise=plan.has_noise,
+        helpers=tuple(sorted(helpers)),
+        definitions=tuple(definitions),
+    )
+
+
+# The interface
+
+
+def arrays(plan: Plan) -> list[Input]:
+    """The inputs that the caller passes as arrays, in order."""
+    return [i for i in plan.program.inputs if not is_noise(i) and not is_scale(i)]
+
+
+def scale_inputs(plan: Plan) -> list[Input]:
+    return [i for i in plan.program.inputs if is_scale(i)]
+
+
+def output_fields(plan: Plan) -> list[tuple[str, str, Node]]:
+    """(output name, C field, node)."""
+    return [(name, f"out_{identifier(name)}", node) for name, node in plan.program.outputs]
+
+
+def _fields(plan: Plan) -> list[Field]:
+    real = "double" if plan.real == "float64" else "float"
+    fields = []
+    for given in arrays(plan):
+        name = plan.value(given).name
+        fields.append(Field(name, f"const {real} *{name}", _shape(given, f"{given.kind} {given.name}")))
+    for name, field, node in output_fields(plan):
+        fields.append(Field(field, f"{real} *{field}", _shape(node, f"output {name}") + ", or NULL"))
+    fields += [
+        Field("n_rows", "int64_t n_rows", "rows of this call"),
+        Field("columns", "int64_t columns", "noise columns of this call"),
+        Field("first_row", "int64_t first_row", "absolute number of the first row (for the noise)"),
+        Field("first_column", "int64_t first_column", "absolute number of the first column (for the noise)"),
+        Field("seed", "uint64_t seed", "seed of the noise"),
+        Field("design", "int32_t design", "0 independent, 1 Hadamard, 2 identity"),
+        Field("accumulate", "int32_t accumulate", "1: add to the outputs without rows, 0: overwrite them"),
+        Field("threads", "int32_t threads", "threads to use, at least 1"),
+    ]
+    for scale in scale_inputs(plan):
+        name = plan.value(scale).name
+        fields.append(Field(name, f"{real} {name}", f"scale {scale.name}"))
+    return fields
+
+
+def _shape(node: Node, what: str) -> str:
+    dims = ", ".join(_extent(e) for e in node.shape)
+    return _safe(f"{what} ({dims})")
+
+
+def _extent(extent: Extent) -> str:
+    return {"rows": "n_rows", "columns": "columns"}.get(extent_text(extent), extent_text(extent))
+
+
+def statuses(plan: Plan, name: str) -> list[Status]:
+    """Status codes: 0 is success, a negative one names the argument that is wrong."""
+    upper = name.upper()
+    found = [("ARGS", "args is NULL", "")]
+    for node in arrays(plan):
+        field = plan.value(node).name
+        needed = f"args->{field} == NULL"
+        if node.has_rows:
+            needed += " && args->n_rows > 0"
+        found.append((field.upper(), f"{field} is NULL", needed))
+    lowest_columns = 1 if plan.has_columns else 0
+    accumulate = "args->accumulate < 0 || args->accumulate > 1"
+    meaning = "accumulate is not 0 or 1"
+    if not plan.accumulable:
+        accumulate = "args->accumulate != 0"
+        meaning = "accumulate is not 0, and an output is computed from finished sums"
+    found += [
+        ("N_ROWS", "n_rows is negative", "args->n_rows < 0"),
+        (
+            "COLUMNS",
+            f"columns is not in [{lowest_columns}, 2**31)",
+            f"args->columns < {lowest_columns} || args->columns > 2147483647",
+        ),
+        ("FIRST_ROW", "first_row is negative", "args->first_row < 0"),
+        ("FIRST_COLUMN", "first_column is negative", "args->first_column < 0"),
+        ("DESIGN", "design is not 0, 1 or 2", "args->design < 0 || args->design > 2"),
+        ("ACCUMULATE", meaning, accumulate),
+        ("THREADS", "threads is not in [1, 65536]", "args->threads < 1 || args->threads > 65536"),
+        ("WORK", "work is NULL", "work == NULL"),
+        (
+            "WORK_BYTES",
+            "the workspace is too small",
+            f"work_bytes < {name}_workspace_bytes(args->n_rows, args->columns, args->threads)",
+        ),
+    ]
+    result = [Status(f"{upper}_OK", 0, "success", "")]
+    taken: set[str] = set()
+    for k, (suffix, text, test) in enumerate(found):
+        unique = suffix if suffix not in taken else f"{suffix}_{k}"
+        taken.add(unique)
+        result.append(Status(f"{upper}_BAD_{unique}", -1 - k, text, test))
+    return result
+
+
+# Memory
+
+
+def _size(total: Totals) -> str:
+    """The number of numbers in a space, as C text in size_t."""
+    parts = [f"(size_t){total.constant}"] if total.constant or not total.columns else []
+    if total.columns:
+        parts.append(f"(size_t){total.columns} * (size_t)columns")
+    return " + ".join(parts)
+
+
+def _offsets(plan: Plan) -> list[Offset]:
+    offsets = []
+    for space, total in (("work", plan.work), ("tile", plan.tile_memory), ("rows", plan.rows)):
+        found = [(v, getattr(v, space)) for v in plan.values]
+        slots = [(v, slot) for v, slot in found if slot is not None]
+        offsets += [Offset(offset_name(plan, space, v.name), slot.offset) for v, slot in slots]
+        if any(slot.columns for _, slot in slots):
+            offsets.append(Offset(offset_name(plan, space, COLUMNS_BEGIN), total.constant))
+    return offsets
+
+
+def _clear(plan: Plan) -> Body:
+    """Loops that set the sums over rows to their starting values."""
+    body: Body = []
+    zero, lowest = ("0.0", "-HUGE_VAL") if plan.real == "float64" else ("0.0f", "-HUGE_VALF")
+    real = "double" if plan.real == "float64" else "float"
+    for stage in plan.accumulate:
+        node = stage.nodes[0]
+        assert isinstance(node, Map)
+        value: Value = plan.value(node)
+        count = 1
+        for extent in node.element_shape:
+            count *= extent
+        stop = f"f->columns * {count}" if node.has_columns else str(count)
+        start = zero if node.reduce == "sum" else lowest
+        if value.direct:
+            target = f"f->args->out_{identifier(value.direct)}"
+            condition = f"{target} != NULL && f->args->accumulate == 0"
+            inner = [
+                line(f"{real} *const {value.name}_out = {target};"),
+                loop("item", stop, [line(f"{value.name}_out[item] = {start};")], pragma="OMP_FOR"),
+            ]
+            body.append(Statement(f"if ({condition})", inner))
+        elif value.work is not None:
+            inner = [
+                line(f"{real} *const {value.name}_out = {address(plan, value.work, value.name)};"),
+                loop("item", stop, [line(f"{value.name}_out[item] = {start};")], pragma="OMP_FOR"),
+            ]
+            body.append(Statement("", inner))
+    return body
+
+
+# Comments and names of stages
+
+
+def _function(plan: Plan, stage: Stage, program: str) -> str:
+    verb = {"map": "compute", "noise": "draw"}.get(stage.kind, stage.kind)
+    what = plan.value(stage.nodes[-1] if stage.kind == "map" else stage.nodes[0]).name
+    if stage.output:
+        what = f"{what}_to_{identifier(stage.output)}"
+    return f"{program}_{verb}_{what}"
+
+
+def _comment(plan: Plan, stage: Stage) -> list[str]:
+    """Number, what is computed and where it comes from."""
+    first = stage.nodes[0]
+    name = plan.value(first).name
+    what = {
+        "load": f"rows of {name} into the tile",
+        "noise": f"random signs {name}, element 0 is noise element {getattr(first, 'offset', 0)} of its row",
+        "keep": f"rows of {name} for the sums over rows",
+        "store": f"{name} to the output {stage.output}",
+        "copy": f"{name} to the output {stage.output}",
+    }
+    phase = {
+        "setup": "once",
+        "row": "each tile of rows",
+        "accumulate": "each chunk of rows",
+        "finish": "at the end",
+    }
+    lines = [f"Stage {stage.number}, {phase[stage.phase]}: " + what.get(stage.kind, "")]
+    if stage.kind == "map":
+        lines[0] = lines[0].rstrip()
+        axes = axis_names(plan, stage)
+        for node in stage.nodes:
+            assert isinstance(node, Map)
+            lines.append("  " + equation(plan, node, axes) + _origin(node))
+    wrapped = []
+    for text in lines:
+        wrapped += textwrap.wrap(_safe(text), WIDTH, subsequent_indent="      ", break_on_hyphens=False) or [
+            ""
+        ]
+    return wrapped
+
+
+def _origin(node: Map) -> str:
+    origin = node.origin
+    place = f"{PurePath(origin.file).name}:{origin.line}" if origin.file else ""
+    role = f"{origin.role} of {origin.name}" if origin.role else ""
+    text = ", ".join(part for part in (role, place) if part)
+    return f"   [{text}]" if text else ""
+
+
+def equation(plan: Plan, node: Map, axes: dict[int, str]) -> str:
+    """The definition of a map in index notation, in the names of the C text."""
+
+    def subscript(access_node: Node, indices: Sequence[str]) -> str:
+        name = plan.value(access_node).name
+        return f"{name}[{', '.join(indices)}]" if indices else name
+
+    def affine(index: Index) -> str:
+        terms: list[str] = []
+        for a, c in index.terms:
+            part = axes[a] if abs(c) == 1 else f"{abs(c)}*{axes[a]}"
+            terms.append(("-" if c < 0 else "+" if terms else "") + part)
+        offset, divisor = index.offset, index.divisor
+        if offset or not terms:
+            terms.append(f"{offset:+d}" if terms else str(offset))
+        text = "".join(terms)
+        return text if divisor == 1 else f"({text})/{divisor}"
+
+    reads = [subscript(a.node, [affine(i) for i in a.index]) for a in node.args]
+    body = re.sub(r"\b_(\d+)\b", lambda m: reads[int(m.group(1))], str(node.expr))
+    if node.reduced:
+        over = ", ".join(f"{axes[a]} < {_extent(node.extents[a])}" for a in node.reduced)
+        body = f"{node.reduce}_{{{over}}} {body}"
+    if node.guards:
+        body += " where " + ", ".join(f"0 <= {affine(g.index)} < {_extent(g.extent)}" for g in node.guards)
+    return f"{subscript(node, [axes[a] for a in range(node.rank)])} = {body}"
+
+
+def _safe(text: str) -> str:
+    """Text that cannot end a comment or leave its line."""
+    text = text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+    return "".join(c if c.isprintable() and ord(c) < 127 else " " if c.isspace() else "?" for c in text)

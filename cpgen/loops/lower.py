@@ -1,0 +1,360 @@
+"""Program to plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from cpgen.errors import UnsupportedError
+from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Node, Program
+from cpgen.ir.noise import noise_order
+from cpgen.loops.fuse import groups
+from cpgen.loops.memory import ROUND, Demand, place
+from cpgen.loops.names import node_names
+from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
+from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
+from cpgen.loops.ranges import checked_axes
+
+LANES = 16
+TILE_BYTES = 8 << 20  # a tile that needs more memory than this gets fewer lanes
+BLOCK = {"float64": 4, "float32": 8}
+VECTOR = 16
+LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
+
+
+def plan(program: Program, real: str = "float64", tile: int | None = None) -> Plan:
+    """Decide phases, stages, loops and memory of ``program``.
+
+    ``tile`` overrides the number of rows in a tile.  Raises UnsupportedError if rows depend on each other in a way that
+    one pass over the rows cannot compute, or if the program is too large.
+    """
+    outputs, nodes = split_sums(program)
+    return _Lowering(program, outputs, nodes, real, tile).plan()
+
+
+@dataclass
+class _Life:
+    """Stages (by position in the row phase) between which a value must stay in its tile."""
+
+    start: int
+    end: int
+    full: bool = False  # all columns at once
+
+
+@dataclass
+class _Lowering:
+    program: Program
+    outputs: tuple[tuple[str, Node], ...]
+    nodes: tuple[Node, ...]
+    real: str
+    tile: int | None
+    phase: dict[int, str] = field(default_factory=dict)
+    output_names: dict[int, list[str]] = field(default_factory=dict)
+
+    def plan(self) -> Plan:
+        self.phase = phases(self.nodes)
+        for name, node in self.outputs:
+            self.output_names.setdefault(id(node), []).append(name)
+        self._find_readers()
+        setup = self._plain_phase(SETUP)
+        segments = self._row_segments()
+        accumulate = [
+            Stage(0, "map", ACCUMULATE, (m,), self._nest(m, ACCUMULATE)) for m in self._maps(ACCUMULATE)
+        ]
+        finish = self._plain_phase(FINISH)
+        work, direct = self._work_demands([*setup, *accumulate, *finish])
+        finish += self._copies(direct)
+        tile_slots, tile_total = self._tile_memory(segments)
+        row_slots, row_total = place("rows", self._kept_demands())
+        work_slots, work_total = place("work", work, ROUND)
+        lanes = self.tile or _lanes(tile_total, self.real)
+        self._check_size((work_total, tile_total, row_total))
+        numbered = _number([setup, *(s.stages for s in segments), accumulate, finish])
+        names = node_names((*self.program.inputs, *self.nodes))
+        values = []
+        for node in dict.fromkeys((*self.program.inputs, *self.nodes)):
+            key = id(node)
+            values.append(
+                Value(
+                    node,
+                    names[key],
+                    work_slots.get(key),
+                    tile_slots.get(key),
+                    row_slots.get(key),
+                    direct.get(key, ""),
+                )
+            )
+        count = len(segments)
+        return Plan(
+            program=replace(self.program, outputs=self.outputs),
+            real=self.real,
+            tile=lanes,
+            values=tuple(values),
+            setup=numbered[0],
+            segments=tuple(
+                Segment(s.columns, n) for s, n in zip(segments, numbered[1 : count + 1], strict=True) if n
+            ),
+            accumulate=numbered[count + 1],
+            finish=numbered[count + 2],
+            work=work_total,
+            tile_memory=tile_total,
+            rows=row_total,
+            accumulable=self._accumulable(direct),
+            noise_order=noise_order(self.program),
+        )
+
+    # Who reads what
+
+    def _find_readers(self) -> None:
+        self.readers: dict[int, list[Map]] = {}
+        for node in self.nodes:
+            if isinstance(node, Map):
+                for access in node.args:
+                    self.readers.setdefault(id(access.node), []).append(node)
+
+    def _maps(self, phase: str) -> list[Map]:
+        return [n for n in self.nodes if isinstance(n, Map) and self.phase[id(n)] == phase]
+
+    def _kept(self, node: Node) -> bool:
+        """Whether a sum over rows reads ``node`` from the ``rows`` space.
+
+        Row arrays of the caller are read in place.
+        """
+        if not node.has_rows or (isinstance(node, Input) and not is_noise(node)):
+            return False
+        return any(self.phase[id(r)] == ACCUMULATE for r in self.readers.get(id(node), ()))
+
+    # Phases without rows
+
+    def _plain_phase(self, phase: str) -> list[Stage]:
+        stages = []
+        if phase == SETUP:
+            drawn = [i for i in self.nodes if is_noise(i) and not i.has_rows]
+            stages += [Stage(0, "noise", SETUP, (node,)) for node in drawn]
+        for group in groups(self._maps(phase), lambda m: False):
+            stages.append(Stage(0, "map", phase, tuple(group), self._nest(group[0], phase)))
+        return stages
+
+    def _work_demands(self, stages: Sequence[Stage]) -> tuple[list[Demand], dict[int, str]]:
+        """Values without rows that need memory, and those whose only memory is an output array."""
+        demands, direct = [], {}
+        for stage in stages:
+            inside = {id(n) for n in stage.nodes}
+            for node in stage.nodes:
+                read = any(id(r) not in inside for r in self.readers.get(id(node), ()))
+                names = self.output_names.get(id(node), [])
+                if not read and len(names) == 1 and stage.kind == "map":
+                    direct[id(node)] = names[0]
+                elif read or names:
+                    demands.append(Demand(id(node), _count(node.element_shape), node.has_columns, 0, 0))
+        return demands, direct
+
+    def _copies(self, direct: dict[int, str]) -> list[Stage]:
+        return [
+            Stage(0, "copy", FINISH, (node,), None, name)
+            for name, node in self.outputs
+            if not node.has_rows and id(node) not in direct
+        ]
+
+    def _accumulable(self, direct: dict[int, str]) -> bool:
+        return all(
+            node.has_rows or (self.phase[id(node)] == ACCUMULATE and id(node) in direct)
+            for _, node in self.outputs
+        )
+
+    # The row phase
+
+    def _segment_of(self) -> dict[int, int]:
+        """Segment of each row map: even ones run once, odd ones for each column."""
+        segment: dict[int, int] = {}
+        for node in self._maps(ROW):
+            needed = 0
+            for access in node.args:
+                arg = access.node
+                if id(arg) in segment:
+                    assert isinstance(arg, Map)
+                    needed = max(needed, segment[id(arg)] + (1 if _over_columns(arg) else 0))
+            inside = COLUMNS in node.extents
+            segment[id(node)] = needed if (needed % 2 == 1) == inside else needed + 1
+        return segment
+
+    def _row_segments(self) -> list[Segment]:
+        segment = self._segment_of()
+        maps = self._maps(ROW)
+        sources = [n for n in self.nodes if isinstance(n, Input) and n.has_rows]
+        for node in sources:  # an input is loaded or drawn where it is first needed
+            uses = [segment[id(r)] for r in self.readers.get(id(node), ()) if id(r) in segment]
+            if uses or self._kept(node) or id(node) in self.output_names:
+                first = min(uses, default=0)
+                if (first % 2 == 1) != node.has_columns:
+                    first = 1 if node.has_columns else first - 1
+                segment[id(node)] = first
+        last = max(segment.values(), default=-1)
+        self.segment = segment
+        result: list[list[Stage]] = [[] for _ in range(last + 2)]
+        for number in range(last + 1):
+            here = [n for n in sources if segment.get(id(n)) == number]
+            for group in groups([m for m in maps if segment[id(m)] == number], _over_columns):
+                wanted = {id(a.node) for m in group for a in m.args}
+                for node in [n for n in here if id(n) in wanted]:
+                    here.remove(node)
+                    result[number] += self._source(node)
+                result[number].append(Stage(0, "map", ROW, tuple(group), self._nest(group[0], ROW)))
+                for member in group:
+                    result[number + (1 if _over_columns(member) else 0)] += self._exports(member)
+            for node in here:
+                result[number] += self._source(node)
+        return [Segment(k % 2 == 1, tuple(stages)) for k, stages in enumerate(result)]
+
+    def _source(self, node: Input) -> list[Stage]:
+        return [Stage(0, "noise" if is_noise(node) else "load", ROW, (node,)), *self._exports(node)]
+
+    def _exports(self, node: Node) -> list[Stage]:
+        stages = [Stage(0, "keep", ROW, (node,))] if self._kept(node) else []
+        return stages + [
+            Stage(0, "store", ROW, (node,), None, o) for o in self.output_names.get(id(node), [])
+        ]
+
+    def _tile_memory(self, segments: Sequence[Segment]) -> tuple[dict[int, Slot], Totals]:
+        """Liveness over the row stages; a value used in a column loop lives through all of it."""
+        first: list[int] = []
+        position = 0
+        for segment in segments:
+            first.append(position)
+            position += len(segment.stages)
+        lives: dict[int, _Life] = {}
+        defined_in: dict[int, int] = {}
+        nodes: dict[int, Node] = {}
+        position = 0
+        for number, segment in enumerate(segments):
+            end_of_segment = first[number] + len(segment.stages) - 1
+            for stage in segment.stages:
+                inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
+                reads: Iterable[Node] = (
+                    [a.node for m in stage.nodes if isinstance(m, Map) for a in m.args]
+                    if stage.kind == "map"
+                    else stage.nodes
+                    if stage.kind in ("keep", "store")
+                    else []
+                )
+                for node in reads:
+                    life = lives.get(id(node))
+                    if id(node) in inside or life is None:
+                        continue
+                    nodes[id(node)] = node
+                    passing = not (node.has_columns and defined_in[id(node)] == number)
+                    life.end = max(life.end, end_of_segment if segment.columns and passing else position)
+                    if node.has_columns and defined_in[id(node)] != number:
+                        life.full = True
+                        life.start = first[defined_in[id(node)]]
+                        life.end = max(life.end, end_of_segment)
+                if stage.kind in ("map", "load", "noise"):
+                    for node in stage.nodes:
+                        defined_in[id(node)] = number
+                        carried = isinstance(node, Map) and _over_columns(node)
+                        lives[id(node)] = _Life(first[number] if carried else position, position)
+                        if carried:
+                            lives[id(node)].end = end_of_segment
+                position += 1
+        # a full value must outlive the whole loop that makes it
+        for key, life in lives.items():
+            if life.full:
+                made = defined_in[key]
+                life.end = max(life.end, first[made] + len(segments[made].stages) - 1)
+        demands = [
+            Demand(key, _count(nodes[key].element_shape), lives[key].full, lives[key].start, lives[key].end)
+            for key in lives
+            if key in nodes
+        ]
+        return place("tile", demands)
+
+    def _kept_demands(self) -> list[Demand]:
+        return [
+            Demand(id(n), _count(n.element_shape), n.has_columns, 0, 0) for n in self.nodes if self._kept(n)
+        ]
+
+    # Loops
+
+    def _nest(self, node: Map, phase: str) -> Nest:
+        """The loops of the first map of a group."""
+        in_rows = phase == ROW
+        hidden = {a for a, e in enumerate(node.extents) if in_rows and e in (ROWS, COLUMNS)}
+        reduction = [a for a in node.reduced if a not in hidden]
+        if phase == ACCUMULATE:
+            reduction.sort(key=lambda a: (node.extents[a] is not ROWS, a))
+        carried = phase == ACCUMULATE or (in_rows and _over_columns(node))
+        free = [
+            a for a in range(node.rank) if isinstance(node.extents[a], int) and a not in checked_axes(node)
+        ]
+        vector: int | None = node.extents.index(ROWS) if in_rows else None
+        vector_width = 0
+        if not in_rows and reduction and free:
+            vector = free.pop()
+            vector_width = min(VECTOR, _extent(node, vector))
+        block = next((a for a in reversed(free) if reduction and self._reuses(node, vector, a)), None)
+        if block is None and not in_rows and vector is not None:
+            vector_width = min(2 * VECTOR, _extent(node, vector))
+        width = min(BLOCK[self.real], _extent(node, block)) if block is not None else 1
+        outer = [a for a in range(node.rank) if a not in hidden and a not in (block, vector)]
+        return Nest(tuple(outer), block, width, vector, vector_width, in_rows, tuple(reduction), carried)
+
+    def _reuses(self, node: Map, vector: int | None, block: int) -> bool:
+        """Whether blocking ``block`` reads some vector once for several sums."""
+        if vector is None or _extent(node, block) < 2:
+            return False
+        return any(
+            any(vector in i.axes for i in access.index) and not any(block in i.axes for i in access.index)
+            for access in node.args
+        )
+
+    def _check_size(self, totals: Iterable[Totals]) -> None:
+        largest = max((_count(n.element_shape) for n in self.nodes), default=0)
+        if max(largest, *(max(t.constant, t.columns) for t in totals)) * LANES > LARGEST_OFFSET:
+            raise UnsupportedError(
+                f"the program {self.program.name} needs arrays of more than 2**31 numbers; reduce the extents or ask for "
+                "fewer entries at a time",
+                self.program.origin,
+            )
+
+
+def _over_columns(node: Map) -> bool:
+    return COLUMNS in node.extents[node.rank :]
+
+
+def _extent(node: Map, axis: int) -> int:
+    extent = node.extents[axis]
+    assert isinstance(extent, int)
+    return extent
+
+
+def _count(shape: Sequence[int]) -> int:
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def _lanes(total: Totals, real: str) -> int:
+    """Rows in a tile: fewer if a tile would not fit the cache anyway."""
+    lanes = LANES
+    per_lane = (total.constant + total.columns) * (8 if real == "float64" else 4)
+    while lanes > 1 and per_lane * lanes > TILE_BYTES:
+        lanes //= 2
+    return lanes
+
+
+def _number(lists: Sequence[Sequence[Stage]]) -> list[tuple[Stage, ...]]:
+    number = 0
+    result = []
+    for stages in lists:
+        renumbered = []
+        for stage in stages:
+            number += 1
+            renumbered.append(replace(stage, number=number))
+        result.append(tuple(renumbered))
+    return result
+
+
+def scales(program: Program) -> tuple[Input, ...]:
+    """The run-time scale factors of a program."""
+    return tuple(i for i in program.inputs if is_scale(i))

@@ -1,0 +1,55 @@
+"""C identifiers from the user's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from cpgen.ir.nodes import Input, Map, Node
+
+# C99, the C++ words a header must avoid, the C library, and the names that generated code uses itself
+_WORDS = """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while _Bool _Complex
+    _Imaginary alignas alignof and and_eq asm bitand bitor bool catch class compl concept constexpr const_cast decltype
+    delete dynamic_cast explicit export false friend mutable namespace new noexcept not not_eq nullptr operator or or_eq
+    private protected public reinterpret_cast requires static_assert static_cast template this thread_local throw true
+    try typeid typename using virtual wchar_t xor xor_eq main errno signals linux unix
+    args f work work_bytes n_rows columns first_row first_column seed design accumulate threads rows row col lane lanes
+    sum step tile count begin chunk words left bit last source item noise
+    abs acos asin atan atan2 ceil cos cosh erf erfc exp expm1 fabs floor fmax fmin fmod gamma hypot isnan isinf j0 j1 jn
+    lgamma log log10 log1p log2 pow round sin sinh sqrt tan tanh tgamma trunc y0 y1 yn
+    int32_t int64_t uint32_t uint64_t size_t ptrdiff_t uintptr_t NULL INFINITY NAN LANES
+"""
+RESERVED = frozenset(_WORDS.split())
+
+
+def identifier(text: str, fallback: str = "value") -> str:
+    """``text`` as a C identifier (letters, digits, single underscores), never reserved."""
+    name = re.sub(r"[^0-9A-Za-z_]+", "_", text).strip("_") or fallback
+    if name[0].isdigit():
+        name = f"n{name}"
+    return name + "_" if name in RESERVED else name
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """``name``, or ``name_2``, ``name_3`` ... if it is taken; the result is added to ``taken``."""
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}_{number}", number + 1
+    taken.add(candidate)
+    return candidate
+
+
+def node_names(nodes: Iterable[Node]) -> dict[int, str]:
+    """A C name for each node by identity: inputs keep their names, maps that share one are numbered in order."""
+    nodes = tuple(dict.fromkeys(nodes))
+    taken: set[str] = set()
+    names: dict[int, str] = {}
+    for node in nodes:
+        if isinstance(node, Input):
+            names[id(node)] = unique(identifier(node.name), taken)
+    for node in nodes:
+        if isinstance(node, Map):
+            names[id(node)] = unique(identifier(node.name), taken)
+    return names

@@ -1,0 +1,148 @@
+"""Which phase each node belongs to, and the split of sums over rows."""
+
+from __future__ import annotations
+
+from cpgen.errors import UnsupportedError
+from cpgen.ir.build import axis, make_map, read, substitute
+from cpgen.ir.nodes import (
+    COLUMNS,
+    ROWS,
+    Access,
+    Extent,
+    Guard,
+    Input,
+    Map,
+    Node,
+    Origin,
+    Program,
+    topological,
+)
+from cpgen.scalar import placeholder
+
+SETUP, ROW, ACCUMULATE, FINISH = "setup", "row", "accumulate", "finish"
+
+
+def split_sums(program: Program) -> tuple[tuple[tuple[str, Node], ...], tuple[Node, ...]]:
+    """``(outputs, nodes in order)`` with each sum over rows written as row values and a plain sum of those.
+
+    Row values are computed in parallel over tiles; the plain sum, which is sequential, then has little to do.  A sum
+    whose result is larger than what it reads for one row (an outer product) stays as it is.
+    """
+    new: dict[int, Node] = {}
+    for node in program.nodes():
+        if isinstance(node, Input):
+            new[id(node)] = node
+            continue
+        assert isinstance(node, Map)
+        _check_run_time_axes(node)
+        args = tuple(Access(new[id(a.node)], a.index) for a in node.args)
+        if any(a.node is not b.node for a, b in zip(args, node.args, strict=True)):
+            node_now = make_map(
+                node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin
+            )
+        else:
+            node_now = node
+        if (
+            isinstance(node_now, Map)
+            and ROWS in node_now.extents[node_now.rank :]
+            and _worth_splitting(node_now)
+        ):
+            node_now = _split(node_now)
+        new[id(node)] = node_now
+    outputs = tuple((name, new[id(node)]) for name, node in program.outputs)
+    return outputs, topological([node for _, node in outputs])
+
+
+def _check_run_time_axes(node: Map) -> None:
+    for dim in (ROWS, COLUMNS):
+        if node.extents.count(dim) > 1:
+            raise UnsupportedError(
+                f"{node.name} combines two different {dim.value} with each other; only values of the same "
+                f"{dim.value[:-1]} can be combined",
+                node.origin,
+            )
+
+
+def _elements(extents: tuple[Extent, ...]) -> int:
+    count = 1
+    for extent in extents:
+        count *= extent if isinstance(extent, int) else 1
+    return count
+
+
+def _worth_splitting(node: Map) -> bool:
+    plain = (
+        len(node.args) == 1
+        and node.expr == placeholder(0)
+        and node.args[0].node.has_rows
+        and len(node.reduced) == 1
+        and not node.guards
+    )
+    read_per_row = max((_elements(a.node.shape) for a in node.args if a.node.has_rows), default=1)
+    return not plain and _elements(node.shape) <= read_per_row
+
+
+def _split(node: Map) -> Node:
+    """``out[p] = sum_{n, r} f`` as ``rows[n, p] = sum_r f`` and ``out[p] = sum_n rows[n, p]``."""
+    rows = node.extents.index(ROWS)
+    lead = [a for a in range(node.rank) if node.extents[a] is COLUMNS]
+    order = [
+        *lead,
+        rows,
+        *(a for a in range(node.rank) if a not in lead),
+        *(a for a in node.reduced if a != rows),
+    ]
+    place = {old: axis(new) for new, old in enumerate(order)}
+    args = tuple(Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in node.args)
+    guards = tuple(Guard(substitute(g.index, place), g.extent) for g in node.guards)
+    origin = node.origin
+    role = f"{origin.role}_row" if origin.role else "row"
+    each = make_map(
+        [node.extents[a] for a in order],
+        node.rank + 1,
+        args,
+        node.expr,
+        guards,
+        node.reduce,
+        Origin(origin.name, origin.file, origin.line, "", (), role),
+    )
+    positions = [(*lead, node.rank, *(a for a in range(node.rank) if a not in lead))]
+    return make_map(
+        (*node.shape, ROWS),
+        node.rank,
+        [read(each, *positions[0])],
+        placeholder(0),
+        (),
+        node.reduce,
+        node.origin,
+    )
+
+
+def phases(nodes: tuple[Node, ...]) -> dict[int, str]:
+    """The phase of each node by identity; inputs are "row" or "setup".
+
+    Raises UnsupportedError if a row value needs a sum over rows, which would take a second pass over the rows.
+    """
+    phase: dict[int, str] = {}
+    for node in nodes:
+        if isinstance(node, Input):
+            phase[id(node)] = ROW if node.has_rows else SETUP
+            continue
+        assert isinstance(node, Map)
+        summed = next((a.node for a in node.args if phase[id(a.node)] in (ACCUMULATE, FINISH)), None)
+        if ROWS in node.extents:
+            if summed is not None:
+                raise UnsupportedError(
+                    f"{node.name} has a value for each row but reads {label(summed)}, which is a sum over all rows; "
+                    "this needs a second pass over the data: compute the sum first and pass it in as a parameter",
+                    node.origin,
+                )
+            phase[id(node)] = ROW if node.has_rows else ACCUMULATE
+        else:
+            phase[id(node)] = SETUP if summed is None else FINISH
+    return phase
+
+
+def label(node: Node) -> str:
+    """The user's name of a node."""
+    return node.name if isinstance(node, (Input, Map)) else "a value"

@@ -1,0 +1,229 @@
+"""The plan of a program: what runs in which order, in which loops, on which memory.
+
+A program runs in four phases, told apart by what a value depends on:
+
+* ``setup``: values without rows that depend on no row;
+* ``row``: values with rows, computed for a tile of ``tile`` rows at a time, rows as lanes;
+* ``accumulate``: sums over rows, strictly in the order of the rows, so that neither the number of threads nor the way
+  the rows are split over calls changes a bit;
+* ``finish``: values without rows that depend on such sums.
+
+The row phase is a list of segments.  A segment of kind "columns" runs its stages once for each noise column, so that a
+value with a COLUMNS axis needs memory for one column only, unless a later segment reads it.
+
+Memory comes in three spaces, all counted in numbers (not bytes): ``work`` (setup, accumulated and finished values),
+``tile`` (one for each thread, ``tile`` numbers an element) and ``rows`` (values of the rows of the current chunk that
+sums read, row-major).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cpgen.ir.nodes import COLUMNS, ROWS, Index, Input, Map, Node, Program
+from cpgen.scalar import cost
+
+ALIGNMENT = 64  # bytes
+TILES_PER_THREAD = 4  # tiles of a chunk, for each thread
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Memory for one value: ``elements`` numbers at ``offset``; times the run-time number of columns if ``columns``.
+
+    Slots with ``columns`` lie behind all others of their space.
+    """
+
+    space: str
+    elements: int
+    columns: bool
+    offset: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A node, its name in C and where it lives (None where it never does)."""
+
+    node: Node
+    name: str
+    work: Slot | None = None
+    tile: Slot | None = None
+    rows: Slot | None = None
+    direct: str = ""  # the output array that is its only memory
+
+
+@dataclass(frozen=True)
+class Check:
+    """What must be tested at run time before ``index`` may be used for an axis of ``extent`` elements."""
+
+    index: Index
+    extent: int
+    low: bool  # test index >= 0
+    high: bool  # test index < extent
+
+
+@dataclass(frozen=True)
+class Nest:
+    """The loops of a stage around its innermost expression.
+
+    ``outer`` are the output axes with an ordinary loop.  ``block`` (with ``block_width`` sums at a time) and ``vector``
+    (with ``vector_width`` sums at a time) are output axes whose sums are held in a local array; ``lanes`` means that the
+    vector axis is ROWS, one tile.  ``reduction`` are the loops around the sums; ``carried`` means that the sums start
+    from the values already there (sums over rows, and over columns inside a column loop).
+    """
+
+    outer: tuple[int, ...]
+    block: int | None
+    block_width: int
+    vector: int | None
+    vector_width: int
+    lanes: bool
+    reduction: tuple[int, ...]
+    carried: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One C function.  ``kind``: "map", "load" (rows of an input into the tile), "noise", "keep" (tile to ``rows``),
+    "store" (tile to an output), "copy" (work to an output).
+
+    A "map" computes ``nodes`` in one loop nest: the first may reduce, the others read it, and each other, at the same
+    point.
+    """
+
+    number: int
+    kind: str
+    phase: str
+    nodes: tuple[Node, ...]
+    nest: Nest | None = None
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of row stages; ``columns`` says that it is executed once for each column."""
+
+    columns: bool
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Size of a space: ``constant + columns * (number of columns)`` numbers."""
+
+    constant: int
+    columns: int
+
+    def of(self, columns: int) -> int:
+        return self.constant + self.columns * columns
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations of a program for given extents; ``calls`` are (function, how often), sorted by name."""
+
+    adds: int
+    muls: int
+    divs: int
+    calls: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        return self.adds + self.muls + self.divs + sum(n for _, n in self.calls)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32"."""
+
+    program: Program
+    real: str
+    tile: int
+    values: tuple[Value, ...]
+    setup: tuple[Stage, ...]
+    segments: tuple[Segment, ...]
+    accumulate: tuple[Stage, ...]
+    finish: tuple[Stage, ...]
+    work: Totals
+    tile_memory: Totals  # for one lane
+    rows: Totals  # for one row
+    accumulable: bool
+    noise_order: int
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    @property
+    def has_rows(self) -> bool:
+        return any(i.has_rows for i in self.program.inputs) or bool(self.segments) or bool(self.accumulate)
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether the number of columns matters."""
+        maps = [v.node for v in self.values if isinstance(v.node, Map)]
+        return any(COLUMNS in m.extents for m in maps) or any(i.has_columns for i in self.program.inputs)
+
+    @property
+    def has_noise(self) -> bool:
+        return any(i.kind == "noise" for i in self.program.inputs)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in the order of their numbers."""
+        row = [stage for segment in self.segments for stage in segment.stages]
+        return (*self.setup, *row, *self.accumulate, *self.finish)
+
+    def value(self, node: Node) -> Value:
+        return _lookup(self)[id(node)]
+
+    def chunk_rows(self, n_rows: int, threads: int) -> int:
+        """Rows between two visits of the accumulate phase."""
+        tiles = -(-n_rows // self.tile)
+        return min(tiles, threads * TILES_PER_THREAD) * self.tile
+
+    def workspace_bytes(self, n_rows: int, columns: int, threads: int) -> int:
+        """Bytes of workspace, computed like the C function ``<model>_<program>_workspace_bytes``."""
+        numbers = self.work.of(columns)
+        if self.segments:
+            numbers += threads * self.tile * self.tile_memory.of(columns)
+            numbers += self.chunk_rows(n_rows, threads) * self.rows.of(columns)
+        return numbers * (8 if self.real == "float64" else 4) + ALIGNMENT
+
+    def operations(self, rows: int, columns: int) -> Operations:
+        """Floating-point operations of one run; guards and blocking are not taken into account."""
+        sizes = {ROWS: rows, COLUMNS: columns}
+        adds = muls = divs = 0
+        calls: dict[str, int] = {}
+        for node in (n for stage in self.stages if stage.kind == "map" for n in stage.nodes):
+            assert isinstance(node, Map)
+            points = 1
+            for extent in node.extents:
+                points *= extent if isinstance(extent, int) else sizes[extent]
+            local = cost(node.expr)
+            adds += points * (local.adds + (1 if node.reduced else 0))
+            muls += points * local.muls
+            divs += points * local.divs
+            for name, number in local.calls:
+                calls[name] = calls.get(name, 0) + number * points
+        return Operations(adds, muls, divs, tuple(sorted(calls.items())))
+
+
+_LOOKUPS: dict[int, tuple[Plan, Mapping[int, Value]]] = {}
+
+
+def _lookup(plan: Plan) -> Mapping[int, Value]:
+    """Values by node identity, cached beside the frozen plan."""
+    found = _LOOKUPS.get(id(plan))
+    if found is None or found[0] is not plan:
+        found = _LOOKUPS[id(plan)] = (plan, {id(v.node): v for v in plan.values})
+    return found[1]
+
+
+def is_noise(node: Node) -> bool:
+    return isinstance(node, Input) and node.kind == "noise"
+
+
+def is_scale(node: Node) -> bool:
+    return isinstance(node, Input) and node.kind == "scale"

@@ -1,0 +1,192 @@
+"""The C compiler: which one, with which flags; compiled libraries are cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from cpgen.errors import EnvironmentProblem
+
+CANDIDATES = ("cc", "gcc", "clang")
+FLAGS = (
+    "-std=c99",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+)
+OPENMP = ("-fopenmp",)
+SERIAL = ("-fopenmp-simd", "-DCPGEN_OPENMP_SIMD")
+WARNINGS = (
+    *(
+        "-pedantic",
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+        "-Wsign-conversion",
+        "-Wdouble-promotion",
+        "-Wfloat-conversion",
+    ),
+    *(
+        "-Wshadow",
+        "-Wcast-qual",
+        "-Wstrict-prototypes",
+        "-Wmissing-prototypes",
+        "-Wundef",
+        "-Wvla",
+        "-Werror",
+    ),
+)
+TIMEOUT = 300  # seconds
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler that was found to work.  ``openmp`` says whether programs can use several threads."""
+
+    path: str
+    version: str
+    flags: tuple[str, ...]
+    openmp: bool
+    target: str  # what -march=native means here
+
+    @property
+    def identity(self) -> str:
+        """Everything besides the source that decides what is compiled."""
+        return "\n".join((self.path, self.version, " ".join(self.flags), self.target, platform.machine()))
+
+
+def find_compiler() -> Compiler:
+    """The compiler named by the environment variable CC, else the first of cc, gcc, clang.
+
+    OpenMP is used if a small program with it compiles and links.  Raises EnvironmentProblem if there is no compiler or
+    it cannot make a shared library.
+    """
+    return _find(os.environ.get("CC", ""), os.environ.get("PATH", ""))
+
+
+@lru_cache(maxsize=8)
+def _find(preferred: str, path: str) -> Compiler:
+    names = (preferred,) if preferred else CANDIDATES
+    found = next((p for p in (shutil.which(name, path=path) for name in names) if p), None)
+    if found is None:
+        raise EnvironmentProblem(
+            f"no C compiler found (looked for {', '.join(names)}); install gcc or clang, or name one in the environment "
+            "variable CC"
+        )
+    version = _run([found, "--version"]).splitlines()[0]
+    probe = "#include <math.h>\nint probe(int n) { int s = 0;\n%s\nfor (int i = 0; i < n; ++i) { s += i; }\nreturn s; }\n"
+    plain = tuple(f for f in FLAGS if f != "-march=native")
+    parallel = probe % "#pragma omp parallel for reduction(+ : s)"
+    trials = (
+        (FLAGS + OPENMP, parallel, True),
+        (plain + OPENMP, parallel, True),
+        (FLAGS + SERIAL, probe % "", False),
+        (plain, probe % "", False),
+    )
+    message = ""
+    with tempfile.TemporaryDirectory(prefix="cpgen-") as folder:
+        for flags, text, openmp in trials:
+            source = Path(folder) / "probe.c"
+            source.write_text(text)
+            command = [found, *flags, str(source), "-o", str(Path(folder) / "probe.so"), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+            if done.returncode == 0:
+                return Compiler(found, version, flags, openmp, _target(found, flags))
+            message = done.stderr
+    raise EnvironmentProblem(
+        f"the C compiler {found} cannot make a shared library:\n{message.strip()[:2000]}"
+    )
+
+
+def _target(path: str, flags: Sequence[str]) -> str:
+    """The macros the compiler predefines: they tell what -march=native stands for on this machine."""
+    done = subprocess.run(
+        [path, *flags, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True, timeout=TIMEOUT
+    )
+    return hashlib.sha256(done.stdout.encode()).hexdigest() if done.returncode == 0 else "unknown"
+
+
+def _run(command: Sequence[str]) -> str:
+    try:
+        return (
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+            or "unknown"
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EnvironmentProblem(f"the C compiler {command[0]} does not run: {error}") from error
+
+
+def cache_folder() -> Path:
+    """CPGEN_CACHE_DIR, else cpgen under XDG_CACHE_HOME or ~/.cache; made with mode 0700.
+
+    Raises EnvironmentProblem if it cannot be made or belongs to somebody else.
+    """
+    named = os.environ.get("CPGEN_CACHE_DIR")
+    if named:
+        folder = Path(named)
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(base) if base else Path.home() / ".cache") / "cpgen"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"the cache folder {folder} cannot be made ({error}); set CPGEN_CACHE_DIR to a writable folder"
+        ) from error
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        raise EnvironmentProblem(
+            f"the cache folder {folder} belongs to another user, who could replace the compiled code; set CPGEN_CACHE_DIR"
+        )
+    return folder
+
+
+def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> Path:
+    """Path of the shared library made of ``files``: ``<name>.c`` and the headers it includes.
+
+    Comes from the cache if possible.  Raises EnvironmentProblem with the compiler's message if it cannot be made.
+    """
+    digest = hashlib.sha256(compiler.identity.encode())
+    for file in sorted(files):
+        digest.update(b"\0" + file.encode() + b"\0" + files[file].encode())
+    folder = cache_folder()
+    library = folder / f"{name[:40]}_{digest.hexdigest()[:32]}.so"
+    if library.exists():
+        return library
+    # built beside its place and moved there in one step: two processes may build it at once
+    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as work:
+        for file, text in files.items():
+            (Path(work) / file).write_text(text, encoding="utf-8")
+        made = Path(work) / "library.so"
+        command = [compiler.path, *compiler.flags, f"{name}.c", "-o", str(made), "-lm"]
+        try:
+            done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EnvironmentProblem(f"compiling {name}.c failed: {error}") from error
+        if done.returncode != 0:
+            raise EnvironmentProblem(
+                f"{compiler.path} could not compile the generated {name}.c:\n{done.stderr.strip()[:4000]}"
+            )
+        os.replace(made, library)
+    return library
+
+
+def warnings_of(name: str, files: Mapping[str, str], compiler: Compiler, extra: Sequence[str] = ()) -> str:
+    """What the compiler says about the text under strict warnings; empty if it is clean."""
+    with tempfile.TemporaryDirectory(prefix="cpgen-") as work:
+        for file, text in files.items():
+            (Path(work) / file).write_text(text, encoding="utf-8")
+        command = [compiler.path, "-std=c99", "-O2", *WARNINGS, *extra, "-c", f"{name}.c", "-o", "object.o"]
+        return subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT).stderr
