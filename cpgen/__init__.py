@@ -1,5 +1,47 @@
-"""cpgen: a compiler from SymPy models to native code that estimates curvature."""
+"""cpgen: a compiler from SymPy models to native code that estimates curvature.
+
+Declare a model in index notation (:class:`Model`) or take a plain SymPy expression, :func:`compile` it, and ask for the
+diagonal, the trace, a block or a sketch of its Hessian with error bars; :func:`verify` compares it with the symbolic one.
+"""
 
 from __future__ import annotations
 
 __version__ = "0.1.0"
+
+from cpgen.api import compile, verify
+from cpgen.errors import CpgenError
+from cpgen.estimate.estimator import Estimator
+from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch
+from cpgen.model import (
+    ROWS,
+    Model,
+    layer_norm,
+    logsumexp,
+    mean,
+    norm,
+    prod,
+    softmax,
+    sum,
+)
+from cpgen.scalar import function
+
+__all__ = [
+    "ROWS",
+    "CpgenError",
+    "Estimate",
+    "Estimates",
+    "Estimator",
+    "Hessian",
+    "Model",
+    "Sketch",
+    "compile",
+    "function",
+    "layer_norm",
+    "logsumexp",
+    "mean",
+    "norm",
+    "prod",
+    "softmax",
+    "sum",
+    "verify",
+]

@@ -8,6 +8,7 @@ import sympy
 
 from cpgen.errors import RequestError
 from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator, Options
+from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
 from cpgen.model import Model, from_expression
 
@@ -74,3 +75,6 @@ def _leaves(graph: Graph, wrt: object) -> list[Input]:
     if not leaves:
         raise RequestError("wrt is empty: name at least one input or parameter")
     return leaves
+
+
+__all__ = ["compile", "verify"]

@@ -1,0 +1,21 @@
+"""What the user writes, and its lowering to the graph language."""
+
+from cpgen.ir.nodes import ROWS
+from cpgen.model.expressions import Axis
+from cpgen.model.helpers import layer_norm, logsumexp, mean, norm, prod, softmax, sum
+from cpgen.model.model import Model, Variable, from_expression
+
+__all__ = [
+    "ROWS",
+    "Axis",
+    "Model",
+    "Variable",
+    "from_expression",
+    "layer_norm",
+    "logsumexp",
+    "mean",
+    "norm",
+    "prod",
+    "softmax",
+    "sum",
+]

@@ -1,0 +1,135 @@
+"""What stands inside a definition: axes, reads of variables, reductions.  All are SymPy expressions.
+
+They carry no values and are never differentiated by SymPy; lowering turns them into maps (:mod:`cpgen.model.lower`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+from sympy.core.containers import Tuple
+
+from cpgen.ir.nodes import Dim, Extent
+
+
+class Axis(sympy.Symbol):
+    """An index letter with its extent: an integer, or ``ROWS`` (known at run time)."""
+
+    __slots__ = ("extent",)
+    extent: Extent
+
+    def __new__(cls, name: str, extent: Extent) -> Axis:
+        made = sympy.Symbol.__xnew__(cls, name, integer=True, nonnegative=True)
+        made.extent = extent
+        return made  # type: ignore[no-any-return]
+
+    def __getnewargs_ex__(self) -> Any:
+        return (self.name, self.extent), {}
+
+    def _hashable_content(self) -> tuple[object, ...]:
+        return (*super()._hashable_content(), str(self.extent))
+
+    @property
+    def is_rows(self) -> bool:
+        return isinstance(self.extent, Dim)
+
+
+class Read(sympy.Expr):
+    """A variable at subscripts, as in ``W[h, i]``; real.  ``padded``: subscripts outside the extents read zero."""
+
+    is_commutative = True
+    is_real = True
+    is_extended_real = True
+
+    def __new__(cls, variable: str, index: tuple[object, ...] = (), padded: bool = False) -> Read:
+        args = (sympy.Symbol(variable), sympy.Integer(int(padded)), *(sympy.sympify(i) for i in index))
+        return sympy.Expr.__new__(cls, *args)  # type: ignore[no-any-return]
+
+    @property
+    def variable(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def padded(self) -> bool:
+        return bool(self.args[1])
+
+    @property
+    def index(self) -> tuple[sympy.Expr, ...]:
+        return self.args[2:]  # type: ignore[no-any-return]
+
+    @property
+    def func(self) -> Any:
+        return lambda *args: sympy.Expr.__new__(Read, *args)
+
+    def _sympystr(self, printer: Any) -> str:
+        if not self.index:
+            return self.variable
+        return f"{self.variable}[{', '.join(printer.doprint(i) for i in self.index)}]"
+
+    def _latex(self, printer: Any) -> str:
+        return self._sympystr(printer)
+
+
+KINDS = ("sum", "prod", "logsumexp", "softmax", "layernorm")
+
+
+class Reduction(sympy.Expr):
+    """``kind`` of ``body`` along ``axes``.
+
+    "sum", "prod" and "logsumexp" bind their axes; "softmax" and "layernorm" normalise along one axis and keep it.
+    """
+
+    is_commutative = True
+    is_real = True
+    is_extended_real = True
+
+    def __new__(cls, kind: str, body: sympy.Expr, axes: tuple[Axis, ...], option: object = 0) -> Reduction:
+        args = (sympy.Symbol(kind), sympy.sympify(body), Tuple(*axes), sympy.sympify(option))
+        return sympy.Expr.__new__(cls, *args)  # type: ignore[no-any-return]
+
+    @property
+    def kind(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def body(self) -> sympy.Expr:
+        return self.args[1]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return tuple(self.args[2])
+
+    @property
+    def option(self) -> sympy.Expr:
+        return self.args[3]
+
+    @property
+    def keeps_axis(self) -> bool:
+        return self.kind in ("softmax", "layernorm")
+
+    @property
+    def func(self) -> Any:
+        return lambda *args: sympy.Expr.__new__(Reduction, *args)
+
+    def _sympystr(self, printer: Any) -> str:
+        letters = ",".join(a.name for a in self.axes)
+        return f"{self.kind}_{letters}({printer.doprint(self.body)})"
+
+    def _latex(self, printer: Any) -> str:
+        return self._sympystr(printer)
+
+
+def free_axes(expr: sympy.Expr) -> set[Axis]:
+    """The axes that an expression varies over."""
+    if isinstance(expr, Axis):
+        return {expr}
+    if isinstance(expr, Read):
+        return {s for i in expr.index for s in i.free_symbols if isinstance(s, Axis)}
+    if isinstance(expr, Reduction):
+        inner = free_axes(expr.body)
+        return inner if expr.keeps_axis else inner - set(expr.axes)
+    found: set[Axis] = set()
+    for arg in expr.args:
+        found |= free_axes(arg)
+    return found

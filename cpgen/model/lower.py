@@ -1,0 +1,330 @@
+"""From a definition in index notation to maps.
+
+One definition becomes one map where that is possible.  A reduction inside an expression becomes a map of its own, so that
+every map is either elementwise or a plain reduction; nonlinear factors of a contraction are computed once, not once a
+product; logsumexp and softmax become the maps that compute them without overflow plus a region whose curvature is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import sympy
+
+from cpgen.errors import ModelError, UnsupportedError
+from cpgen.ir.build import affine, axis, make_map, read
+from cpgen.ir.nodes import Access, Dim, Index, Map, Node, Origin, Region
+from cpgen.model.expressions import Axis, Read, Reduction, free_axes
+from cpgen.scalar import canonical, placeholder
+
+_0, _1 = placeholder(0), placeholder(1)
+
+
+class Lowering:
+    """Lowers the definitions of one model; ``node_of(name, origin)`` finds a declared variable or definition."""
+
+    def __init__(self, node_of: Callable[[str, Origin], Node]) -> None:
+        self.node_of = node_of
+        self.regions: list[Region] = []
+
+    def definition(self, expr: sympy.Expr, axes: Sequence[Axis], origin: Origin) -> Node:
+        """The node ``out[axes] = expr``."""
+        return self._elementwise(expr, tuple(axes), origin)
+
+    # Expressions
+
+    def _elementwise(self, expr: sympy.Expr, axes: tuple[Axis, ...], origin: Origin) -> Node:
+        """A map over ``axes`` of an expression whose reductions become nodes."""
+        if isinstance(expr, Reduction) and not expr.keeps_axis:
+            # the definition is the reduction itself: name it after the definition
+            node, order = self._reduction(expr, axes, origin)
+            if order == axes:
+                return node
+        args: list[Access] = []
+        body = self._scalar(expr, axes, args, origin)
+        return make_map(_extents(axes), len(axes), args, self._canonical(body, expr, origin), origin=origin)
+
+    def _canonical(self, body: sympy.Expr, expr: sympy.Expr, origin: Origin) -> sympy.Expr:
+        try:
+            return canonical(body)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{origin.name}: {error.message}", origin) from error
+
+    def _scalar(
+        self, expr: sympy.Expr, axes: tuple[Axis, ...], args: list[Access], origin: Origin
+    ) -> sympy.Expr:
+        """``expr`` with reads and reductions replaced by placeholders; their accesses are appended to ``args``."""
+        if isinstance(expr, Read):
+            return _argument(args, self._access(expr, axes, origin))
+        if isinstance(expr, Reduction):
+            node, order = self._reduction(expr, axes, _inner(origin, expr.kind))
+            return _argument(args, Access(node, tuple(axis(axes.index(a)) for a in order)))
+        if isinstance(expr, Axis):
+            raise ModelError(
+                f"{origin.name}: the axis {expr.name} is used as a number; declare an input that holds the numbers "
+                f"(for example 0, 1, 2, ...) and read it at [{expr.name}]",
+                origin,
+            )
+        if isinstance(expr, sympy.Symbol) and not expr.name.startswith("_"):
+            raise ModelError(
+                f"{origin.name}: the symbol {expr} is not declared; declare it with input(...) or param(...)",
+                origin,
+            )
+        if not expr.args:
+            return expr
+        return expr.func(*(self._scalar(a, axes, args, origin) for a in expr.args))
+
+    def _access(self, expr: Read, axes: tuple[Axis, ...], origin: Origin) -> Access:
+        node = self.node_of(expr.variable, origin)
+        place = {a: k for k, a in enumerate(axes)}
+        return Access(node, tuple(affine_index(i, place, origin) for i in expr.index))
+
+    # Reductions
+
+    def _reduction(
+        self, expr: Reduction, axes: tuple[Axis, ...], origin: Origin
+    ) -> tuple[Node, tuple[Axis, ...]]:
+        """The node of a reduction and the axes (in the order of ``axes``) that it is indexed by."""
+        free = tuple(a for a in axes if a in free_axes(expr))
+        if expr.kind == "sum":
+            return self._sum(expr.body, free, expr.axes, origin), free
+        if expr.kind == "prod":
+            return self._product(expr.body, free, expr.axes, origin), free
+        if expr.kind == "layernorm":
+            return self._layer_norm(expr, free, origin), free
+        return self._exponentials(expr, free, origin)
+
+    def _sum(self, body: sympy.Expr, free: tuple[Axis, ...], bound: tuple[Axis, ...], origin: Origin) -> Node:
+        terms = sympy.Add.make_args(body)
+        if len(terms) > 1 and all(_is_contraction(t) for t in terms):
+            parts = [
+                self._sum_of_product(t, free, bound, _inner(origin, f"term{k}"))
+                for k, t in enumerate(terms, 1)
+            ]
+            reads = [read(p, *range(len(free))) for p in parts]
+            total = sympy.Add(*(placeholder(k) for k in range(len(parts))))
+            return make_map(_extents(free), len(free), reads, total, origin=origin)
+        return self._sum_of_product(body, free, bound, origin)
+
+    def _sum_of_product(
+        self, term: sympy.Expr, free: tuple[Axis, ...], bound: tuple[Axis, ...], origin: Origin
+    ) -> Node:
+        """One reducing map; composite factors over fewer axes get maps of their own, constant ones stay outside."""
+        space = (*free, *bound)
+        varying: list[sympy.Expr] = []
+        outside: list[sympy.Expr] = []
+        for factor in sympy.Mul.make_args(term):
+            (varying if free_axes(factor) & set(bound) else outside).append(factor)
+        args: list[Access] = []
+        factors = [self._factor(f, space, args, origin) for f in varying]
+        for a in bound:
+            if not any(a in free_axes(f) for f in varying):
+                factors.append(sympy.Integer(a.extent))
+        body = self._canonical(sympy.Mul(*factors), term, origin)
+        kept = tuple(a for a in free if any(a in free_axes(f) for f in varying))
+        place = {space.index(a): axis(k) for k, a in enumerate((*kept, *bound))}
+        moved = [Access(a.node, tuple(_moved(i, place) for i in a.index)) for a in args]
+        name = origin if not outside else _inner(origin, "sum")
+        node = make_map(_extents((*kept, *bound)), len(kept), moved, body, origin=name)
+        if not outside and kept == free:
+            return node
+        args = [read(node, *(free.index(a) for a in kept))]
+        rest = self._scalar(sympy.Mul(*outside), free, args, origin)
+        return make_map(
+            _extents(free), len(free), args, self._canonical(_0 * rest, term, origin), origin=origin
+        )
+
+    def _factor(
+        self, factor: sympy.Expr, space: tuple[Axis, ...], args: list[Access], origin: Origin
+    ) -> sympy.Expr:
+        used = tuple(a for a in space if a in free_axes(factor))
+        if isinstance(factor, (Read, Reduction)) or len(used) == len(space) or not used:
+            return self._scalar(factor, space, args, origin)
+        if factor.is_Pow and isinstance(factor.base, Read) and factor.exp.is_Integer and 0 < factor.exp <= 4:
+            return self._scalar(factor, space, args, origin)
+        node = self._elementwise(factor, used, _inner(origin, "factor"))
+        return _argument(args, Access(node, tuple(axis(space.index(a)) for a in used)))
+
+    def _product(
+        self, body: sympy.Expr, free: tuple[Axis, ...], bound: tuple[Axis, ...], origin: Origin
+    ) -> Node:
+        """A tree of pairwise products: derivatives never divide, so zeros are no special case."""
+        node = self._elementwise(body, (*free, *bound), _inner(origin, "factors"))
+        for position in reversed(range(len(bound))):
+            node = _fold_product(node, len(free) + position, origin)
+        return node
+
+    def _materialised(
+        self, body: sympy.Expr, free: tuple[Axis, ...], along: Axis, origin: Origin
+    ) -> tuple[Node, tuple[Axis, ...]]:
+        """A node for ``body`` and its axes: the variable itself where the body is a plain read of all of it."""
+        if isinstance(body, Read) and all(isinstance(i, Axis) for i in body.index):
+            order = tuple(body.index)
+            node = self.node_of(body.variable, origin)
+            if len(set(order)) == len(order) and tuple(a.extent for a in order) == node.shape:
+                return node, order
+        outer = tuple(a for a in free if a is not along and a != along)
+        return self._elementwise(body, (*outer, along), _inner(origin, "argument")), (*outer, along)
+
+    def _exponentials(
+        self, expr: Reduction, free: tuple[Axis, ...], origin: Origin
+    ) -> tuple[Node, tuple[Axis, ...]]:
+        """logsumexp and softmax: shifted by the largest argument, which changes nothing but the range."""
+        along = expr.axes[0]
+        source, order = self._materialised(expr.body, free, along, origin)
+        position = order.index(along)
+        rest = tuple(a for a in order if a != along)
+        extents = _extents((*rest, along))
+        reordered = tuple((*rest, along).index(a) for a in order)
+        everywhere, short = tuple(range(len(order))), tuple(k for k in range(len(order)) if k != position)
+
+        def over_source(body: sympy.Expr, role: str, *reads: tuple[Node, bool]) -> Node:
+            accesses = [read(n, *(everywhere if whole else short)) for n, whole in reads]
+            return make_map(source.shape, len(order), accesses, body, origin=_inner(origin, role))
+
+        largest = make_map(
+            extents, len(rest), [read(source, *reordered)], _0, reduce="max", origin=_inner(origin, "max")
+        )
+        exponential = over_source(sympy.exp(_0 - _1), "exp", (source, True), (largest, False))
+        total = make_map(
+            extents, len(rest), [read(exponential, *reordered)], _0, origin=_inner(origin, "total")
+        )
+        inside = [largest, exponential, total]
+        if expr.kind == "softmax":
+            result = make_map(
+                source.shape,
+                len(order),
+                [read(exponential, *everywhere), read(total, *short)],
+                _0 / _1,
+                origin=origin,
+            )
+            self._region("softmax", source, result, result, position, [*inside, result])
+            return result, order
+        outer = tuple(range(len(rest)))
+        result = make_map(
+            _extents(rest),
+            len(rest),
+            [read(largest, *outer), read(total, *outer)],
+            _0 + sympy.log(_1),
+            origin=origin,
+        )
+        probabilities = over_source(_0 / _1, "softmax", (exponential, True), (total, False))
+        self._region("logsumexp", source, result, probabilities, position, [*inside, result])
+        return result, rest
+
+    def _region(
+        self, kind: str, source: Node, output: Node, softmax: Node, position: int, nodes: list[Node]
+    ) -> None:
+        maps = tuple(n for n in nodes if isinstance(n, Map))
+        region = Region(kind, source, output, softmax, position, maps)
+        if region not in self.regions:
+            self.regions.append(region)
+
+    def _layer_norm(self, expr: Reduction, free: tuple[Axis, ...], origin: Origin) -> Node:
+        along = expr.axes[0]
+        source, order = self._materialised(expr.body, free, along, origin)
+        rest = tuple(a for a in order if a != along)
+        whole = tuple(range(len(order)))
+        short = tuple(k for k, a in enumerate(order) if a != along)
+        extents = _extents((*rest, along))
+        reordered = tuple((*rest, along).index(a) for a in order)
+        count = int(along.extent)  # type: ignore[arg-type]
+        mean = make_map(
+            extents, len(rest), [read(source, *reordered)], _0 / count, origin=_inner(origin, "mean")
+        )
+        centred = make_map(
+            source.shape,
+            len(order),
+            [read(source, *whole), read(mean, *short)],
+            _0 - _1,
+            origin=_inner(origin, "centred"),
+        )
+        variance = make_map(
+            extents, len(rest), [read(centred, *reordered)], _0**2 / count, origin=_inner(origin, "variance")
+        )
+        outer = tuple(range(len(rest)))
+        scale = make_map(
+            _extents(rest),
+            len(rest),
+            [read(variance, *outer)],
+            canonical(1 / sympy.sqrt(_0 + expr.option)),
+            origin=_inner(origin, "scale"),
+        )
+        # in the order of the definition's axes, whatever the order of the source's
+        place = {a: k for k, a in enumerate(free)}
+        args = [read(centred, *(place[a] for a in order)), read(scale, *(place[a] for a in rest))]
+        return make_map(_extents(free), len(free), args, _0 * _1, origin=origin)
+
+
+def _argument(args: list[Access], access: Access) -> sympy.Symbol:
+    args.append(access)
+    return placeholder(len(args) - 1)
+
+
+def _extents(axes: Sequence[Axis]) -> tuple[int | Dim, ...]:
+    return tuple(a.extent for a in axes)
+
+
+def _inner(origin: Origin, role: str) -> Origin:
+    """The origin of a node that a definition needs on the way."""
+    return Origin(f"{origin.name}_{role}", origin.file, origin.line, origin.equation, origin.axes)
+
+
+def _moved(index: Index, place: dict[int, Index]) -> Index:
+    return affine({place[a].terms[0][0]: c for a, c in index.terms}, index.offset, index.divisor)
+
+
+def _is_contraction(term: sympy.Expr) -> bool:
+    """Whether a term is a product of numbers and reads."""
+    return all(f.is_number or isinstance(f, Read) for f in sympy.Mul.make_args(term))
+
+
+def _fold_product(node: Node, position: int, origin: Origin) -> Node:
+    """The product of ``node`` over one of its axes by halving."""
+    shape = node.shape
+    outer = [a for a in range(len(shape)) if a != position]
+    left_over: list[Node] = []
+    while isinstance(size := node.shape[position], int) and size > 1:
+        half = size // 2
+
+        def at(offset: int, terms: int = 1) -> tuple[Index, ...]:
+            return tuple(
+                affine({position: terms} if terms else {}, offset) if a == position else axis(a)
+                for a in range(len(shape))
+            )
+
+        if size % 2:
+            place = {a: k for k, a in enumerate(outer)}
+            last = tuple(affine({}, size - 1) if a == position else axis(place[a]) for a in range(len(shape)))
+            extents = [shape[a] for a in outer]
+            left_over.append(
+                make_map(extents, len(outer), [Access(node, last)], _0, origin=_inner(origin, "last"))
+            )
+        extents = [half if a == position else e for a, e in enumerate(shape)]
+        pair = [Access(node, at(0)), Access(node, at(half))]
+        node = make_map(extents, len(extents), pair, _0 * _1, origin=_inner(origin, f"half{half}"))
+    extents = [shape[a] for a in outer]
+    place = {a: k for k, a in enumerate(outer)}
+    first = tuple(affine({}, 0) if a == position else axis(place[a]) for a in range(len(shape)))
+    reads = [Access(node, first), *(read(n, *range(len(outer))) for n in left_over)]
+    body = sympy.Mul(*(placeholder(k) for k in range(len(reads))))
+    return make_map(extents, len(outer), reads, body, origin=origin)
+
+
+def affine_index(subscript: sympy.Expr, place: dict[Axis, int], origin: Origin) -> Index:
+    """A subscript such as ``2*p + k - 1`` as an index over the loop axes in ``place``."""
+    expanded = sympy.expand(subscript)
+    terms: dict[int, int] = {}
+    offset = 0
+    for term in sympy.Add.make_args(expanded):
+        coefficient, rest = term.as_coeff_Mul()
+        if rest == 1 and coefficient.is_Integer:
+            offset += int(coefficient)
+        elif isinstance(rest, Axis) and coefficient.is_Integer and rest in place:
+            terms[place[rest]] = terms.get(place[rest], 0) + int(coefficient)
+        else:
+            raise ModelError(
+                f"{origin.name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
+                origin,
+            )
+    return affine(terms, offset)

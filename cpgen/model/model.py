@@ -1,0 +1,366 @@
+"""The front end: declare axes, inputs, parameters, definitions and an objective in index notation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sympy
+
+from cpgen.errors import ModelError, ShapeError
+from cpgen.ir.build import make_map, new_input, read
+from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
+from cpgen.model.expressions import Axis, Read, Reduction, free_axes
+from cpgen.model.lower import Lowering
+from cpgen.model.names import check_name
+from cpgen.scalar import operations, placeholder
+
+# operations up to which a plain expression stays one map, whose curvature is then exact
+ONE_MAP = 2000
+
+
+class Variable:
+    """A declared variable or definition; subscript it to read it: ``W[h, i]``, ``x[n, i + 1]``.
+
+    ``x.padded[n, 2*p + k - 1]`` reads zero outside the extents; without ``padded`` such a subscript is refused.
+    """
+
+    def __init__(self, model: Model, name: str, axes: tuple[Axis, ...], padded: bool = False) -> None:
+        self._model, self.name, self.axes, self._padded = model, name, axes, padded
+
+    @property
+    def padded(self) -> Variable:
+        return Variable(self._model, self.name, self.axes, padded=True)
+
+    def __getitem__(self, subscripts: Any) -> Read:
+        given = subscripts if isinstance(subscripts, tuple) else (subscripts,)
+        self._model._check_subscripts(self.name, self.axes, given, self._padded)
+        return Read(self.name, given, self._padded)
+
+    def __repr__(self) -> str:
+        return f"{self.name}[{', '.join(a.name for a in self.axes)}]"
+
+    def _sympy_(self) -> sympy.Expr:
+        raise ModelError(
+            f"{self.name} is used without subscripts; write {self!r}", self._model._here(self.name)
+        )
+
+
+class Model:
+    """A scalar objective as a graph of indexed definitions.
+
+    Every node is a definition ``name[axes] = expression``; whatever the primitive table differentiates may stand in it.
+    See the README for an example.  Declaration errors are raised at the declaration, as ModelError or ShapeError with
+    the user's file and line.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._origin = _caller()
+        self.name = check_name(name, "the model", self._origin)
+        self._axes: dict[str, Axis] = {}
+        self._variables: dict[str, Input] = {}
+        self._definitions: dict[str, Node] = {}
+        self._shapes: dict[str, tuple[Axis, ...]] = {}
+        self._lowering = Lowering(self._node_of)
+        self._objective: Node | None = None
+        self._reduction = "sum"
+        self._loss_argument: Node | None = None
+        self._scale: Input | None = None
+
+    # Declarations
+
+    def axes(self, letters: str, **extents: Any) -> tuple[Axis, ...] | Axis:
+        """Index letters with their extents: ``n, i = m.axes("n i", n=cp.ROWS, i=64)``.  One letter gives one axis."""
+        origin = self._here("axes")
+        names = letters.replace(",", " ").split()
+        for name in names:
+            if name not in extents:
+                raise ModelError(
+                    f"the axis {name} has no extent: pass {name}=... (a number, or cp.ROWS)", origin
+                )
+        for name in extents:
+            if name not in names:
+                raise ModelError(f"the extent {name}= belongs to no letter in {letters!r}", origin)
+        made = tuple(self.axis(name, extents[name]) for name in names)
+        return made if len(made) != 1 else made[0]
+
+    def axis(self, name: str, extent: Any) -> Axis:
+        """One index letter with its extent (a positive integer or ``cp.ROWS``)."""
+        origin = self._here(f"axis {name}")
+        check_name(name, "the axis", origin)
+        if extent is not ROWS and (isinstance(extent, bool) or not hasattr(extent, "__index__")):
+            raise ModelError(
+                f"the extent of axis {name} is {extent!r}; it must be an integer or cp.ROWS", origin
+            )
+        if extent is not ROWS and int(extent) < 1:
+            raise ShapeError(f"the extent of axis {name} is {extent}; it must be at least 1", origin)
+        if name in self._axes:
+            known = self._axes[name].extent
+            raise ModelError(f"the axis {name} is declared already (extent {_extent(known)})", origin)
+        if name in self._shapes:
+            raise ModelError(f"the axis {name} has the name of a variable", origin)
+        if extent is ROWS and any(a.is_rows for a in self._axes.values()):
+            first = next(a.name for a in self._axes.values() if a.is_rows)
+            raise ModelError(
+                f"the axis {name} is a second axis of rows beside {first}; a model has one", origin
+            )
+        self._axes[name] = Axis(name, ROWS if extent is ROWS else int(extent))
+        return self._axes[name]
+
+    def input(self, name: str, *axes: Axis) -> Any:
+        """Data: usually with the rows axis first."""
+        return self._declare(name, axes, "data")
+
+    def param(self, name: str, *axes: Axis) -> Any:
+        """A parameter: shared by all rows."""
+        variable = self._declare(name, axes, "param")
+        if any(a.is_rows for a in axes):
+            del self._variables[name], self._shapes[name]
+            raise ModelError(
+                f"the parameter {name} has the axis of rows; declare it with input(...)", self._here(name)
+            )
+        return variable
+
+    def _declare(self, name: str, axes: tuple[Axis, ...], kind: str) -> Any:
+        what = "the input" if kind == "data" else "the parameter"
+        origin = self._new_name(name, what)
+        self._check_axes(name, axes, origin)
+        origin = Origin(name, origin.file, origin.line, "", tuple(a.name for a in axes))
+        self._variables[name] = new_input(name, tuple(a.extent for a in axes), kind, origin)
+        self._shapes[name] = axes
+        return Variable(self, name, axes) if axes else Read(name)
+
+    def define(self, name: str, axes: Sequence[Axis] | Axis, expr: Any) -> Any:
+        """``name[axes] = expr``.  Returns the variable (or, without axes, the expression that reads it)."""
+        axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
+        origin = self._new_name(name, "the definition")
+        self._check_axes(name, axes, origin)
+        expression = self._expression(name, expr, origin)
+        self._check_free(name, expression, axes, origin)
+        letters = tuple(a.name for a in axes)
+        left = f"{name}[{', '.join(letters)}]" if letters else name
+        origin = Origin(name, origin.file, origin.line, f"{left} = {expression}", letters)
+        node = self._lowering.definition(expression, axes, origin)
+        self._definitions[name] = node
+        self._shapes[name] = axes
+        return Variable(self, name, axes) if axes else Read(name)
+
+    def objective(self, expr: Any, reduction: str = "sum", convex_in: Any = None) -> None:
+        """The objective of one row; rows are summed, or averaged with ``reduction="mean"``.
+
+        ``convex_in``: the definition in which the loss is convex (for Gauss-Newton), by name or as a variable.
+        """
+        origin = self._here("objective")
+        if self._objective is not None:
+            raise ModelError("the objective is declared already", origin)
+        if reduction not in ("sum", "mean"):
+            raise ModelError(f'reduction={reduction!r} is neither "sum" nor "mean"', origin)
+        expression = self._expression("objective", expr, origin)
+        rows = next((a for a in self._axes.values() if a.is_rows), None)
+        free = free_axes(expression)
+        extra = sorted(a.name for a in free if a is not rows and a != rows)
+        if extra:
+            raise ShapeError(
+                f"the objective varies over {', '.join(extra)}; it must be one number per row: sum over "
+                f"{', '.join(extra)} with cp.sum(..., {', '.join(extra)})",
+                origin,
+            )
+        axes = (rows,) if rows is not None and rows in free else ()
+        self._check_free("objective", expression, axes, origin)
+        letters = tuple(a.name for a in axes)
+        left = f"objective[{', '.join(letters)}]" if letters else "objective"
+        origin = Origin("objective", origin.file, origin.line, f"{left} = {expression}", letters)
+        node = self._lowering.definition(expression, axes, origin)
+        if reduction == "mean" and axes:
+            self._scale = new_input("row_scale", (), "scale", Origin("row_scale"))
+            args = [read(node, 0), read(self._scale)]
+            node = make_map(node.shape, 1, args, placeholder(0) * placeholder(1), origin=origin)
+        self._objective, self._reduction = node, reduction if axes else "sum"
+        if convex_in is not None:
+            name = convex_in if isinstance(convex_in, str) else getattr(convex_in, "name", str(convex_in))
+            if name not in self._definitions:
+                raise ModelError(
+                    f"convex_in={name!r} is no definition (there are: {', '.join(self._definitions) or 'none'})",
+                    origin,
+                )
+            self._loss_argument = self._definitions[name]
+
+    # Results
+
+    def graph(self) -> Graph:
+        """The lowered model.  Raises ModelError if there is no objective."""
+        if self._objective is None:
+            raise ModelError(f"the model {self.name!r} has no objective; call objective(...)", self._origin)
+        return Graph(
+            self.name,
+            self._objective,
+            tuple(self._variables.values()),
+            tuple(self._definitions.items()),
+            tuple(self._lowering.regions),
+            self._reduction,
+            self._loss_argument,
+            self._origin,
+        )
+
+    # Checks
+
+    def _here(self, name: str) -> Origin:
+        place = _caller()
+        return Origin(name, place.file, place.line)
+
+    def _new_name(self, name: str, what: str) -> Origin:
+        origin = self._here(str(name))
+        check_name(name, what, origin)
+        if name in self._shapes or name in self._axes:
+            raise ModelError(
+                f"{what} {name}: the name is taken already; every definition has its own", origin
+            )
+        return origin
+
+    def _check_axes(self, name: str, axes: Sequence[Any], origin: Origin) -> None:
+        for position, a in enumerate(axes):
+            if not isinstance(a, Axis):
+                raise ModelError(
+                    f"{name}: {a!r} is not an axis of this model (declare it with axes(...))", origin
+                )
+            if self._axes.get(a.name) != a:
+                raise ModelError(f"{name}: the axis {a.name} belongs to another model", origin)
+            if a.is_rows and position > 0:
+                raise ShapeError(f"{name}: the axis of rows, {a.name}, must come first", origin)
+        letters = [a.name for a in axes]
+        twice = sorted({x for x in letters if letters.count(x) > 1})
+        if twice:
+            raise ModelError(
+                f"{name}: the axis {', '.join(twice)} stands twice on the left; declare a second axis of that extent",
+                origin,
+            )
+
+    def _expression(self, name: str, expr: Any, origin: Origin) -> sympy.Expr:
+        try:
+            expression = sympy.sympify(expr)
+        except sympy.SympifyError as error:
+            raise ModelError(f"{name}: {expr!r} is not an expression", origin) from error
+        if not isinstance(expression, sympy.Expr):
+            raise ModelError(f"{name}: {expr!r} is not a scalar expression", origin)
+        return expression
+
+    def _check_free(self, name: str, expr: sympy.Expr, axes: Sequence[Axis], origin: Origin) -> None:
+        loose = sorted(a.name for a in free_axes(expr) if a not in axes)
+        if loose:
+            raise ModelError(
+                f"{name}: the axis {', '.join(loose)} is neither on the left nor summed over in {expr}; "
+                f"put it on the left or write cp.sum(..., {', '.join(loose)})",
+                origin,
+            )
+        for r in _reductions(expr):
+            if not r.keeps_axis and any(a in axes for a in r.axes):
+                both = sorted(a.name for a in r.axes if a in axes)
+                raise ModelError(
+                    f"{name}: the axis {', '.join(both)} is summed over in {r} and stands on the left as well; "
+                    "declare a second axis of that extent",
+                    origin,
+                )
+
+    def _check_subscripts(
+        self, name: str, axes: tuple[Axis, ...], given: tuple[Any, ...], padded: bool
+    ) -> None:
+        origin = self._here(name)
+        if len(given) != len(axes):
+            raise ShapeError(
+                f"{name} has {len(axes)} axes ({', '.join(a.name for a in axes)}) but is read with {len(given)} subscripts",
+                origin,
+            )
+        for a, subscript in zip(axes, given, strict=True):
+            self._check_subscript(name, a, sympy.sympify(subscript), padded, origin)
+
+    def _check_subscript(
+        self, name: str, own: Axis, subscript: sympy.Expr, padded: bool, origin: Origin
+    ) -> None:
+        letters = [s for s in subscript.free_symbols if not isinstance(s, Axis)]
+        if letters:
+            raise ModelError(
+                f"{name}: the subscript {subscript} contains {letters[0]}, which is not an axis", origin
+            )
+        rows = [s for s in subscript.free_symbols if s.is_rows]
+        if own.is_rows or rows:
+            if not (own.is_rows and subscript == own):
+                raise ShapeError(
+                    f"{name}: the rows are read as [{own.name if own.is_rows else '...'}] only; rows are independent, so "
+                    f"the subscript {subscript} is refused",
+                    origin,
+                )
+            return
+        low = high = 0
+        for term in sympy.Add.make_args(sympy.expand(subscript)):
+            coefficient, rest = term.as_coeff_Mul()
+            if not coefficient.is_Integer or not (rest == 1 or isinstance(rest, Axis)):
+                raise ModelError(
+                    f"{name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
+                    origin,
+                )
+            reach = int(coefficient) * (int(rest.extent) - 1 if isinstance(rest, Axis) else 1)
+            low, high = low + min(0, reach), high + max(0, reach)
+        size = int(own.extent)  # type: ignore[arg-type]
+        if padded or (low >= 0 and high < size):
+            return
+        if isinstance(subscript, Axis):
+            raise ShapeError(
+                f"{name}: the axis {own.name} has extent {size} but is read with {subscript.name}, which has extent "
+                f"{subscript.extent}",
+                origin,
+            )
+        raise ShapeError(
+            f"{name}: the subscript {subscript} runs from {low} to {high} but the axis {own.name} has extent {size}; "
+            f"shorten the axis, or write {name}.padded[...] to read zero outside",
+            origin,
+        )
+
+    def _node_of(self, name: str, origin: Origin) -> Node:
+        if name in self._variables:
+            return self._variables[name]
+        if name in self._definitions:
+            return self._definitions[name]
+        raise ModelError(f"{origin.name}: {name} is not declared in the model {self.name!r}", origin)
+
+
+def _reductions(expr: sympy.Expr) -> list[Reduction]:
+    return sorted(expr.atoms(Reduction), key=str)
+
+
+def _extent(extent: int | Dim) -> str:
+    return "rows" if isinstance(extent, Dim) else str(extent)
+
+
+def _caller() -> Origin:
+    """The first frame outside this package: the user's line."""
+    here = str(Path(__file__).resolve().parent)
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(Path(frame.f_code.co_filename).resolve().parent) == here:
+        frame = frame.f_back
+    return Origin("", Path(frame.f_code.co_filename).name, frame.f_lineno)
+
+
+def from_expression(expr: sympy.Expr, wrt: Sequence[sympy.Symbol], name: str = "expression") -> Model:
+    """A plain SymPy expression as a model: every symbol is an input with one value a row.
+
+    Up to a few thousand operations the expression stays one map, whose local Hessian is taken by SymPy and exact; a
+    larger one is split at its common subexpressions.
+    """
+    model = Model(name)
+    n = model.axis("n", ROWS)
+    symbols = sorted(expr.free_symbols | set(wrt), key=lambda s: str(s))
+    reads: dict[sympy.Basic, sympy.Expr] = {}
+    for symbol in symbols:
+        if str(symbol) == "n":
+            raise ModelError("the symbol n is the name of the rows in a plain expression; rename it")
+        reads[symbol] = model.input(str(symbol), n)[n]
+    if operations(expr) <= ONE_MAP:
+        model.objective(expr.xreplace(reads))
+        return model
+    shared, (final,) = sympy.cse(expr, symbols=sympy.numbered_symbols("part"), order="none")
+    for symbol, part in shared:
+        reads[symbol] = model.define(str(symbol), (n,), part.xreplace(reads))[n]
+    model.objective(final.xreplace(reads))
+    return model
