@@ -107,7 +107,7 @@ ROSENBROCK = """
 import cpgen as cp, numpy as np, sympy as sp
 u, v = sp.symbols("u v")
 estimator = cp.compile((1 - u) ** 2 + 100 * (v - u**2) ** 2, wrt=[u, v])
-found = estimator.hessian(u=0.5, v=-1.0).matrix()
+found = estimator.hessian(u=0.5, v=-1.0).matrix().reshape(2, 2)  # of one row
 expected = np.array([[2 + 1200 * 0.5**2 - 400 * -1.0, -400 * 0.5], [-400 * 0.5, 200.0]])
 np.testing.assert_allclose(found, expected, rtol=1e-12)
 print("agrees")
