@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import sympy
+from typing import Any
 
 from cpgen.errors import RequestError
 from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator, Options
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
-from cpgen.model import Model, from_expression
+from cpgen.model import Model, from_expression, is_expression
 
 
 def compile(
-    model: Model | sympy.Expr,
-    wrt: Sequence[str | sympy.Symbol] | str | sympy.Symbol | None = None,
+    model: Any,
+    wrt: Any = None,
     programs: Sequence[str] = DEFAULT_PROGRAMS,
     real: str = "float64",
     backend: str = "auto",
@@ -25,44 +24,32 @@ def compile(
 ) -> Estimator:
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
-    ``wrt``: what to differentiate by, any mix of inputs and parameters by name (default: all parameters; for
-    an expression,
-    its symbols).  ``programs``: compiled at once; others follow when first asked for.  ``real``: "float64" or "float32".
+    ``wrt``: what to differentiate by, any mix of inputs and parameters by name (default: all parameters; for an
+    expression, its symbols).  ``programs``: compiled at once; others follow when first asked for.  ``real``: "float64" or "float32".
     ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in every result.
     ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
     and no compiler.
     """
-    if isinstance(model, sympy.Basic):
-        model = from_expression(model, _symbols(model, wrt))
+    names = (
+        None if wrt is None else [str(item) for item in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
+    )
+    if is_expression(model):
+        model = from_expression(model, names)
     elif not isinstance(model, Model):
         raise RequestError(f"compile takes a cpgen.Model or a SymPy expression, not {type(model).__name__}")
     graph = model.graph()
     options = Options(real, backend, threads, memory_limit, factor)
-    estimator = Estimator(graph, _leaves(graph, wrt), options)
+    estimator = Estimator(graph, _leaves(graph, names), options)
     estimator.load(*programs)
     return estimator
 
 
-def _symbols(expr: sympy.Basic, wrt: object) -> list[sympy.Symbol]:
-    if wrt is None:
-        return sorted(expr.free_symbols, key=lambda s: str(s))  # type: ignore[return-value]
-    given = list(wrt) if isinstance(wrt, (list, tuple)) else [wrt]
-    by_name = {str(s): s for s in expr.free_symbols}
-    for item in given:
-        if str(item) not in by_name:
-            raise RequestError(
-                f"wrt names {item}, which does not occur in the expression (symbols: {', '.join(sorted(by_name))})"
-            )
-    return [by_name[str(item)] for item in given]  # type: ignore[misc]
-
-
-def _leaves(graph: Graph, wrt: object) -> list[Input]:
-    if wrt is None:
+def _leaves(graph: Graph, names: Sequence[str] | None) -> list[Input]:
+    if names is None:
         leaves = [v for v in graph.variables if v.kind == "param"] or list(graph.variables)
     else:
-        names = [str(item) for item in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
         known = {v.name: v for v in graph.variables}
         for name in names:
             if name not in known:

@@ -5,7 +5,7 @@ Only for small models: writing out is exponential in the depth of a network, whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -13,7 +13,7 @@ import sympy
 from numpy.typing import NDArray
 
 from cpgen.ir.nodes import Access, Dim, Extent, Graph, Guard, Index, Input, Map, topological
-from cpgen.scalar import placeholder
+from cpgen.scalar import placeholder, to_numpy
 
 Expressions = NDArray[np.object_]
 
@@ -45,6 +45,38 @@ def written_out(graph: Graph, limit: int) -> tuple[sympy.Expr, dict[str, Express
                 return None
         values[id(node)] = array
     return values[id(graph.objective)][()], symbols
+
+
+RowDerivatives = Callable[
+    [Mapping[str, NDArray[np.floating]]], tuple[NDArray[np.floating], NDArray[np.floating]]
+]
+
+
+def row_derivatives(graph: Graph, wrt: Sequence[Input], limit: int) -> RowDerivatives | None:
+    """Gradient and Hessian of the objective of one row by ``sympy.diff`` of the written-out expression, as a function.
+
+    The function takes each variable's array for that row and returns ``g[i]`` and ``H[i, j]`` over all
+    elements of ``wrt`` in order.  None if the objective would exceed ``limit`` operations.
+    """
+    out = written_out(graph, limit)
+    if out is None:
+        return None
+    objective, symbols = out
+    variables = [s for v in wrt for s in np.ravel(symbols[v.name])]
+    everything = [s for v in graph.variables for s in np.ravel(symbols[v.name])]
+    first = [sympy.diff(objective, s) for s in variables]
+    second = [sympy.diff(f, s) for f in first for s in variables]
+    function = to_numpy([*first, *second], everything)
+    count = len(variables)
+
+    def evaluate(
+        arrays: Mapping[str, NDArray[np.floating]],
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        values = [x for v in graph.variables for x in np.ravel(arrays[v.name])]
+        found = np.array([float(x) for x in function(*values)])
+        return found[:count], found[count:].reshape(count, count)
+
+    return evaluate
 
 
 def _operations(expr: sympy.Expr, known: dict[sympy.Expr, int]) -> int:

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import sympy
 from numpy.typing import NDArray
 
-from cpgen.derive.symbolic import Expressions, written_out
+from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.estimate.arrays import check_arrays
 from cpgen.estimate.estimator import Estimator, Options
 from cpgen.ir.nodes import ROWS, Graph
-from cpgen.scalar import to_numpy
 
 Array = NDArray[np.floating]
 
@@ -163,34 +161,23 @@ def _reference(
     """Gradient ``[row, i]`` and Hessian ``[row, i, j]`` laid out as by :func:`_vector` and :func:`_dense`."""
     total = sum(size for _, size, _ in _layout(estimator))
     if total <= SYMBOLIC_VARIABLES:
-        out = written_out(estimator.graph, SYMBOLIC_OPERATIONS)
-        if out is not None:
-            return _symbolic(estimator, out, arrays, rows), "SymPy's symbolic Hessian", 1e-10
+        derivatives = row_derivatives(estimator.graph, estimator.wrt, SYMBOLIC_OPERATIONS)
+        if derivatives is not None:
+            return _symbolic(estimator, derivatives, arrays, rows), "SymPy's symbolic Hessian", 1e-10
     return _differences(estimator, arrays, rows), "central differences of the gradient", 1e-6
 
 
 def _symbolic(
-    estimator: Estimator,
-    out: tuple[sympy.Expr, dict[str, Expressions]],
-    arrays: Mapping[str, Array],
-    rows: int,
+    estimator: Estimator, derivatives: RowDerivatives, arrays: Mapping[str, Array], rows: int
 ) -> tuple[Array, Array]:
-    objective, symbols = out
-    variables = [s for v in estimator.wrt for s in np.ravel(symbols[v.name])]
-    everything = [s for v in estimator.graph.variables for s in np.ravel(symbols[v.name])]
-    first = [sympy.diff(objective, s) for s in variables]
-    matrix = [[sympy.diff(f, s) for s in variables] for f in first]
-    function = to_numpy([*first, *(e for row in matrix for e in row)], everything)
     weight = 1.0 / rows if estimator.graph.reduction == "mean" else 1.0
     gradient, hessian = [], []
     for r in range(rows):
-        values = []
-        for v in estimator.graph.variables:
-            array = arrays[v.name][r] if v.has_rows else arrays[v.name]
-            values += list(np.ravel(array))
-        found = np.array([float(x) for x in function(*values)]) * weight
-        gradient.append(found[: len(variables)])
-        hessian.append(found[len(variables) :].reshape(len(variables), len(variables)))
+        g, h = derivatives(
+            {v.name: arrays[v.name][r] if v.has_rows else arrays[v.name] for v in estimator.graph.variables}
+        )
+        gradient.append(g * weight)
+        hessian.append(h * weight)
     return _fold(estimator, np.stack(gradient), np.stack(hessian))
 
 

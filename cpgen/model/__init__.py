@@ -3,7 +3,7 @@
 from cpgen.ir.nodes import ROWS
 from cpgen.model.expressions import Axis
 from cpgen.model.helpers import layer_norm, logsumexp, mean, norm, prod, softmax, sum
-from cpgen.model.model import Model, Variable, from_expression
+from cpgen.model.model import Model, Variable, from_expression, is_expression
 
 __all__ = [
     "ROWS",
@@ -11,6 +11,7 @@ __all__ = [
     "Model",
     "Variable",
     "from_expression",
+    "is_expression",
     "layer_norm",
     "logsumexp",
     "mean",

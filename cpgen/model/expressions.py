@@ -22,13 +22,19 @@ class Axis(sympy.Symbol):
     def __new__(cls, name: str, extent: Extent) -> Axis:
         made = sympy.Symbol.__xnew__(cls, name, integer=True, nonnegative=True)
         made.extent = extent
-        return made  # type: ignore[no-any-return]
+        return made
 
     def __getnewargs_ex__(self) -> Any:
         return (self.name, self.extent), {}
 
     def _hashable_content(self) -> tuple[object, ...]:
         return (*super()._hashable_content(), str(self.extent))
+
+    @property
+    def size(self) -> int:
+        """The extent of an axis that is not the rows."""
+        assert isinstance(self.extent, int)
+        return self.extent
 
     @property
     def is_rows(self) -> bool:
@@ -44,7 +50,7 @@ class Read(sympy.Expr):
 
     def __new__(cls, variable: str, index: tuple[object, ...] = (), padded: bool = False) -> Read:
         args = (sympy.Symbol(variable), sympy.Integer(int(padded)), *(sympy.sympify(i) for i in index))
-        return sympy.Expr.__new__(cls, *args)  # type: ignore[no-any-return]
+        return sympy.Expr.__new__(cls, *args)
 
     @property
     def variable(self) -> str:
@@ -56,7 +62,7 @@ class Read(sympy.Expr):
 
     @property
     def index(self) -> tuple[sympy.Expr, ...]:
-        return self.args[2:]  # type: ignore[no-any-return]
+        return self.args[2:]
 
     @property
     def func(self) -> Any:
@@ -86,7 +92,7 @@ class Reduction(sympy.Expr):
 
     def __new__(cls, kind: str, body: sympy.Expr, axes: tuple[Axis, ...], option: object = 0) -> Reduction:
         args = (sympy.Symbol(kind), sympy.sympify(body), Tuple(*axes), sympy.sympify(option))
-        return sympy.Expr.__new__(cls, *args)  # type: ignore[no-any-return]
+        return sympy.Expr.__new__(cls, *args)
 
     @property
     def kind(self) -> str:

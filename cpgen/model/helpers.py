@@ -47,7 +47,7 @@ def mean(expr: Any, *axes: Any) -> sympy.Expr:
     body, along = _axes("mean", expr, axes)
     count = 1
     for axis in along:
-        count *= int(axis.extent)  # type: ignore[arg-type]
+        count *= axis.size
     return Reduction("sum", body, along) / count
 
 

@@ -228,7 +228,7 @@ class Lowering:
         short = tuple(k for k, a in enumerate(order) if a != along)
         extents = _extents((*rest, along))
         reordered = tuple((*rest, along).index(a) for a in order)
-        count = int(along.extent)  # type: ignore[arg-type]
+        count = along.size
         mean = make_map(
             extents, len(rest), [read(source, *reordered)], _0 / count, origin=_inner(origin, "mean")
         )

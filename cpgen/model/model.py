@@ -94,7 +94,8 @@ class Model:
             raise ModelError(
                 f"the extent of axis {name} is {extent!r}; it must be an integer or cp.ROWS", origin
             )
-        if extent is not ROWS and int(extent) < 1:
+        size: int | Dim = ROWS if isinstance(extent, Dim) else int(extent)
+        if isinstance(size, int) and size < 1:
             raise ShapeError(f"the extent of axis {name} is {extent}; it must be at least 1", origin)
         if name in self._axes:
             known = self._axes[name].extent
@@ -106,7 +107,7 @@ class Model:
             raise ModelError(
                 f"the axis {name} is a second axis of rows beside {first}; a model has one", origin
             )
-        self._axes[name] = Axis(name, ROWS if extent is ROWS else int(extent))
+        self._axes[name] = Axis(name, size)
         return self._axes[name]
 
     def input(self, name: str, *axes: Axis) -> Any:
@@ -269,7 +270,8 @@ class Model:
         origin = self._here(name)
         if len(given) != len(axes):
             raise ShapeError(
-                f"{name} has {len(axes)} axes ({', '.join(a.name for a in axes)}) but is read with {len(given)} subscripts",
+                f"{name} has {len(axes)} axes ({', '.join(a.name for a in axes)}) but is read with "
+                f"{len(given)} subscripts",
                 origin,
             )
         for a, subscript in zip(axes, given, strict=True):
@@ -300,9 +302,9 @@ class Model:
                     f"{name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
                     origin,
                 )
-            reach = int(coefficient) * (int(rest.extent) - 1 if isinstance(rest, Axis) else 1)
+            reach = int(coefficient) * (rest.size - 1 if isinstance(rest, Axis) else 1)
             low, high = low + min(0, reach), high + max(0, reach)
-        size = int(own.extent)  # type: ignore[arg-type]
+        size = own.size
         if padded or (low >= 0 and high < size):
             return
         if isinstance(subscript, Axis):
@@ -342,15 +344,26 @@ def _caller() -> Origin:
     return Origin("", Path(frame.f_code.co_filename).name, frame.f_lineno)
 
 
-def from_expression(expr: sympy.Expr, wrt: Sequence[sympy.Symbol], name: str = "expression") -> Model:
+def is_expression(candidate: object) -> bool:
+    """Whether something is a plain SymPy expression."""
+    return isinstance(candidate, sympy.Expr)
+
+
+def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "expression") -> Model:
     """A plain SymPy expression as a model: every symbol is an input with one value a row.
 
     Up to a few thousand operations the expression stays one map, whose local Hessian is taken by SymPy and exact; a
-    larger one is split at its common subexpressions.
+    larger one is split at its common subexpressions.  Raises ModelError if ``wrt`` names something that is not in it.
     """
+    letters = {str(s) for s in expr.free_symbols}
+    for letter in wrt or ():
+        if letter not in letters:
+            raise ModelError(
+                f"wrt names {letter}, which is not in the expression (its symbols: {', '.join(sorted(letters))})"
+            )
     model = Model(name)
     n = model.axis("n", ROWS)
-    symbols = sorted(expr.free_symbols | set(wrt), key=lambda s: str(s))
+    symbols = sorted(expr.free_symbols, key=str)
     reads: dict[sympy.Basic, sympy.Expr] = {}
     for symbol in symbols:
         if str(symbol) == "n":
