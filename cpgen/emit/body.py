@@ -49,7 +49,10 @@ def address(plan: Plan, slot: Slot, value: str) -> str:
 
 
 class StageBody:
-    """Builds the statements of one stage; ```helpers`` collects the scalar functions it calls, ``definitions`` the user's."""
+    """Builds the statements of one stage.
+
+    ``helpers`` collects the scalar functions it calls, ``definitions`` the C text of the user's own.
+    """
 
     def __init__(self, plan: Plan, stage: Stage, prefix: str) -> None:
         self.plan = plan
@@ -122,7 +125,7 @@ class StageBody:
         value = self.plan.value(node)
         if value.direct:
             return self._pointer(
-                f"{value.name}_out", f"f->args->out_{identifier(value.direct)}", constant=False
+                f"{value.name}_out", f"f->args->{self.plan.output_field(value.direct)}", constant=False
             )
         assert value.work is not None
         return self._pointer(f"{value.name}_out", address(self.plan, value.work, value.name), constant=False)
@@ -423,7 +426,7 @@ class StageBody:
         node = self.stage.nodes[0]
         count = self._count(node)
         source = self._tile(node, True)
-        target = f"out_{identifier(self.stage.output)}"
+        target = self.plan.output_field(self.stage.output)
         self._pointer(target, f"f->args->{target}", constant=False)
         row = "f->begin + f->row + lane"
         if node.has_columns:
@@ -442,7 +445,7 @@ class StageBody:
                 self._argument(node) if isinstance(node, Input) and not is_noise(node) else self._work(node)
             )
             read = f"{source}[item]"
-        target = f"out_{identifier(self.stage.output)}"
+        target = self.plan.output_field(self.stage.output)
         self._pointer(target, f"f->args->{target}", constant=False)
         stop = f"f->columns * {count}" if node.has_columns else str(count)
         body = loop("item", stop, [line(f"{target}[item] = {read};")], pragma="OMP_FOR")

@@ -148,7 +148,7 @@ def scale_inputs(plan: Plan) -> list[Input]:
 
 def output_fields(plan: Plan) -> list[tuple[str, str, Node]]:
     """(output name, C field, node)."""
-    return [(name, f"out_{identifier(name)}", node) for name, node in plan.program.outputs]
+    return [(name, plan.output_field(name), node) for name, node in plan.program.outputs]
 
 
 def _fields(plan: Plan) -> list[Field]:
@@ -265,7 +265,7 @@ def _clear(plan: Plan) -> Body:
         stop = f"f->columns * {count}" if node.has_columns else str(count)
         start = zero if node.reduce == "sum" else lowest
         if value.direct:
-            target = f"f->args->out_{identifier(value.direct)}"
+            target = f"f->args->{plan.output_field(value.direct)}"
             condition = f"{target} != NULL && f->args->accumulate == 0"
             inner = [
                 line(f"{real} *const {value.name}_out = {target};"),
@@ -288,7 +288,7 @@ def _function(plan: Plan, stage: Stage, program: str) -> str:
     verb = {"map": "compute", "noise": "draw"}.get(stage.kind, stage.kind)
     what = plan.value(stage.nodes[-1] if stage.kind == "map" else stage.nodes[0]).name
     if stage.output:
-        what = f"{what}_to_{identifier(stage.output)}"
+        what = f"{what}_to_{plan.output_field(stage.output)}"
     return f"{program}_{verb}_{what}"
 
 

@@ -10,7 +10,7 @@ from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Node, Program
 from cpgen.ir.noise import noise_order
 from cpgen.loops.fuse import groups
 from cpgen.loops.memory import ROUND, Demand, place
-from cpgen.loops.names import node_names
+from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
 from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
 from cpgen.loops.ranges import checked_axes
@@ -99,6 +99,7 @@ class _Lowering:
             work=work_total,
             tile_memory=tile_total,
             rows=row_total,
+            output_fields=tuple(_output_fields([name for name, _ in self.outputs])),
             accumulable=self._accumulable(direct),
             noise_order=noise_order(self.program),
         )
@@ -315,6 +316,11 @@ class _Lowering:
                 "fewer entries at a time",
                 self.program.origin,
             )
+
+
+def _output_fields(names: Sequence[str]) -> list[tuple[str, str]]:
+    taken: set[str] = set()
+    return [(name, unique(f"out_{spell(name)}", taken)) for name in names]
 
 
 def _over_columns(node: Map) -> bool:

@@ -22,14 +22,21 @@ _WORDS = """
     int32_t int64_t uint32_t uint64_t size_t ptrdiff_t uintptr_t NULL INFINITY NAN LANES
 """
 RESERVED = frozenset(_WORDS.split())
+# what generated code appends to names, or puts before them
+DERIVED = re.compile(r"_(tile|rows|out|first|next|at|t[0-9]+)$|^out_|^cpgen_")
+
+
+def spell(text: str) -> str:
+    """``text`` with everything that cannot be in a C name as underscores; usable after a prefix."""
+    return re.sub(r"[^0-9A-Za-z_]+", "_", text)
 
 
 def identifier(text: str, fallback: str = "value") -> str:
     """``text`` as a C identifier (letters, digits, single underscores), never reserved."""
-    name = re.sub(r"[^0-9A-Za-z_]+", "_", text).strip("_") or fallback
+    name = spell(text).strip("_") or fallback
     if name[0].isdigit():
         name = f"n{name}"
-    return name + "_" if name in RESERVED else name
+    return name + "_" if name in RESERVED or DERIVED.search(name) else name
 
 
 def unique(name: str, taken: set[str]) -> str:

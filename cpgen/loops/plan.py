@@ -148,6 +148,7 @@ class Plan:
     work: Totals
     tile_memory: Totals  # for one lane
     rows: Totals  # for one row
+    output_fields: tuple[tuple[str, str], ...]  # (output, name of its C pointer)
     accumulable: bool
     noise_order: int
 
@@ -174,6 +175,10 @@ class Plan:
         """All stages in the order of their numbers."""
         row = [stage for segment in self.segments for stage in segment.stages]
         return (*self.setup, *row, *self.accumulate, *self.finish)
+
+    def output_field(self, name: str) -> str:
+        """The C name of the pointer to an output."""
+        return dict(self.output_fields)[name]
 
     def value(self, node: Node) -> Value:
         return _lookup(self)[id(node)]
