@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.ir.interpret import run
-from cpgen.ir.nodes import COLUMNS, ROWS, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Input, Program
 from cpgen.ir.noise import HADAMARD, noise_array
 from cpgen.native import Compiler, NativeProgram, check_against_interpreter
 
@@ -53,6 +53,10 @@ class Backend(Protocol):
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
     ) -> dict[str, Array]: ...
 
+    def accumulate(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, sums: dict[str, Array]
+    ) -> None: ...
+
     def workspace_bytes(self, call: Call, threads: int | None) -> int: ...
 
 
@@ -84,6 +88,22 @@ class Interpreted:
             else:
                 given[node.name] = arrays[node.name]
         return run(self.program, given, call.rows, call.columns)
+
+    def accumulate(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, sums: dict[str, Array]
+    ) -> None:
+        """Add the results of these rows to ``sums``, row by row so that no split of the rows changes a bit."""
+        for row in range(call.rows):
+            one = {
+                n.name: arrays[n.name][row : row + 1] if n.has_rows else arrays[n.name] for n in self._given()
+            }
+            for name, value in self.run(
+                one, replace(call, rows=1, first_row=call.first_row + row), threads
+            ).items():
+                sums[name] += value
+
+    def _given(self) -> list[Input]:
+        return [i for i in self.program.inputs if i.kind not in ("noise", "scale")]
 
     def workspace_bytes(self, call: Call, threads: int | None) -> int:
         """Every node's array at once: the interpreter keeps them all."""
@@ -140,6 +160,26 @@ class Native:
             first_column=call.first_column,
             threads=threads,
             wanted=None if spread else self._without_variances,
+            row_scale=call.row_scale,
+            column_scale=call.column_scale,
+            variance_scale=call.variance_scale,
+        )
+
+    def accumulate(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, sums: dict[str, Array]
+    ) -> None:
+        """Add the results of these rows to ``sums``, carrying on the sums over rows."""
+        self.native.run(
+            arrays,
+            rows=call.rows,
+            columns=call.columns,
+            seed=call.seed,
+            design=call.design,
+            first_row=call.first_row,
+            first_column=call.first_column,
+            threads=threads,
+            accumulate=True,
+            out=sums,
             row_scale=call.row_scale,
             column_scale=call.column_scale,
             variance_scale=call.variance_scale,

@@ -18,6 +18,7 @@ from cpgen.estimate.arrays import check_arrays
 from cpgen.estimate.backends import Backend, Call, Interpreted, Native, output_bytes
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
+from cpgen.estimate.stream import Stream
 from cpgen.ir.nodes import Graph, Input, Program
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
@@ -149,7 +150,7 @@ class Estimator:
                 backend = Native(module[d.program.name], module.compiler)
             self._loaded[key] = Loaded(d, d.program, backend)
 
-    def _get(self, key: str) -> Loaded:
+    def loaded(self, key: str) -> Loaded:
         self.load(key)
         return self._loaded[key]
 
@@ -174,11 +175,11 @@ class Estimator:
     def _call(
         self, key: str, arrays: Mapping[str, object], **numbers: int | float
     ) -> tuple[dict[str, Array], Loaded]:
-        loaded = self._get(key)
-        given, rows = self._arrays(loaded, arrays)
+        loaded = self.loaded(key)
+        given, rows = self.arrays(loaded, arrays)
         return self._run(loaded, given, rows, **numbers), loaded
 
-    def _arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int]:
+    def arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int]:
         variables = [i for i in loaded.program.inputs if i.kind in ("data", "param")]
         given, rows = check_arrays(self.graph, variables, arrays, self.real)
         if not any(v.has_rows for v in variables) and self.graph.objective.has_rows:
@@ -190,11 +191,11 @@ class Estimator:
         self, loaded: Loaded, given: Mapping[str, Array], rows: int, **numbers: int | float
     ) -> dict[str, Array]:
         call = Call(rows, row_scale=1.0 / rows, **numbers)  # type: ignore[arg-type]
-        self._check_memory(loaded, call)
+        self.check_memory(loaded, call)
         spread = call.variance_scale > 0 or call.columns == 0
         return loaded.backend.run(given, call, self.options.threads, spread)
 
-    def _check_memory(self, loaded: Loaded, call: Call) -> None:
+    def check_memory(self, loaded: Loaded, call: Call) -> None:
         limit = self.options.memory_limit
         limit = limit if limit is not None else available_bytes()
         need = loaded.backend.workspace_bytes(call, self.options.threads) + output_bytes(
@@ -245,15 +246,15 @@ class Estimator:
     def jvp(self, directions: Mapping[str, object], **arrays: object) -> Array:
         """The derivative of the objective along ``directions`` (leaf -> array shaped like it; absent means
         zero), per row."""
-        loaded = self._get("jvp")
-        given, rows = self._arrays(loaded, arrays)
+        loaded = self.loaded("jvp")
+        given, rows = self.arrays(loaded, arrays)
         given |= self._directions(loaded, directions, rows)
         return self._run(loaded, given, rows)["jvp"]
 
     def hvp(self, directions: Mapping[str, object], **arrays: object) -> dict[str, Array]:
         """The Hessian times ``directions`` (leaf -> array shaped like it; absent means zero), leaf by leaf."""
-        loaded = self._get("hvp")
-        given, rows = self._arrays(loaded, arrays)
+        loaded = self.loaded("hvp")
+        given, rows = self.arrays(loaded, arrays)
         given |= self._directions(loaded, directions, rows)
         outputs = self._run(loaded, given, rows)
         return {v.name: outputs[f"hvp_{v.name}"] for v in self.wrt}
@@ -361,6 +362,28 @@ class Estimator:
         }
         return Estimate(**fields)
 
+    def stream(
+        self,
+        samples: int = 16,
+        seed: int = 0,
+        method: str = "cp",
+        design: str = "hadamard",
+        exact: bool | None = None,
+        first_row: int = 0,
+        total_rows: int | None = None,
+    ) -> Stream:
+        """The diagonal over rows that arrive in pieces: ``stream.add(**arrays)`` repeatedly, then ``stream.result()``.
+
+        The result has the same bits as one call over all rows.  ``total_rows`` is needed where the objective is a mean.
+        """
+        if method not in ("cp", "gauss_newton", "becker_lecun"):
+            raise RequestError(f"method={method!r} cannot be streamed; cp, gauss_newton and becker_lecun can")
+        wanted = {f"diag_{v.name}": v.name for v in self.wrt}
+        sampling = Sampling(samples, seed, design, exact, None, samples, first_row)
+        return Stream(
+            self, "diagonal" if method == "cp" else f"diagonal:{method}", wanted, sampling, total_rows
+        )
+
     def entries(
         self,
         wanted: Sequence[tuple[tuple[str, tuple[int, ...]], tuple[str, tuple[int, ...]]]],
@@ -406,18 +429,18 @@ class Estimator:
     def _estimate(
         self, key: str, wanted: Mapping[str, str], sampling: Sampling, arrays: Mapping[str, object]
     ) -> Estimates:
-        loaded = self._get(key)
-        given, rows = self._arrays(loaded, arrays)
+        loaded = self.loaded(key)
+        given, rows = self.arrays(loaded, arrays)
         derived = loaded.derived
         mode, columns = sampling.decide(derived)
         if mode == "closed":
             outputs = self._run(loaded, given, rows)
-            return self._package(loaded, wanted, outputs, sampling, 0, True)
+            return self.package(loaded, wanted, outputs, sampling, 0, True)
         if mode == "exact":
             outputs = self._exact(loaded, given, rows, columns, sampling)
-            return self._package(loaded, wanted, outputs, sampling, columns, True)
+            return self.package(loaded, wanted, outputs, sampling, columns, True)
         outputs, used, became_exact = self._sample(loaded, given, rows, columns, sampling, wanted)
-        return self._package(loaded, wanted, outputs, sampling, used, became_exact)
+        return self.package(loaded, wanted, outputs, sampling, used, became_exact)
 
     def _exact(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int, columns: int, sampling: Sampling
@@ -490,7 +513,7 @@ class Estimator:
                 return self._exact(loaded, given, rows, p, sampling), p, True
             target = min(2 * used, sampling.max_samples)
 
-    def _package(
+    def package(
         self,
         loaded: Loaded,
         wanted: Mapping[str, str],
@@ -552,8 +575,8 @@ class Estimator:
                 {tuple(sorted(p, key=[v.name for v in self.wrt].index)) for p in map(self._named, pairs)}
             )
             key += ":" + ";".join(",".join(p) for p in ordered)
-        loaded = self._get(key)
-        given, rows = self._arrays(loaded, arrays)
+        loaded = self.loaded(key)
+        given, rows = self.arrays(loaded, arrays)
         derived = loaded.derived
         sampling = Sampling(samples, seed, design, None, None, samples, 0)
         sampling.check()
@@ -591,8 +614,8 @@ class Estimator:
 
     def hessian(self, **arrays: object) -> Hessian:
         """The exact Hessian of a small problem, by unit noise columns.  Raises BudgetError if it does not fit."""
-        loaded = self._get("hessian")
-        given, rows = self._arrays(loaded, arrays)
+        loaded = self.loaded("hessian")
+        given, rows = self.arrays(loaded, arrays)
         columns = loaded.derived.columns or 0
         sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)
         outputs = self._exact(loaded, given, rows, columns, sampling)

@@ -2,7 +2,8 @@
 
 from cpgen.simplify.hoist import hoist
 from cpgen.simplify.inline import inline
+from cpgen.simplify.merge import merge_sums
 
-PASSES = (inline, hoist)
+PASSES = (inline, merge_sums, hoist)
 
-__all__ = ["PASSES", "hoist", "inline"]
+__all__ = ["PASSES", "hoist", "inline", "merge_sums"]
