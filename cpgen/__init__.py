@@ -16,6 +16,7 @@ from cpgen.model import (
     ROWS,
     Model,
     layer_norm,
+    layers,
     logsumexp,
     mean,
     norm,
@@ -23,7 +24,7 @@ from cpgen.model import (
     softmax,
     sum,
 )
-from cpgen.scalar import function
+from cpgen.scalar import function, gelu, hypot, logcosh, normcdf, relu, sigmoid, silu, softplus
 
 __all__ = [
     "ROWS",
@@ -36,12 +37,21 @@ __all__ = [
     "Sketch",
     "compile",
     "function",
+    "gelu",
+    "hypot",
     "layer_norm",
+    "layers",
+    "logcosh",
     "logsumexp",
     "mean",
     "norm",
+    "normcdf",
     "prod",
+    "relu",
+    "sigmoid",
+    "silu",
     "softmax",
+    "softplus",
     "sum",
     "verify",
 ]

@@ -1,6 +1,7 @@
 """What the user writes, and its lowering to the graph language."""
 
 from cpgen.ir.nodes import ROWS
+from cpgen.model import layers
 from cpgen.model.expressions import Axis
 from cpgen.model.helpers import layer_norm, logsumexp, mean, norm, prod, softmax, sum
 from cpgen.model.model import Model, Variable, from_expression, is_expression
@@ -13,6 +14,7 @@ __all__ = [
     "from_expression",
     "is_expression",
     "layer_norm",
+    "layers",
     "logsumexp",
     "mean",
     "norm",

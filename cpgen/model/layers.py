@@ -1,0 +1,158 @@
+"""Common layers as thin functions: each writes ordinary definitions into a model and returns the last one.
+
+Axes are taken from the variables' declarations; axes that a layer needs on the way are named after the layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+
+from cpgen.errors import ModelError, ShapeError
+from cpgen.ir.nodes import Dim
+from cpgen.model.expressions import Axis
+from cpgen.model.helpers import mean, softmax, sum
+from cpgen.model.model import Model, Variable
+
+__all__ = ["attention", "avg_pool", "conv1d", "conv2d", "dense"]
+
+
+def dense(model: Model, name: str, source: Variable, weight: Variable, bias: Variable | None = None) -> Any:
+    """``name[..., o] = sum(weight[o, i] * source[..., i], i) + bias[o]``."""
+    _count(name, "source", source, 1)
+    _count(name, "weight", weight, 2, exactly=True)
+    out, inner = weight.axes
+    last = source.axes[-1]
+    if last.extent != inner.extent:
+        raise ShapeError(
+            f"{name}: {source!r} ends in an axis of {last.extent} but {weight!r} multiplies {inner.extent}"
+        )
+    over, space = inner, (*source.axes[:-1], out)
+    if inner in space:
+        over = model.axis(f"{name}_{inner.name}", inner.extent)
+    total = sum(weight[out, over] * source[(*source.axes[:-1], over)], over)
+    return model.define(name, space, _with_bias(name, total, bias, out))
+
+
+def conv1d(
+    model: Model,
+    name: str,
+    source: Variable,
+    weight: Variable,
+    bias: Variable | None = None,
+    stride: int = 1,
+    padding: int = 0,
+) -> Any:
+    """``name[..., o, q] = sum(weight[o, c, k] * source[..., c, stride*q + k - padding], c, k) + bias[o]``."""
+    return _convolution(model, name, source, weight, bias, stride, padding, 1)
+
+
+def conv2d(
+    model: Model,
+    name: str,
+    source: Variable,
+    weight: Variable,
+    bias: Variable | None = None,
+    stride: int = 1,
+    padding: int = 0,
+) -> Any:
+    """:func:`conv1d` with two positions: ``weight[o, c, k, l]`` and ``source[..., c, p, q]``; zeros outside."""
+    return _convolution(model, name, source, weight, bias, stride, padding, 2)
+
+
+def _convolution(
+    model: Model,
+    name: str,
+    source: Variable,
+    weight: Variable,
+    bias: Variable | None,
+    stride: int,
+    padding: int,
+    positions: int,
+) -> Any:
+    _count(name, "source", source, positions + 1)
+    _count(name, "weight", weight, positions + 2, exactly=True)
+    if stride < 1 or padding < 0:
+        raise ModelError(f"{name}: stride={stride} must be at least 1 and padding={padding} not be negative")
+    out, channel, *taps = weight.axes
+    lead, own_channel, spatial = (
+        source.axes[: -positions - 1],
+        source.axes[-positions - 1],
+        source.axes[-positions:],
+    )
+    if channel.extent != own_channel.extent:
+        raise ShapeError(
+            f"{name}: {source!r} has {own_channel.extent} channels but {weight!r} expects {channel.extent}"
+        )
+    moved: list[Axis] = []
+    for letter, axis, tap in zip("pq", spatial, taps, strict=False):
+        size = (_size(name, axis) + 2 * padding - _size(name, tap)) // stride + 1
+        moved.append(model.axis(f"{name}_{letter}", size))
+    subscripts = [stride * p + k - padding for p, k in zip(moved, taps, strict=True)]
+    read = source.padded if padding else source
+    total = sum(weight[weight.axes] * read[(*lead, channel, *subscripts)], channel, *taps)
+    return model.define(name, (*lead, out, *moved), _with_bias(name, total, bias, out))
+
+
+def avg_pool(model: Model, name: str, source: Variable, *sizes: int) -> Any:
+    """The mean over windows of ``sizes`` along the last axes; what does not fill a window is left out."""
+    _count(name, "source", source, len(sizes))
+    if not sizes or min(sizes) < 1:
+        raise ModelError(f"{name}: avg_pool needs a window of at least 1 for each axis it pools")
+    lead, spatial = source.axes[: -len(sizes)], source.axes[-len(sizes) :]
+    windows = [model.axis(f"{name}_k{a}", size) for a, size in enumerate(sizes)]
+    moved = [
+        model.axis(f"{name}_p{a}", _size(name, axis) // size)
+        for a, (axis, size) in enumerate(zip(spatial, sizes, strict=True))
+    ]
+    subscripts = [size * p + k for size, p, k in zip(sizes, moved, windows, strict=True)]
+    return model.define(name, (*lead, *moved), mean(source[(*lead, *subscripts)], *windows))
+
+
+def attention(model: Model, name: str, query: Variable, key: Variable, value: Variable) -> Any:
+    """Scaled dot-product attention of ``query[..., t, e]``, ``key[..., s, e]`` and ``value[..., s, d]``.
+
+    Defines the weights ``<name>_weights[..., t, s]``, normalised over ``s``, and ``name[..., t, d]`` (Vaswani et al. 2017).
+    """
+    for what, variable in (("query", query), ("key", key), ("value", value)):
+        _count(name, what, variable, 2)
+    *lead, t, e = query.axes
+    if any(v.axes[:-2] != tuple(lead) for v in (key, value)):
+        raise ShapeError(f"{name}: {query!r}, {key!r} and {value!r} must begin with the same axes")
+    if key.axes[-1].extent != e.extent or key.axes[-2].extent != value.axes[-2].extent:
+        raise ShapeError(
+            f"{name}: {query!r} and {key!r} must agree in the last axis, {key!r} and {value!r} in the one before"
+        )
+    s = model.axis(f"{name}_s", _size(name, key.axes[-2]))
+    over = model.axis(f"{name}_e", _size(name, e))
+    d = value.axes[-1]
+    scores = sum(query[(*lead, t, over)] * key[(*lead, s, over)], over) / sympy.sqrt(over.extent)
+    weights = model.define(f"{name}_weights", (*lead, t, s), softmax(scores, s))
+    return model.define(name, (*lead, t, d), sum(weights[(*lead, t, s)] * value[(*lead, s, d)], s))
+
+
+def _count(name: str, what: str, variable: Variable, axes: int, exactly: bool = False) -> None:
+    if not isinstance(variable, Variable):
+        raise ModelError(f"{name}: the {what} must be a declared variable without subscripts")
+    have = len(variable.axes)
+    if have < axes or (exactly and have != axes):
+        raise ShapeError(
+            f"{name}: the {what} {variable!r} needs {'' if exactly else 'at least '}{axes} axes, it has {have}"
+        )
+
+
+def _size(name: str, axis: Axis) -> int:
+    if isinstance(axis.extent, Dim):
+        raise ShapeError(
+            f"{name}: the axis of rows, {axis.name}, cannot be convolved, pooled or attended over"
+        )
+    return axis.extent
+
+
+def _with_bias(name: str, total: sympy.Expr, bias: Variable | None, out: Axis) -> sympy.Expr:
+    if bias is None:
+        return total
+    if tuple(a.extent for a in bias.axes) != (out.extent,):
+        raise ShapeError(f"{name}: the bias {bias!r} must have the one axis {out.name} of {out.extent}")
+    return total + bias[out]
