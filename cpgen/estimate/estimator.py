@@ -158,6 +158,10 @@ class Estimator:
         """The noise analysis, the graph and the stages of a program, for reading."""
         return show.show(self.derive(program), self.options.real)
 
+    def columns(self, program: str = "diagonal") -> int | None:
+        """Noise columns with which a program's answer is exact; 0 if it is exact as it stands, None if it never is."""
+        return self.derive(program).columns
+
     def size(
         self, programs: Sequence[str] = DEFAULT_PROGRAMS, rows: int = 1, columns: int = 1, threads: int = 1
     ) -> dict[str, object]:
