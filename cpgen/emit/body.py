@@ -17,7 +17,7 @@ from cpgen.emit.statements import (
     simd,
 )
 from cpgen.ir.build import axis
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Extent, Input, Map, Node
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Input, Map, Node
 from cpgen.ir.noise import node_key
 from cpgen.loops.names import identifier, unique
 from cpgen.loops.phases import ROW
@@ -359,9 +359,11 @@ class StageBody:
         """Compute the members that have no sums of their own and store what is read elsewhere."""
         body: Body = []
         summed = bool(nest.reduction or nest.carried)
+        overlap = self._overlap(root, nest) if summed else []
         for node in self.stage.nodes:
             assert isinstance(node, Map)
-            name = self.plan.value(node).name
+            value = self.plan.value(node)
+            shared_axes, self.axes = self.axes, member_axes(self.axes, root, node)
             if node is root and summed:
                 text = self._sum_text(nest)
             else:
@@ -371,19 +373,22 @@ class StageBody:
                     other = self.zero if node.reduce == "sum" else self.lowest
                     text = f"{tests} ? ({text}) : {other}"
                 body += lets
-            value = self.plan.value(node)
+            # in the row phase a repeated value may simply be stored again; elsewhere another thread may own it
+            repeated = list(overlap) if nest.carried or not nest.lanes else []
             stored = value.tile is not None if nest.lanes else bool(value.direct) or value.work is not None
-            local = len(self.stage.nodes) > 1
-            if local:
-                body.append(line(f"const {self.real} {name} = {text};"))
-                text = name
+            if node is not root and nest.lanes and node.reduced:
+                place = self._result(node, nest)
+                text = f"({self._column()} > 0 ? {place} : {self.zero}) + ({text})"
+                repeated = list(overlap)
+            elif len(self.stage.nodes) > 1:
+                body.append(line(f"const {self.real} {value.name} = {text};"))
+                text = value.name
+                if value.direct:
+                    repeated = [f"{value.name}_out != NULL", *repeated]
             if stored:
                 store = line(f"{self._result(node, nest)} = {text};")
-                # in the row phase a repeated sum may simply be stored again; elsewhere another thread may own it
-                tests_here = self._overlap(root, nest) if summed and (nest.carried or not nest.lanes) else []
-                if not nest.lanes and value.direct and local:
-                    tests_here = [f"{name}_out != NULL", *tests_here]
-                body.append(branch(" && ".join(tests_here), [store]) if tests_here else store)
+                body.append(branch(" && ".join(repeated), [store]) if repeated else store)
+            self.axes = shared_axes
         if not summed:
             return [simd(loop("lane", "LANES", body))] if nest.lanes else body
         return self._over_block(nest, body)
@@ -543,8 +548,8 @@ def axis_names(plan: Plan, stage: Stage) -> dict[int, str]:
             names[a] = "row"
         elif extent is COLUMNS:
             names[a] = "col"
-    for node in (root, *stage.nodes[1:]):
-        for a, name in enumerate(_aligned(node)):
+    for node in stage.nodes:
+        for a, name in zip(range(root.lead, root.rank), _aligned(node)[node.lead :], strict=True):
             if name and a not in names:
                 names[a] = _free(name, taken)
     for access in root.args:
@@ -557,6 +562,15 @@ def axis_names(plan: Plan, stage: Stage) -> dict[int, str]:
             letter = next((c for c in letters if c not in taken), None)
             names[a] = _free(letter or f"i{a}", taken)
     return names
+
+
+def member_axes(names: dict[int, str], root: Map, node: Map) -> dict[int, str]:
+    """Loop variables of a member of the group of ``root``: its elements are those of ``root``."""
+    if node is root or node.lead == root.lead:
+        return names
+    elements = {node.lead + k: names[root.lead + k] for k in range(len(node.element_shape))}
+    runtime = {a: "row" if e is ROWS else "col" for a, e in enumerate(node.extents) if isinstance(e, Dim)}
+    return {**elements, **runtime}
 
 
 def _free(name: str, taken: set[str]) -> str:

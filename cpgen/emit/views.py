@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, offset_name
+from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, member_axes, offset_name
 from cpgen.emit.statements import Body, Statement, line, loop
 from cpgen.ir.nodes import Extent, Index, Input, Map, Node
 from cpgen.ir.text import digest, extent_text
@@ -312,10 +312,11 @@ def _comment(plan: Plan, stage: Stage) -> list[str]:
     lines = [f"Stage {stage.number}, {phase[stage.phase]}: " + what.get(stage.kind, "")]
     if stage.kind == "map":
         lines[0] = lines[0].rstrip()
-        axes = axis_names(plan, stage)
+        axes, root = axis_names(plan, stage), first
+        assert isinstance(root, Map)
         for node in stage.nodes:
             assert isinstance(node, Map)
-            lines.append("  " + equation(plan, node, axes) + _origin(node))
+            lines.append("  " + equation(plan, node, member_axes(axes, root, node)) + _origin(node))
     wrapped = []
     for text in lines:
         wrapped += textwrap.wrap(_safe(text), WIDTH, subsequent_indent="      ", break_on_hyphens=False) or [

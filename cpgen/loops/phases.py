@@ -17,8 +17,11 @@ from cpgen.ir.nodes import (
     Program,
     topological,
 )
-from cpgen.scalar import placeholder
+from cpgen.loops.plan import is_noise
+from cpgen.loops.ranges import check
+from cpgen.scalar import cost, placeholder
 
+CHEAP = 4  # operations that are sooner repeated than stored
 SETUP, ROW, ACCUMULATE, FINISH = "setup", "row", "accumulate", "finish"
 
 
@@ -42,12 +45,8 @@ def split_sums(program: Program) -> tuple[tuple[tuple[str, Node], ...], tuple[No
             )
         else:
             node_now = node
-        if (
-            isinstance(node_now, Map)
-            and ROWS in node_now.extents[node_now.rank :]
-            and _worth_splitting(node_now)
-        ):
-            node_now = _split(node_now)
+        if isinstance(node_now, Map) and ROWS in node_now.extents[node_now.rank :]:
+            node_now = _split(node_now) if _worth_splitting(node_now) else _recompute(node_now)
         new[id(node)] = node_now
     outputs = tuple((name, new[id(node)]) for name, node in program.outputs)
     return outputs, topological([node for _, node in outputs])
@@ -80,6 +79,37 @@ def _worth_splitting(node: Map) -> bool:
     )
     read_per_row = max((_elements(a.node.shape) for a in node.args if a.node.has_rows), default=1)
     return not plain and _elements(node.shape) <= read_per_row
+
+
+def _recompute(node: Map) -> Node:
+    """Read the caller's rows in place of cheap functions of them, such as ``x[n, i]**2``, which then need no memory."""
+    args = list(node.args)
+    expr = node.expr
+    for k, access in enumerate(node.args):
+        source = access.node
+        if not (isinstance(source, Map) and source.has_rows and _is_cheap(source)):
+            continue
+        place = dict(enumerate(access.index))
+        parts = [Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in source.args]
+        here = all(
+            check(i, e, node.extents) is None
+            for a in (access, *parts)
+            for i, e in zip(a.index, a.node.shape, strict=True)
+        )
+        if here:
+            moved = {placeholder(j): placeholder(len(args) + j) for j in range(len(parts))}
+            expr = expr.xreplace({placeholder(k): source.expr.xreplace(moved)})
+            args += parts
+    return make_map(node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin)
+
+
+def _is_cheap(node: Map) -> bool:
+    """Whether a map is a few operations on the caller's own arrays."""
+    own = all(isinstance(a.node, Input) and not is_noise(a.node) for a in node.args)
+    if not own or node.reduced or node.guards:
+        return False
+    work = cost(node.expr)
+    return not work.calls and work.divs == 0 and work.adds + work.muls <= CHEAP
 
 
 def _split(node: Map) -> Node:
