@@ -80,7 +80,7 @@ class Curvature:
             if id(region.source) in self.uses.order and self.uses.active(region.source):
                 if self.adjoints.of(region.output) is not None:
                     found.append((Logsumexp if region.kind == "logsumexp" else Softmax)(self, region))
-        return found
+        return named_apart(found)
 
     def mixed_sources(self) -> list[Source]:
         """One source a map, factored as (M, I): noise at every element of every argument."""
@@ -98,7 +98,7 @@ class Curvature:
         for region in self.graph.regions:
             if self.adjoints.of(region.output) is not None:
                 found.append(MixedRegion(self, region))
-        return found
+        return named_apart(found)
 
     def self_curvature(self, node: Node, lift: bool = True) -> Node | None:
         """``m[row, e]``: the second derivative with respect to one element of ``node``, merged over its readers.
@@ -187,6 +187,18 @@ class Source:
     def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
         """What noise ``v`` adds to the fields of each variable."""
         raise AssertionError
+
+
+def named_apart(sources: list[Source]) -> list[Source]:
+    """Number the sources that share a name, in order: they are told apart by theirs."""
+    seen: set[str] = set()
+    for source in sources:
+        base, number = source.name, 1
+        while source.name in seen:
+            number += 1
+            source.name = f"{base}_n{number}"
+        seen.add(source.name)
+    return sources
 
 
 def split_signed(m: Node, factor: Node, sign: int | None, origin: Origin) -> Field:

@@ -113,7 +113,8 @@ def avg_pool(model: Model, name: str, source: Variable, *sizes: int) -> Any:
 def attention(model: Model, name: str, query: Variable, key: Variable, value: Variable) -> Any:
     """Scaled dot-product attention of ``query[..., t, e]``, ``key[..., s, e]`` and ``value[..., s, d]``.
 
-    Defines the weights ``<name>_weights[..., t, s]``, normalised over ``s``, and ``name[..., t, d]`` (Vaswani et al. 2017).
+    Defines the weights ``<name>_weights[..., t, s]``, normalised over ``s``, and ``name[..., t, d]`` (Vaswani et al.
+    2017).
     """
     for what, variable in (("query", query), ("key", key), ("value", value)):
         _count(name, what, variable, 2)
