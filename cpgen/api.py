@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cpgen.errors import RequestError
-from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator, Options
+from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator
+from cpgen.estimate.library import Options
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
 from cpgen.model import Model, from_expression, is_expression

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,61 +12,24 @@ from cpgen.derive import programs
 from cpgen.derive.programs import Derived
 from cpgen.derive.sources import Setting
 from cpgen.emit import emit_c
-from cpgen.errors import BudgetError, CheckError, EnvironmentProblem, RequestError
+from cpgen.errors import BudgetError, CheckError, RequestError
 from cpgen.estimate import show
 from cpgen.estimate.arrays import check_arrays
-from cpgen.estimate.backends import Backend, Call, Interpreted, Native, output_bytes
+from cpgen.estimate.backends import Call, output_bytes
+from cpgen.estimate.library import Library, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
+from cpgen.estimate.sampling import Sampling, combine, small_enough
 from cpgen.estimate.stream import Stream
-from cpgen.ir.nodes import Graph, Input, Program
+from cpgen.ir.nodes import Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
-from cpgen.native import NativeModule, build
-from cpgen.simplify import PASSES
 
 Array = NDArray[np.floating]
 
 # workspace above which columns are evaluated in batches, so that a few thousand samples need no more memory than a few
 BATCH_BYTES = 256 << 20
 DEFAULT_PROGRAMS = ("value", "gradient", "diagonal")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How an estimator is compiled and run.
-
-    ``real``: "float64" or "float32".  ``backend``: "auto" (native if there is a compiler), "native" or "interpreter".
-    ``threads``: for the native code; None means all that the machine offers.  ``memory_limit``: bytes that one call may
-    need, None for three quarters of what is free.  ``factor``: see :class:`cpgen.derive.sources.Setting`.
-    """
-
-    real: str = "float64"
-    backend: str = "auto"
-    threads: int | None = None
-    memory_limit: int | None = None
-    factor: str = "signed"
-    epsilon: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for value, allowed, what in (
-            (self.real, ("float64", "float32"), "real"),
-            (self.backend, ("auto", "native", "interpreter"), "backend"),
-            (self.factor, ("signed", "mixed", "smooth"), "factor"),
-        ):
-            if value not in allowed:
-                raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
-        if self.threads is not None and self.threads < 1:
-            raise RequestError(f"threads={self.threads}: at least one thread is needed")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A derivation with its final program and what runs it."""
-
-    derived: Derived
-    program: Program
-    backend: Backend
 
 
 class Estimator:
@@ -81,78 +44,19 @@ class Estimator:
         self.wrt = tuple(wrt)
         self.options = options
         self.real = np.dtype(options.real)
-        self._loaded: dict[str, Loaded] = {}
-        self._derived: dict[str, Derived] = {}
-        self._fallback = ""
-
-    # Compilation
+        self._library = Library(graph, wrt, options)
 
     def derive(self, key: str) -> Derived:
         """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
-        if key not in self._derived:
-            derived = self._derivation(key)
-            program = derived.program
-            for simplify in PASSES:
-                program = simplify(program)
-            self._derived[key] = _with_program(derived, program)
-        return self._derived[key]
-
-    def _derivation(self, key: str) -> Derived:
-        what, _, rest = key.partition(":")
-        setting = Setting(self.options.factor, self.options.epsilon)
-        simple: dict[str, Callable[[], Derived]] = {
-            "value": lambda: programs.value(self.graph),
-            "gradient": lambda: programs.gradient(self.graph, self.wrt),
-            "jvp": lambda: programs.jvp(self.graph, self.wrt),
-            "hvp": lambda: programs.hvp(self.graph, self.wrt),
-            "hessian": lambda: programs.hessian(self.graph, self.wrt, setting),
-            "diagonal": lambda: programs.diagonal(self.graph, self.wrt, rest or "cp", setting),
-            "trace": lambda: programs.trace(self.graph, self.wrt, rest or "cp", setting),
-            "sketch": lambda: programs.sketch(self.graph, self.wrt, self._pairs(rest), setting),
-            "block": lambda: programs.blocks(self.graph, self.wrt, self._pairs(rest) or (), "cp", setting),
-        }
-        if what not in simple:
-            raise RequestError(f"there is no program {what!r}; there are: {', '.join(simple)}")
-        return simple[what]()
-
-    def _pairs(self, text: str) -> list[tuple[Input, Input]] | None:
-        if not text:
-            return None
-        return [(self._leaf(a), self._leaf(b)) for a, b in (pair.split(",") for pair in text.split(";"))]
-
-    def _leaf(self, name: str) -> Input:
-        for leaf in self.wrt:
-            if leaf.name == name:
-                return leaf
-        raise RequestError(
-            f"{name!r} is not among wrt ({', '.join(v.name for v in self.wrt)}): compile with wrt containing it"
-        )
+        return self._library.derive(key)
 
     def load(self, *keys: str) -> None:
         """Compile several programs into one library (those not loaded yet)."""
-        missing = [key for key in keys if key not in self._loaded]
-        if not missing:
-            return
-        derived = {key: self.derive(key) for key in missing}
-        module: NativeModule | None = None
-        if self.options.backend != "interpreter" and not self._fallback:
-            try:
-                module = build(self.graph.name, [d.program for d in derived.values()], self.options.real)
-            except EnvironmentProblem as problem:
-                if self.options.backend == "native":
-                    raise
-                self._fallback = f"interpreter ({problem.message})"
-        for key, d in derived.items():
-            backend: Backend
-            if module is None:
-                backend = Interpreted(d.program, self.real, self._fallback or "interpreter")
-            else:
-                backend = Native(module[d.program.name], module.compiler)
-            self._loaded[key] = Loaded(d, d.program, backend)
+        self._library.load(*keys)
 
     def loaded(self, key: str) -> Loaded:
-        self.load(key)
-        return self._loaded[key]
+        """A program with what runs it, compiled if it was not."""
+        return self._library.loaded(key)
 
     def show(self, program: str = "diagonal") -> str:
         """The noise analysis, the graph and the stages of a program, for reading."""
@@ -265,12 +169,12 @@ class Estimator:
 
     def _directions(self, loaded: Loaded, directions: Mapping[str, object], rows: int) -> dict[str, Array]:
         for name in directions:
-            self._leaf(name)
+            self._library.leaf(name)
         result: dict[str, Array] = {}
         for node in loaded.program.inputs:
             if node.kind != "tangent":
                 continue
-            leaf = self._leaf(node.name.removeprefix("dir_"))
+            leaf = self._library.leaf(node.name.removeprefix("dir_"))
             shape = tuple(e if isinstance(e, int) else rows for e in leaf.shape)
             if leaf.name in directions:
                 checked, _ = check_arrays(self.graph, [leaf], {leaf.name: directions[leaf.name]}, self.real)
@@ -296,12 +200,10 @@ class Estimator:
         """The diagonal of the Hessian, leaf by leaf: unbiased, with standard errors.
 
         ``samples``: noise columns.  If no more columns than that give the exact answer, the exact answer is returned
-        (``exact=None``); ``exact=True`` insists on it, ``exact=False`` forbids it.  ``rtol``: keep sampling
-        until the norm of
-        the standard errors is at most ``rtol`` times the norm of the values, or ``max_samples`` is reached.
-        ``method``: "cp" (default), "hutchinson", "s" and "tu" (the 2012 paper's, whole graph),
-        "gauss_newton" and "becker_lecun"
-        (biased, and labelled so).  ``design``: "hadamard" (orthogonal columns) or "independent".
+        (``exact=None``); ``exact=True`` insists on it, ``exact=False`` forbids it.  ``rtol``: keep sampling until the
+        norm of the standard errors is at most ``rtol`` times the norm of the values, or ``max_samples`` is reached.
+        ``method``: "cp" (default), "hutchinson", "s" and "tu" (the 2012 paper's, whole graph), "gauss_newton" and
+        "becker_lecun" (biased, and labelled so).  ``design``: "hadamard" (orthogonal columns) or "independent".
         ``first_row``: number of the first row in a larger data set, so that pieces draw the noise that the whole would.
 
         Raises RequestError, ShapeError, DataError, BudgetError.
@@ -346,7 +248,7 @@ class Estimator:
         **arrays: object,
     ) -> Estimate:
         """The block of leaves ``a`` and ``b``, shape (rows?, *a, *b); arguments as in :meth:`diagonal`."""
-        first, second = self._leaf(a), self._leaf(b)
+        first, second = self._library.leaf(a), self._library.leaf(b)
         swap = self.wrt.index(first) > self.wrt.index(second)
         if swap:
             first, second = second, first
@@ -359,12 +261,7 @@ class Estimator:
         lead = 1 if first.has_rows or second.has_rows else 0
         inner = len(first.element_shape)
         order = [*range(lead), *range(lead + inner, found.value.ndim), *range(lead, lead + inner)]
-        fields = {
-            **found.__dict__,
-            "value": found.value.transpose(order),
-            "stderr": found.stderr.transpose(order),
-        }
-        return Estimate(**fields)
+        return replace(found, value=found.value.transpose(order), stderr=found.stderr.transpose(order))
 
     def stream(
         self,
@@ -407,14 +304,8 @@ class Estimator:
         if not pairs:
             raise RequestError("no entries asked for")
         key = "entries:" + ";".join(f"{a.name}{list(i)},{b.name}{list(j)}" for (a, i), (b, j) in pairs)
-        if key not in self._derived:
-            derived = programs.entries(
-                self.graph, self.wrt, pairs, Setting(self.options.factor, self.options.epsilon)
-            )
-            program = derived.program
-            for simplify in PASSES:
-                program = simplify(program)
-            self._derived[key] = _with_program(derived, program)
+        setting = Setting(self.options.factor, self.options.epsilon)
+        self._library.derive(key, lambda: programs.entries(self.graph, self.wrt, pairs, setting))
         names = {
             f"entry_{k}": f"{a.name}{list(i)},{b.name}{list(j)}#{k}"
             for k, ((a, i), (b, j)) in enumerate(pairs)
@@ -424,7 +315,7 @@ class Estimator:
 
     def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
         name, index = wanted
-        leaf = self._leaf(name)
+        leaf = self._library.leaf(name)
         shape = leaf.element_shape
         if len(index) != len(shape) or any(not 0 <= i < e for i, e in zip(index, shape, strict=False)):
             raise RequestError(f"{name}{list(index)} is outside {name}, whose elements have shape {shape}")
@@ -502,13 +393,13 @@ class Estimator:
                 column_scale=1.0 / size,
                 variance_scale=1.0 / (size * (size - 1)) if size > 1 else 0.0,
             )
-            total = _combine(total, used, part, size)
+            total = combine(total, used, part, size)
             used += size
             if used < target:
                 continue
             if (
                 sampling.rtol is None
-                or _small_enough(total, wanted, sampling.rtol, used)
+                or small_enough(total, wanted, sampling.rtol, used)
                 or used >= sampling.max_samples
             ):
                 return total, used, False
@@ -614,7 +505,7 @@ class Estimator:
         )
 
     def _named(self, pair: tuple[str, str]) -> tuple[str, str]:
-        return self._leaf(pair[0]).name, self._leaf(pair[1]).name
+        return self._library.leaf(pair[0]).name, self._library.leaf(pair[1]).name
 
     def hessian(self, **arrays: object) -> Hessian:
         """The exact Hessian of a small problem, by unit noise columns.  Raises BudgetError if it does not fit."""
@@ -633,80 +524,4 @@ class Estimator:
         return Hessian(blocks, sizes, lead, int(outputs.get("kinks", np.zeros(()))))
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a statistic is to be sampled."""
-
-    samples: int
-    seed: int
-    design: str
-    exact: bool | None
-    rtol: float | None
-    max_samples: int
-    first_row: int
-
-    def check(self) -> None:
-        """Raise RequestError in the caller's terms."""
-        if not isinstance(self.samples, (int, np.integer)) or self.samples < 1:
-            raise RequestError(
-                f"samples={self.samples}: at least one sample is needed (or exact=True for the exact answer)"
-            )
-        if not 0 <= int(self.seed) < 1 << 64:
-            raise RequestError(f"seed={self.seed} is outside 0 .. 2**64 - 1")
-        if self.design not in ("hadamard", "independent"):
-            raise RequestError(f"design={self.design!r} is not one of hadamard, independent")
-        if self.rtol is not None and not self.rtol > 0:
-            raise RequestError(f"rtol={self.rtol} must be positive")
-        if self.max_samples < 1:
-            raise RequestError(f"max_samples={self.max_samples} must be at least 1")
-
-    def decide(self, derived: Derived) -> tuple[str, int]:
-        """("closed", 0), ("exact", p) or ("sample", K)."""
-        self.check()
-        p = derived.columns
-        if p == 0:
-            return "closed", 0
-        if self.exact is True:
-            if p is None:
-                raise RequestError(
-                    f"method={derived.estimator!r} has no exact form here; use method='cp' with exact=True"
-                )
-            return "exact", p
-        samples = min(int(self.samples), self.max_samples) if self.rtol is not None else int(self.samples)
-        if self.rtol is not None and samples == 1:
-            samples = 2
-        if self.exact is None and p is not None and p <= samples:
-            return "exact", p
-        return "sample", samples
-
-
-def _combine(total: dict[str, Array], used: int, part: Mapping[str, Array], size: int) -> dict[str, Array]:
-    """Means weighted by their columns; variances of means accordingly."""
-    if not total:
-        return dict(part)
-    old, new = used / (used + size), size / (used + size)
-    result = {}
-    for name, array in part.items():
-        if name == "kinks":
-            result[name] = array
-        elif name.startswith("var_"):
-            result[name] = old**2 * total[name] + new**2 * array
-        else:
-            result[name] = old * total[name] + new * array
-    return result
-
-
-def _small_enough(outputs: Mapping[str, Array], wanted: Mapping[str, str], rtol: float, used: int) -> bool:
-    if used < 2:
-        return False
-    error = sum(float(np.sum(outputs[f"var_{label}"])) for label in wanted if f"var_{label}" in outputs)
-    size = sum(float(np.sum(outputs[label] ** 2)) for label in wanted)
-    return error <= rtol**2 * size
-
-
-def _with_program(derived: Derived, program: Program) -> Derived:
-    fields = {**derived.__dict__, "program": program}
-    return Derived(**fields)
-
-
-__all__ = ["DEFAULT_PROGRAMS", "Estimator", "Options"]
+__all__ = ["DEFAULT_PROGRAMS", "Estimator"]

@@ -13,8 +13,9 @@ from cpgen.estimate.backends import Call
 from cpgen.ir.noise import DESIGNS, IDENTITY
 
 if TYPE_CHECKING:
-    from cpgen.estimate.estimator import Estimator, Sampling
+    from cpgen.estimate.estimator import Estimator
     from cpgen.estimate.results import Estimates
+    from cpgen.estimate.sampling import Sampling
 
 Array = NDArray[np.floating]
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.estimate.arrays import check_arrays
-from cpgen.estimate.estimator import Estimator, Options
+from cpgen.estimate.estimator import Estimator
+from cpgen.estimate.library import Options
 from cpgen.ir.nodes import ROWS, Graph
 
 Array = NDArray[np.floating]

@@ -1,0 +1,144 @@
+"""The programs of one model: derived, simplified and compiled when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cpgen.derive import programs
+from cpgen.derive.programs import Derived
+from cpgen.derive.sources import Setting
+from cpgen.errors import EnvironmentProblem, RequestError
+from cpgen.estimate.backends import Backend, Interpreted, Native
+from cpgen.ir.nodes import Graph, Input, Program
+from cpgen.native import NativeModule, build
+from cpgen.simplify import PASSES
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an estimator is compiled and run.
+
+    ``real``: "float64" or "float32".  ``backend``: "auto" (native if there is a compiler), "native" or "interpreter".
+    ``threads``: for the native code; None means all that the machine offers.  ``memory_limit``: bytes that one call may
+    need, None for three quarters of what is free.  ``factor``: see :class:`cpgen.derive.sources.Setting`.
+    """
+
+    real: str = "float64"
+    backend: str = "auto"
+    threads: int | None = None
+    memory_limit: int | None = None
+    factor: str = "signed"
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for value, allowed, what in (
+            (self.real, ("float64", "float32"), "real"),
+            (self.backend, ("auto", "native", "interpreter"), "backend"),
+            (self.factor, ("signed", "mixed", "smooth"), "factor"),
+        ):
+            if value not in allowed:
+                raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
+        if self.threads is not None and self.threads < 1:
+            raise RequestError(f"threads={self.threads}: at least one thread is needed")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A derivation with its final program and what runs it."""
+
+    derived: Derived
+    backend: Backend
+
+    @property
+    def program(self) -> Program:
+        return self.derived.program
+
+
+class Library:
+    """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on."""
+
+    def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
+        self.graph, self.wrt, self.options = graph, tuple(wrt), options
+        self._derived: dict[str, Derived] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self._fallback = ""
+
+    def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
+        """The simplified derivation behind ``key``; ``make`` derives what a key alone cannot describe.
+
+        Raises RequestError for an unknown key.
+        """
+        if key not in self._derived:
+            derived = make() if make else self._derivation(key)
+            program = derived.program
+            for simplify in PASSES:
+                program = simplify(program)
+            self._derived[key] = replace(derived, program=program)
+        return self._derived[key]
+
+    def _derivation(self, key: str) -> Derived:
+        what, _, rest = key.partition(":")
+        setting = Setting(self.options.factor, self.options.epsilon)
+        simple: dict[str, Callable[[], Derived]] = {
+            "value": lambda: programs.value(self.graph),
+            "gradient": lambda: programs.gradient(self.graph, self.wrt),
+            "jvp": lambda: programs.jvp(self.graph, self.wrt),
+            "hvp": lambda: programs.hvp(self.graph, self.wrt),
+            "hessian": lambda: programs.hessian(self.graph, self.wrt, setting),
+            "diagonal": lambda: programs.diagonal(self.graph, self.wrt, rest or "cp", setting),
+            "trace": lambda: programs.trace(self.graph, self.wrt, rest or "cp", setting),
+            "sketch": lambda: programs.sketch(self.graph, self.wrt, self._pairs(rest), setting),
+            "block": lambda: programs.blocks(self.graph, self.wrt, self._pairs(rest) or (), "cp", setting),
+        }
+        if what not in simple:
+            raise RequestError(f"there is no program {what!r}; there are: {', '.join(simple)}")
+        return simple[what]()
+
+    def _pairs(self, text: str) -> list[tuple[Input, Input]] | None:
+        if not text:
+            return None
+        return [(self.leaf(a), self.leaf(b)) for a, b in (pair.split(",") for pair in text.split(";"))]
+
+    def leaf(self, name: str) -> Input:
+        """The variable of that name in wrt.  Raises RequestError if there is none."""
+        for leaf in self.wrt:
+            if leaf.name == name:
+                return leaf
+        raise RequestError(
+            f"{name!r} is not among wrt ({', '.join(v.name for v in self.wrt)}): compile with wrt containing it"
+        )
+
+    def load(self, *keys: str) -> None:
+        """Compile several programs together (those not loaded yet).
+
+        Raises EnvironmentProblem with backend="native" and no compiler; "auto" falls back to the interpreter.
+        """
+        missing = [key for key in keys if key not in self._loaded]
+        if not missing:
+            return
+        real = np.dtype(self.options.real)
+        derived = {key: self.derive(key) for key in missing}
+        module: NativeModule | None = None
+        if self.options.backend != "interpreter" and not self._fallback:
+            try:
+                module = build(self.graph.name, [d.program for d in derived.values()], self.options.real)
+            except EnvironmentProblem as problem:
+                if self.options.backend == "native":
+                    raise
+                self._fallback = f"interpreter ({problem.message})"
+        for key, d in derived.items():
+            backend: Backend
+            if module is None:
+                backend = Interpreted(d.program, real, self._fallback or "interpreter")
+            else:
+                backend = Native(module[d.program.name], module.compiler)
+            self._loaded[key] = Loaded(d, backend)
+
+    def loaded(self, key: str) -> Loaded:
+        """The program behind ``key``, compiled if it was not."""
+        self.load(key)
+        return self._loaded[key]
+

@@ -1,0 +1,86 @@
+"""How many columns of which noise, and putting batches of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.derive.programs import Derived
+from cpgen.errors import RequestError
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a statistic is to be sampled."""
+
+    samples: int
+    seed: int
+    design: str
+    exact: bool | None
+    rtol: float | None
+    max_samples: int
+    first_row: int
+
+    def check(self) -> None:
+        """Raise RequestError in the caller's terms."""
+        if not isinstance(self.samples, (int, np.integer)) or self.samples < 1:
+            raise RequestError(
+                f"samples={self.samples}: at least one sample is needed (or exact=True for the exact answer)"
+            )
+        if not 0 <= int(self.seed) < 1 << 64:
+            raise RequestError(f"seed={self.seed} is outside 0 .. 2**64 - 1")
+        if self.design not in ("hadamard", "independent"):
+            raise RequestError(f"design={self.design!r} is not one of hadamard, independent")
+        if self.rtol is not None and not self.rtol > 0:
+            raise RequestError(f"rtol={self.rtol} must be positive")
+        if self.max_samples < 1:
+            raise RequestError(f"max_samples={self.max_samples} must be at least 1")
+
+    def decide(self, derived: Derived) -> tuple[str, int]:
+        """("closed", 0), ("exact", p) or ("sample", K)."""
+        self.check()
+        p = derived.columns
+        if p == 0:
+            return "closed", 0
+        if self.exact is True:
+            if p is None:
+                raise RequestError(
+                    f"method={derived.estimator!r} has no exact form here; use method='cp' with exact=True"
+                )
+            return "exact", p
+        samples = min(int(self.samples), self.max_samples) if self.rtol is not None else int(self.samples)
+        if self.rtol is not None and samples == 1:
+            samples = 2
+        if self.exact is None and p is not None and p <= samples:
+            return "exact", p
+        return "sample", samples
+
+
+def combine(total: dict[str, Array], used: int, part: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """Means weighted by their columns; variances of means accordingly."""
+    if not total:
+        return dict(part)
+    old, new = used / (used + size), size / (used + size)
+    result = {}
+    for name, array in part.items():
+        if name == "kinks":
+            result[name] = array
+        elif name.startswith("var_"):
+            result[name] = old**2 * total[name] + new**2 * array
+        else:
+            result[name] = old * total[name] + new * array
+    return result
+
+
+def small_enough(outputs: Mapping[str, Array], wanted: Mapping[str, str], rtol: float, used: int) -> bool:
+    """Whether the norm of the standard errors is at most ``rtol`` times the norm of the values."""
+    if used < 2:
+        return False
+    error = sum(float(np.sum(outputs[f"var_{label}"])) for label in wanted if f"var_{label}" in outputs)
+    size = sum(float(np.sum(outputs[label] ** 2)) for label in wanted)
+    return error <= rtol**2 * size
