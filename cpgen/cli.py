@@ -90,7 +90,7 @@ def verify(options: argparse.Namespace) -> Reply:
     """Compare gradient, Hessian and diagonal with an independent reference."""
     from cpgen.estimate.verify import verify as compare
 
-    found = compare(_estimator(options))
+    found = compare(_estimator(options), options.rows, options.seed, options.reference)
     checks = [{"what": c.what, "error": c.error, "allowed": c.tolerance, "ok": c.ok} for c in found.checks]
     data = {"model": found.model, "reference": found.reference, "backend": found.backend, "ok": found.ok}
     return Reply(str(found), {**data, "checks": checks}, DONE if found.ok else CHECK_FAILED)
@@ -222,7 +222,12 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     builder, sizer, shower = command(build), command(size), command(show)
-    command(verify)
+    verifier = command(verify)
+    verifier.add_argument(
+        "--reference", default="auto", choices=("auto", "symbolic", "differences"), help="compare with what"
+    )
+    verifier.add_argument("--rows", type=_count, default=3, metavar="N", help="rows of random data (default: 3)")
+    verifier.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
     for subparser, default in ((builder, BUILT), (sizer, BUILT), (shower, SHOWN)):
         subparser.add_argument(
             "--programs",

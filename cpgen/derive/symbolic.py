@@ -26,7 +26,7 @@ def element_symbols(variable: Input) -> Expressions:
     return result
 
 
-def written_out(graph: Graph, limit: int) -> tuple[sympy.Expr, dict[str, Expressions]] | None:
+def written_out(graph: Graph, limit: int | None) -> tuple[sympy.Expr, dict[str, Expressions]] | None:
     """``(objective of one row, symbols by variable)``, or None if it would exceed ``limit`` operations."""
     symbols = {v.name: element_symbols(v) for v in graph.variables}
     values: dict[int, Expressions] = {}
@@ -41,7 +41,7 @@ def written_out(graph: Graph, limit: int) -> tuple[sympy.Expr, dict[str, Express
         array = np.empty(node.element_shape, dtype=object)
         for position in np.ndindex(*node.element_shape):
             array[position] = _element(node, position, values)
-            if _operations(array[position], size) > limit:
+            if limit is not None and _operations(array[position], size) > limit:
                 return None
         values[id(node)] = array
     return values[id(graph.objective)][()], symbols
@@ -52,7 +52,7 @@ RowDerivatives = Callable[
 ]
 
 
-def row_derivatives(graph: Graph, wrt: Sequence[Input], limit: int) -> RowDerivatives | None:
+def row_derivatives(graph: Graph, wrt: Sequence[Input], limit: int | None) -> RowDerivatives | None:
     """Gradient and Hessian of the objective of one row by ``sympy.diff`` of the written-out expression, as a function.
 
     The function takes each variable's array for that row and returns ``g[i]`` and ``H[i, j]`` over all
@@ -65,16 +65,19 @@ def row_derivatives(graph: Graph, wrt: Sequence[Input], limit: int) -> RowDeriva
     variables = [s for v in wrt for s in np.ravel(symbols[v.name])]
     everything = [s for v in graph.variables for s in np.ravel(symbols[v.name])]
     first = [sympy.diff(objective, s) for s in variables]
-    second = [sympy.diff(f, s) for f in first for s in variables]
-    function = to_numpy([*first, *second], everything)
     count = len(variables)
+    rows, columns = np.triu_indices(count)
+    second = [sympy.diff(first[i], variables[j]) for i, j in zip(rows, columns, strict=True)]
+    function = to_numpy([*first, *second], everything)
 
     def evaluate(
         arrays: Mapping[str, NDArray[np.floating]],
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         values = [x for v in graph.variables for x in np.ravel(arrays[v.name])]
         found = np.array([float(x) for x in function(*values)])
-        return found[:count], found[count:].reshape(count, count)
+        hessian = np.empty((count, count))
+        hessian[rows, columns] = hessian[columns, rows] = found[count:]
+        return found[:count], hessian
 
     return evaluate
 

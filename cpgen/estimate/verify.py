@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.derive.symbolic import RowDerivatives, row_derivatives
+from cpgen.errors import RequestError
 from cpgen.estimate.arrays import check_arrays
 from cpgen.estimate.estimator import Estimator
 from cpgen.estimate.library import Options
@@ -16,10 +17,10 @@ from cpgen.ir.nodes import ROWS, Graph
 
 Array = NDArray[np.floating]
 
-# beyond these, SymPy's Hessian of the written-out objective takes minutes, and gradients are differenced instead
-SYMBOLIC_VARIABLES = 40
-SYMBOLIC_OPERATIONS = 4000
+# operations of the written-out objective times the square of the variables: beyond, SymPy's Hessian takes minutes
+SYMBOLIC_WORK = 80_000
 HESSIAN_VARIABLES = 2000
+REFERENCES = ("auto", "symbolic", "differences")
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,37 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(estimator: Estimator, rows: int = 3, seed: int = 0, **arrays: object) -> Verification:
+def verify(
+    estimator: Estimator, rows: int = 3, seed: int = 0, reference: str = "auto", **arrays: object
+) -> Verification:
     """Compare gradient, Hessian and diagonal with an independent reference.
 
-    The reference is SymPy's Hessian of the written-out objective for small models, and central differences of the
-    interpreter's objective gradient otherwise.  ``arrays`` default to random values in (0.2, 0.8), ``rows`` of them.
+    The reference is SymPy's Hessian of the written-out objective for small models, and otherwise central differences: of
+    the interpreter's objective for the gradient, of its gradient for the Hessian; ``reference`` "symbolic" or
+    "differences" insists on one of them.  ``arrays`` default to random values in (0.2, 0.8), ``rows`` of them.
     The Hessian is the exact one (sum over unit noise columns), so no statistics are involved.
     """
+    if reference not in REFERENCES:
+        raise RequestError(f"reference={reference!r} is not one of {', '.join(REFERENCES)}")
     graph = estimator.graph
     given = dict(arrays) or random_arrays(graph, rows, seed, estimator.real)
     checked, n = check_arrays(graph, graph.variables, given, estimator.real)
     double = {k: v.astype(np.float64) for k, v in checked.items()}
     loose = estimator.real == np.float32
-    reference, source, tolerance = _reference(estimator, double, n)
+    (expected_gradient, expected_hessian), source, tolerance = _reference(estimator, double, n, reference)
     tolerance = 2e-4 if loose else tolerance
     checks = []
     gradient = estimator.gradient(**checked)
-    checks.append(Check("gradient", _error(_vector(estimator, gradient, n), reference[0]), tolerance))
+    checks.append(Check("gradient", _error(_vector(estimator, gradient, n), expected_gradient), tolerance))
     total = sum(int(np.prod(v.element_shape)) for v in estimator.wrt)
     if total <= HESSIAN_VARIABLES:
         blocks = estimator.hessian(**checked).blocks
         checks.append(
-            Check("Hessian from unit columns", _error(_dense(estimator, blocks, n), reference[1]), tolerance)
+            Check("Hessian from unit columns", _error(_dense(estimator, blocks, n), expected_hessian), tolerance)
         )
     diagonal = estimator.diagonal(exact=True, **checked)  # type: ignore[arg-type]
     values = _vector(estimator, {k: e.value for k, e in diagonal.items()}, n)
-    expected = np.stack([np.diagonal(h) for h in reference[1]])
+    expected = np.stack([np.diagonal(h) for h in expected_hessian])
     summed = _collapse(estimator, expected)
     checks.append(Check("diagonal", _error(values, summed), tolerance))
     return Verification(graph.name, source, diagonal[estimator.wrt[0].name].backend, tuple(checks))
@@ -157,15 +163,16 @@ def _dense(estimator: Estimator, blocks: Mapping[tuple[str, str], Array], rows: 
 
 
 def _reference(
-    estimator: Estimator, arrays: Mapping[str, Array], rows: int
+    estimator: Estimator, arrays: Mapping[str, Array], rows: int, wanted: str
 ) -> tuple[tuple[Array, Array], str, float]:
     """Gradient ``[row, i]`` and Hessian ``[row, i, j]`` laid out as by :func:`_vector` and :func:`_dense`."""
-    total = sum(size for _, size, _ in _layout(estimator))
-    if total <= SYMBOLIC_VARIABLES:
-        derivatives = row_derivatives(estimator.graph, estimator.wrt, SYMBOLIC_OPERATIONS)
+    if wanted != "differences":
+        total = sum(size for _, size, _ in _layout(estimator))
+        limit = None if wanted == "symbolic" else SYMBOLIC_WORK // total**2
+        derivatives = row_derivatives(estimator.graph, estimator.wrt, limit)
         if derivatives is not None:
             return _symbolic(estimator, derivatives, arrays, rows), "SymPy's symbolic Hessian", 1e-10
-    return _differences(estimator, arrays, rows), "central differences of the gradient", 1e-6
+    return _differences(estimator, arrays, rows), "central differences", 1e-6
 
 
 def _symbolic(
@@ -194,31 +201,45 @@ def _fold(estimator: Estimator, gradient: Array, hessian: Array) -> tuple[Array,
 
 
 def _differences(estimator: Estimator, arrays: Mapping[str, Array], rows: int) -> tuple[Array, Array]:
-    """Hessian rows by central differences of the interpreter's gradient of single data rows."""
-    step = 1e-5
+    """The gradient by differences of the objective, the Hessian by differences of the gradient, row by row.
+
+    Fourth-order central differences of the interpreter's float64 results; both are derivatives of something simpler
+    than what they check.
+    """
     reference = Estimator(estimator.graph, estimator.wrt, Options(backend="interpreter"))
-    gradients, hessians = [], []
     weight = 1.0 / rows if estimator.graph.reduction == "mean" else 1.0
+
+    def value(point: Mapping[str, Array]) -> Array:
+        return np.asarray(reference.value(**point))
+
+    def gradient(point: Mapping[str, Array]) -> Array:
+        found = reference.gradient(**point)
+        return np.concatenate([np.ravel(found[v.name]) for v in estimator.wrt])
+
+    gradients, hessians = [], []
     for r in range(rows):
         point = {
-            v.name: (arrays[v.name][r : r + 1] if v.has_rows else arrays[v.name]).copy()
-            for v in estimator.graph.variables
+            v.name: arrays[v.name][r : r + 1] if v.has_rows else arrays[v.name] for v in estimator.graph.variables
         }
-
-        def gradient(at: Mapping[str, Array]) -> Array:
-            found = reference.gradient(**at)
-            return np.concatenate([np.ravel(found[v.name]) for v in estimator.wrt])
-
-        columns = []
-        for v in estimator.wrt:
-            base = point[v.name]
-            for k in range(base.size):
-                sides = []
-                for sign in (1, -1):
-                    moved = base.copy()
-                    moved.flat[k] += sign * step
-                    sides.append(gradient({**point, v.name: moved}))
-                columns.append((sides[0] - sides[1]) / (2 * step))
-        gradients.append(gradient(point) * weight)
-        hessians.append(np.stack(columns, axis=1) * weight)
+        gradients.append(_jacobian(estimator, value, point) * weight)
+        hessians.append(_jacobian(estimator, gradient, point).T * weight)
     return _fold(estimator, np.stack(gradients), np.stack(hessians))
+
+
+def _jacobian(
+    estimator: Estimator, function: Callable[[Mapping[str, Array]], Array], point: Mapping[str, Array]
+) -> Array:
+    """Derivatives ``[i, ...]`` of ``function`` by every element of wrt, error of order ``step**4``."""
+    step = 1e-3
+    result = []
+    for v in estimator.wrt:
+        for k in range(point[v.name].size):
+
+            def moved(steps: int, name: str = v.name, k: int = k) -> Array:
+                array = point[name].copy()
+                array.flat[k] += steps * step
+                return function({**point, name: array})
+
+            near, far = moved(1) - moved(-1), moved(2) - moved(-2)
+            result.append((8 * near - far) / (12 * step))
+    return np.stack(result)

@@ -141,7 +141,7 @@ def test_a_failed_check_exits_with_1(
     from cpgen.estimate import verify
 
     failed = verify.Verification("m", "a reference", "native", (verify.Check("Hessian", 1.0, 1e-10),))
-    monkeypatch.setattr(verify, "verify", lambda estimator: failed)
+    monkeypatch.setattr(verify, "verify", lambda *arguments: failed)
     status, data = answer(capsys, "verify", rosenbrock)
     assert status == 1 and not data["ok"]
 
@@ -180,3 +180,8 @@ def test_doctor_text_gives_each_fix() -> None:
     text = doctor.text(findings)
     assert all(finding.what in text and finding.fix in text for finding in findings)
     assert all(bool(finding.fix) == (finding.state != doctor.OK) for finding in findings)
+
+
+def test_verify_differences_where_asked(rosenbrock: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = answer(capsys, "verify", rosenbrock, "--reference", "differences")
+    assert status == 0 and data["reference"] == "central differences"
