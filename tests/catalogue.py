@@ -147,6 +147,14 @@ def np_loggamma(x: Array) -> Array:
     return (z - one / 2) * np.log(z) - z + half_log_two_pi + series - shift
 
 
+def np_digamma(x: Array) -> Array:
+    """The derivative of :func:`np_loggamma`, term by term."""
+    one = x.dtype.type(1)
+    z = x + 24
+    series = 1 / (12 * z**2) - 1 / (120 * z**4) + 1 / (252 * z**6) - 1 / (240 * z**8) + 1 / (132 * z**10)
+    return np.log(z) - one / (2 * z) - series - (1 / np.stack([x + k for k in range(24)])).sum(axis=0)
+
+
 # Plain expressions
 
 
@@ -295,7 +303,6 @@ def _gaussian_mixture(a: Arrays) -> Array:
 @entry(
     "mu ls logit",
     _gaussian_mixture,
-    symbolic=False,
     x=normal("n", 2),
     mu=normal(3, 2),
     ls=normal(3, 2, scale=0.3),
@@ -355,6 +362,7 @@ def mlp_tanh() -> cp.Model:
     lambda a: (
         ((np.maximum(np.maximum(a["x"] @ a["W1"].T + a["b1"], 0) @ a["W2"].T, 0) - a["y"]) ** 2).sum(1) / 2
     ),
+    symbolic=False,
     kinked=True,
     x=normal("n", 3),
     y=normal("n", 2),
@@ -404,7 +412,7 @@ def _activations(a: Arrays) -> Array:
     return ((a["g"] * gelu + silu * np_sigmoid(a["t"] * s)) ** 2).sum(1) + np.log(np.cosh(s)).sum(1)
 
 
-@entry("W g t", _activations, x=normal("n", 2), W=normal(3, 2), g=normal(3), t=normal(3), symbolic=True)
+@entry("W g t", _activations, x=normal("n", 2), W=normal(3, 2), g=normal(3), t=normal(3))
 def smooth_activations() -> cp.Model:
     m = cp.Model("smooth_activations")
     n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=3)
@@ -542,7 +550,6 @@ def _conv1d(a: Arrays) -> Array:
 @entry(
     "x W b",
     _conv1d,
-    symbolic=False,
     x=normal("n", 2, 5),
     W=normal(3, 2, 3),
     b=normal(3),
@@ -605,7 +612,7 @@ def _experts(a: Arrays) -> Array:
     return ((gate * expert).sum(1) - a["y"]) ** 2
 
 
-@entry("G E", _experts, symbolic=False, x=normal("n", 2), y=normal("n"), G=normal(3, 2), E=normal(3, 2))
+@entry("G E", _experts, x=normal("n", 2), y=normal("n"), G=normal(3, 2), E=normal(3, 2))
 def mixture_of_experts() -> cp.Model:
     m = cp.Model("mixture_of_experts")
     n, i, k = m.axes("n i k", n=cp.ROWS, i=2, k=3)
@@ -655,7 +662,6 @@ def robust_norm() -> cp.Model:
 @entry(
     "x B A",
     lambda a: np.tanh(np.einsum("ni,hij,nj,hj->nh", a["x"], a["B"], a["z"], a["A"])).sum(1),
-    symbolic=False,
     x=normal("n", 2),
     z=normal("n", 3),
     B=normal(3, 2, 3),
@@ -700,7 +706,6 @@ def _factorisation(a: Arrays) -> Array:
     "U V r s",
     _factorisation,
     reduction="mean",
-    symbolic=False,
     y=normal("n", 3, 4),
     mask=counts(2, "n", 3, 4),
     U=normal(3, 2),
@@ -723,7 +728,13 @@ def factorisation() -> cp.Model:
 
 @entry(
     "w",
-    lambda a: ((a["x"] * np.exp(a["w"])).mean(axis=(1, 2)) - a["x"].std(axis=(1, 2)) ** 2) ** 3,
+    lambda a: (
+        (
+            (a["x"] * np.exp(a["w"])).mean(axis=(1, 2))
+            - ((a["x"] - a["x"].mean(axis=(1, 2), keepdims=True)) ** 2).mean(axis=(1, 2))
+        )
+        ** 3
+    ),
     x=normal("n", 2, 3),
     w=normal(3, scale=0.5),
 )
@@ -773,7 +784,6 @@ def _robot_arm(a: Arrays) -> Array:
 @entry(
     "q l",
     _robot_arm,
-    symbolic=False,
     q=uniform(0.1, 0.8, "n", 3),
     l=uniform(0.5, 1.5, 3),
     goal=normal("n", 2),
@@ -801,6 +811,7 @@ def _huber(a: Arrays) -> Array:
 @entry(
     "w delta",
     _huber,
+    symbolic=False,
     kinked=True,
     rows=6,
     x=normal("n", 3),
@@ -901,6 +912,27 @@ def inverse_functions() -> cp.Model:
     return m
 
 
+def _special_functions(a: Arrays) -> Array:
+    s = a["x"] @ np.exp(a["W"]).T
+    half = np.sqrt(s.dtype.type(2))
+    complement, normal_cdf = 1 - np_erf(s - 1), (1 + np_erf((s - 1) / half)) / 2
+    gammas = np.exp(np_loggamma(s)) * np_digamma(s + 1) / 4
+    return (gammas + complement * normal_cdf + np.log(np.cosh(s)) * np.sqrt(s**2 + a["b"] ** 2)).sum(1)
+
+
+@entry("W b x", _special_functions, x=uniform(0.5, 1.0, "n", 2), W=normal(2, 2, scale=0.4), b=normal(2))
+def special_functions() -> cp.Model:
+    m = cp.Model("special_functions")
+    n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=2)
+    x, w, b = m.input("x", n, i), m.param("W", h, i), m.param("b", h)
+    z = m.define("z", (n, h), cp.sum(sp.exp(w[h, i]) * x[n, i], i))
+    s = z[n, h]
+    gammas = sp.gamma(s) * sp.digamma(s + 1) / 4
+    bells = sp.erfc(s - 1) * cp.normcdf(s - 1)
+    m.objective(cp.sum(gammas + bells + cp.logcosh(s) * cp.hypot(s, b[h]), h))
+    return m
+
+
 @entry(
     "p c x",
     lambda a: (
@@ -950,7 +982,7 @@ def _shared_scalar(a: Arrays) -> Array:
     return a["T"] * np_logsumexp(z / a["T"]) + a["T"] ** 2 * (a["x"] ** 2).sum(1)
 
 
-@entry("T W", _shared_scalar, x=normal("n", 2), W=normal(3, 2), T=uniform(0.6, 1.2), symbolic=False)
+@entry("T W", _shared_scalar, x=normal("n", 2), W=normal(3, 2), T=uniform(0.6, 1.2))
 def shared_scalar() -> cp.Model:
     """One scalar parameter in every definition."""
     m = cp.Model("shared_scalar")
@@ -985,12 +1017,21 @@ def several_inputs() -> cp.Model:
     return m
 
 
-@entry("w x", lambda a: a["x"] @ a["w"] + 3, x=normal("n", 3), w=normal(3))
+@entry(
+    "w x spare idle",
+    lambda a: a["x"] @ a["w"] + 3,
+    x=normal("n", 3),
+    w=normal(3),
+    spare=normal(2),
+    idle=normal("n"),
+)
 def linear() -> cp.Model:
-    """Linear in each of its arguments: only the mixed block is not zero."""
+    """Linear in each of its arguments, so only the mixed block is not zero; and leaves that nothing reads."""
     m = cp.Model("linear")
-    n, i = m.axes("n i", n=cp.ROWS, i=3)
+    n, i, k = m.axes("n i k", n=cp.ROWS, i=3, k=2)
     x, w = m.input("x", n, i), m.param("w", i)
+    m.param("spare", k)
+    m.input("idle", n)
     m.objective(cp.sum(w[i] * x[n, i], i) + 3)
     return m
 

@@ -1,17 +1,24 @@
-"""Derivatives of the catalogue's NumPy objectives by differences in extended precision, and their layout.
+"""Derivatives of the catalogue's NumPy objectives by three routes, and their layout.
 
-Nothing of the package is used to compute them.  Matrices are laid out as ``[row, i, j]`` over all elements of ``wrt`` in
-order; what belongs to parameters only is summed over rows into row 0.
+:func:`derivatives` differences them in extended precision, :func:`sympy_derivatives` runs them on SymPy's symbols and
+takes ``sympy.hessian``, :func:`jax_derivatives` runs them on JAX's arrays and takes ``jax.hessian``.  Nothing of the
+package is used.  Matrices are laid out as ``[row, i, j]`` over all elements of ``wrt`` in order; what belongs to
+parameters only is summed over rows into row 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import mpmath
 import numpy as np
+import sympy as sp
 from numpy.typing import NDArray
 
+from tests import catalogue
 from tests.catalogue import Arrays, Entry
 
 Array = NDArray[np.floating]
@@ -43,7 +50,7 @@ def derivatives(entry: Entry, arrays: Arrays) -> tuple[Array, Array]:
             moved = dict(point)
             for name, k in (places[i] for i in along):
                 array = moved[name].copy()
-                if _has_rows(entry, name):
+                if has_rows(entry, name):
                     array.reshape(rows, -1)[:, k] += t * step
                 else:
                     array.reshape(-1)[k] += t * step
@@ -66,9 +73,119 @@ def derivatives(entry: Entry, arrays: Arrays) -> tuple[Array, Array]:
     return folded(entry, arrays, gradient, hessian)
 
 
+class _SymbolicNumpy:
+    """NumPy for object arrays of SymPy expressions; functions NumPy cannot apply to those are SymPy's, entry by entry."""
+
+    NAMES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh"}
+    NAMES |= {"arccosh": "acosh", "arctanh": "atanh"}
+    NAMES |= {f: f for f in "exp log sqrt sin cos tan sinh cosh tanh".split()}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.NAMES:
+            return np.vectorize(getattr(sp, self.NAMES[name]), otypes=[object])
+        return getattr(np, name)
+
+    # piecewise, so that derivatives have no delta functions
+    maximum = staticmethod(np.vectorize(lambda a, b: sp.Piecewise((a, a >= b), (b, True)), otypes=[object]))
+    minimum = staticmethod(np.vectorize(lambda a, b: sp.Piecewise((a, a <= b), (b, True)), otypes=[object]))
+    abs = staticmethod(np.vectorize(lambda a: sp.Piecewise((a, a >= 0), (-a, True)), otypes=[object]))
+
+
+def _retargeted(
+    objective: Callable[[Arrays], Any], numpy: Any, pieces: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """``objective`` with another module in place of NumPy, and ``pieces`` in place of the catalogue's own functions."""
+    names: dict[str, Any] = {}
+    for name, value in vars(catalogue).items():
+        plain = isinstance(value, types.FunctionType) and value.__module__ == catalogue.__name__
+        names[name] = types.FunctionType(value.__code__, names, name, value.__defaults__) if plain else value
+    names |= {"np": numpy, **pieces}
+    return types.FunctionType(objective.__code__, names, "objective", objective.__defaults__)
+
+
+@functools.cache
+def _symbolic(model: str) -> tuple[Callable[..., Any], list[tuple[str, int]]]:
+    """A function from one row's numbers to gradient and Hessian by SymPy, in mpmath; and its arguments' places."""
+    entry = catalogue.CATALOGUE[model]
+    numpy: Any = _SymbolicNumpy()
+    softplus = np.vectorize(lambda x: sp.log(1 + sp.exp(x)), otypes=[object])
+    pieces = {
+        "np_logsumexp": lambda s, axis=-1: numpy.log(numpy.exp(s).sum(axis=axis)),
+        "np_softmax": lambda s, axis=-1: numpy.exp(s) / numpy.exp(s).sum(axis=axis, keepdims=True),
+        "np_softplus": softplus,
+        "np_erf": np.vectorize(sp.erf, otypes=[object]),
+        "np_loggamma": np.vectorize(sp.loggamma, otypes=[object]),
+        "np_digamma": np.vectorize(sp.digamma, otypes=[object]),
+    }
+    point, symbols = {}, {}
+    for name, array in entry.arrays(rows=1).items():
+        symbols[name] = np.empty(array.shape, dtype=object)
+        for k, position in enumerate(np.ndindex(*array.shape)):
+            symbols[name][position] = sp.Symbol(f"{name}_{k}", real=True)
+        point[name] = symbols[name]
+    objective = sp.sympify(_retargeted(entry.value, numpy, pieces)(point)[0])
+    variables = [s for name in entry.wrt for s in symbols[name].ravel()]
+    gradient = [sp.diff(objective, v) for v in variables]
+    second = sp.hessian(objective, variables)
+    places = [(name, k) for name, array in symbols.items() for k in range(array.size)]
+    everything = [s for array in symbols.values() for s in array.ravel()]
+    return sp.lambdify(everything, [*gradient, *second], modules="mpmath", cse=True), places
+
+
+def sympy_derivatives(entry: Entry, arrays: Arrays) -> tuple[Array, Array]:
+    """Gradient and Hessian by ``sympy.hessian``, evaluated with 30 digits; for entries that are ``symbolic``."""
+    function, places = _symbolic(entry.name)
+    rows, size = _rows(entry, arrays), sum(_elements(entry, arrays, name) for name in entry.wrt)
+    gradient, hessian = np.zeros((rows, size)), np.zeros((rows, size, size))
+    weight = rows if entry.reduction == "mean" else 1
+    with mpmath.workdps(30):
+        for row in range(rows):
+            flat = {n: np.ravel(v[row] if has_rows(entry, n) else v) for n, v in arrays.items()}
+            found = function(*(mpmath.mpf(float(flat[name][k])) for name, k in places))
+            values = np.array([float(x) for x in found]) / weight
+            gradient[row], hessian[row] = values[:size], values[size:].reshape(size, size)
+    return folded(entry, arrays, gradient, hessian)
+
+
+def jax_derivatives(entry: Entry, arrays: Arrays) -> tuple[Array, Array]:
+    """Gradient and Hessian by JAX in float64.  Raises ImportError without JAX."""
+    import jax
+    from jax.scipy import special
+
+    jax.config.update("jax_enable_x64", True)
+    pieces = {"np_erf": special.erf, "np_loggamma": special.gammaln, "np_digamma": special.digamma}
+    objective = _retargeted(entry.value, jax.numpy, pieces)
+    point = {k: jax.numpy.asarray(v) for k, v in arrays.items()}
+
+    def of_row(leaves: dict[str, Any], row: Any) -> Any:
+        moved = dict(point)
+        for name, leaf in leaves.items():
+            moved[name] = point[name].at[row].set(leaf) if has_rows(entry, name) else leaf
+        return objective(moved)[row]
+
+    def both(flat: Any, row: Any) -> tuple[Any, Any]:
+        def at(vector: Any) -> Any:
+            leaves, start = {}, 0
+            for name in entry.wrt:
+                shape = arrays[name].shape[1 if has_rows(entry, name) else 0 :]
+                size = _elements(entry, arrays, name)
+                leaves[name] = vector[start : start + size].reshape(shape)
+                start += size
+            return of_row(leaves, row)
+
+        return jax.grad(at)(flat), jax.hessian(at)(flat)
+
+    compiled, found = jax.jit(both), []
+    for row in range(_rows(entry, arrays)):
+        parts = [arrays[n][row] if has_rows(entry, n) else arrays[n] for n in entry.wrt]
+        found.append(compiled(np.concatenate([np.ravel(p) for p in parts]), row))
+    gradient, hessian = (np.stack([np.asarray(f[k]) for f in found]) for k in (0, 1))
+    return folded(entry, arrays, gradient, hessian)
+
+
 def folded(entry: Entry, arrays: Arrays, gradient: Array, hessian: Array) -> tuple[Array, Array]:
     """Sum what belongs to parameters over rows into row 0."""
-    parts = [np.full(_elements(entry, arrays, name), not _has_rows(entry, name)) for name in entry.wrt]
+    parts = [np.full(_elements(entry, arrays, name), not has_rows(entry, name)) for name in entry.wrt]
     parameter = np.concatenate(parts)
     both = parameter[:, None] & parameter[None, :]
     first, second = gradient.copy(), hessian.copy()
@@ -84,7 +201,7 @@ def vector(entry: Entry, arrays: Arrays, found: Mapping[str, Any]) -> Array:
     for name in entry.wrt:
         part = np.zeros((rows, _elements(entry, arrays, name)))
         values = np.asarray(getattr(found[name], "value", found[name]))
-        part[slice(None) if _has_rows(entry, name) else slice(0, 1)] = values.reshape(-1, part.shape[1])
+        part[slice(None) if has_rows(entry, name) else slice(0, 1)] = values.reshape(-1, part.shape[1])
         parts.append(part)
     return np.concatenate(parts, axis=1)
 
@@ -96,7 +213,7 @@ def matrix(entry: Entry, arrays: Arrays, blocks: Mapping[tuple[str, str], Array]
     result = np.zeros((_rows(entry, arrays), starts[-1], starts[-1]))
     for i, a in enumerate(entry.wrt):
         for j, b in enumerate(entry.wrt[i:], i):
-            where = slice(None) if _has_rows(entry, a) or _has_rows(entry, b) else slice(0, 1)
+            where = slice(None) if has_rows(entry, a) or has_rows(entry, b) else slice(0, 1)
             block = np.asarray(blocks[a, b]).reshape(-1, sizes[i], sizes[j])
             left, right = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
             result[where, left, right] = block
@@ -112,7 +229,18 @@ def error(found: Array, expected: Array) -> float:
     return float(np.max(np.abs(found - expected), initial=0.0)) / (largest if largest > 1e-12 else 1.0)
 
 
-def _has_rows(entry: Entry, name: str) -> bool:
+def frobenius(found: Array, expected: Array) -> float:
+    """The largest, over rows, of the difference's norm relative to the expected one (absolute where that is zero)."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("inf")
+    axes = tuple(range(1, expected.ndim))
+    size = np.sqrt((expected**2).sum(axis=axes))
+    missed = np.sqrt(((found - expected) ** 2).sum(axis=axes))
+    return float(np.max(missed / np.where(size > 1e-12, size, 1.0)))
+
+
+def has_rows(entry: Entry, name: str) -> bool:
+    """Whether that array has one value for each row."""
     return (
         entry.draws[name](np.random.default_rng(0), 2).shape
         != entry.draws[name](np.random.default_rng(0), 5).shape
@@ -124,4 +252,4 @@ def _rows(entry: Entry, arrays: Arrays) -> int:
 
 
 def _elements(entry: Entry, arrays: Arrays, name: str) -> int:
-    return arrays[name].size // (_rows(entry, arrays) if _has_rows(entry, name) else 1)
+    return arrays[name].size // (_rows(entry, arrays) if has_rows(entry, name) else 1)
