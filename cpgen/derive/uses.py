@@ -53,9 +53,9 @@ class Uses:
         return bool(self._leaves[id(node)])
 
     def above(self, node: Node) -> set[int]:
-        """The ``id`` of every node that depends on ``node``, itself included."""
+        """The ``id`` of every node that depends on ``node``, itself included; a leaf that nothing reads is alone."""
         found = {id(node)}
-        for other in self.nodes[self.order[id(node)] :]:
+        for other in self.nodes[self.order.get(id(node), len(self.nodes)) :]:
             if (
                 isinstance(other, Map)
                 and other.reduce == "sum"
