@@ -98,7 +98,7 @@ def program_view(plan: Plan, model: str) -> ProgramView:
         statements = tuple(body.build())
         helpers |= body.helpers
         definitions.update(body.definitions)
-        stages.append(StageView(functions[stage.number], tuple(_comment(plan, stage)), statements))
+        stages.append(StageView(functions[stage.number], tuple(stage_text(plan, stage)), statements))
 
     def calls(phase: Sequence[Stage]) -> tuple[str, ...]:
         return tuple(functions[s.number] for s in phase)
@@ -292,8 +292,8 @@ def _function(plan: Plan, stage: Stage, program: str) -> str:
     return f"{program}_{verb}_{what}"
 
 
-def _comment(plan: Plan, stage: Stage) -> list[str]:
-    """Number, what is computed and where it comes from."""
+def stage_text(plan: Plan, stage: Stage) -> list[str]:
+    """Number, what is computed and where it comes from, in lines: the comment above the stage's C."""
     first = stage.nodes[0]
     name = plan.value(first).name
     what = {

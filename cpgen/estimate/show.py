@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cpgen.derive.programs import Derived
-from cpgen.emit import emit_c
+from cpgen.emit import emit_c, stage_text
 from cpgen.estimate.memory import human
 from cpgen.ir.text import text
 from cpgen.loops import Plan, plan
@@ -36,12 +36,8 @@ def analysis(derived: Derived) -> list[str]:
 
 
 def stages(p: Plan) -> list[str]:
-    """The stages of a plan in lines, numbered as in the C text."""
-    lines = []
-    for stage in p.stages:
-        what = ", ".join(p.value(n).name for n in stage.nodes)
-        lines.append(f"  stage {stage.number} ({stage.phase}): {stage.kind} {what}")
-    return lines
+    """The stages of a plan in lines: the comments of the C text."""
+    return ["  " + line for stage in p.stages for line in stage_text(p, stage)]
 
 
 def show(derived: Derived, real: str) -> str:
