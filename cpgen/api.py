@@ -26,10 +26,9 @@ def compile(
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
     ``wrt``: what to differentiate by, any mix of inputs and parameters by name (default: all parameters; for an
-    expression, its symbols).  ``programs``: compiled at once; others follow when first asked for.
-    ``real``: "float64" or "float32".
-    ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in every result.
-    ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.
+    expression, its symbols).  ``programs``: compiled at once; others follow when first asked for. ``real``: "float64"
+    or "float32". ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in
+    every result. ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
     and no compiler.

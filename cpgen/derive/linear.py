@@ -1,9 +1,9 @@
 """Pulling back and pushing forward through one map: the closure of the graph language under differentiation.
 
 A map ``out[p] = sum_r f(a_1, ..., a_k)`` reads argument ``a`` at affine indices of its loop axes.  Pulling a
-cotangent back
-to ``a`` means solving those indices for as many loop axes as possible, reading everything else at the solution, and
-summing over the loop axes that are left.  What cannot be solved, and the ranges of what can, become guards.
+cotangent back to ``a`` means solving those indices for as many loop axes as possible, reading everything else at the
+solution, and summing over the loop axes that are left.  What cannot be solved, and the ranges of what can, become
+guards.
 """
 
 from __future__ import annotations
@@ -167,9 +167,8 @@ def pull_back(
 ) -> Node | None:
     """The cotangent of argument ``k``: ``sum (df/da_k)**power * cotangent`` over the loop points that read each element.
 
-    ``cotangent`` has the shape of ``m``, with COLUMNS and/or ROWS in front if need be.  With ``lift`` the
-    row axis is kept
-    even when the argument has none (rows are independent, so their contributions may be treated one by one).
+    ``cotangent`` has the shape of ``m``, with COLUMNS and/or ROWS in front if need be.  With ``lift`` the row axis is
+    kept even when the argument has none (rows are independent, so their contributions may be treated one by one).
     ``power=2`` transports diagonals.  Returns None for a structural zero.
     """
     if m.reduce != "sum":

@@ -1,9 +1,8 @@
 """The programs: what can be asked of a model, each as a graph.
 
-Output names: ``value`` and ``rows``; ``grad_W``; ``jvp``; ``hvp_W``; ``diag_W`` with ``var_diag_W`` (the
-variance of the mean, absent
-where the answer is exact); ``trace`` with ``var_trace``; ``block_A_B`` with ``var_block_A_B``; ``p_W`` and
-``q_W`` (one column a sample); ``kinks`` (how many evaluation points sit on a kink).
+Output names: ``value`` and ``rows``; ``grad_W``; ``jvp``; ``hvp_W``; ``diag_W`` with ``var_diag_W`` (the variance of
+the mean, absent where the answer is exact); ``trace`` with ``var_trace``; ``block_A_B`` with ``var_block_A_B``;
+``p_W`` and ``q_W`` (one column a sample); ``kinks`` (how many evaluation points sit on a kink).
 """
 
 from __future__ import annotations
@@ -60,10 +59,9 @@ class Drawn:
 class Derived:
     """A program with what the derivation knows about it.
 
-    ``columns``: noise columns an exact answer needs (0: exact as it stands; None: sampling never ends).
-    ``exact``: outputs
-    that are exact whatever the number of samples.  ``drawn`` and ``dropped``: noise that is used, and noise that is not
-    needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
+    ``columns``: noise columns an exact answer needs (0: exact as it stands; None: sampling never ends). ``exact``:
+    outputs that are exact whatever the number of samples.  ``drawn`` and ``dropped``: noise that is used, and noise
+    that is not needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
     sketch, the pairs of leaves whose block it estimates without bias.
     """
 
@@ -248,10 +246,9 @@ def _summary(
 def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
     """``diag_<leaf>`` and ``var_diag_<leaf>`` by one of :data:`ESTIMATORS`.
 
-    "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu"
-    are the estimators of
-    the 2012 paper on the whole graph, rows summed before squaring; "hutchinson" is ``v * Hv``; "gauss_newton" and
-    "becker_lecun" are biased and say so.
+    "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu" are the
+    estimators of the 2012 paper on the whole graph, rows summed before squaring; "hutchinson" is ``v * Hv``;
+    "gauss_newton" and "becker_lecun" are biased and say so.
     """
     if estimator == "hutchinson":
         return _hutchinson(graph, wrt)

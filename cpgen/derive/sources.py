@@ -1,9 +1,8 @@
 """Where curvature comes from: the local second derivatives of a graph, as sources of noise.
 
-The Hessian of a scalar graph is a sum over its nodes of ``G_k^T M_k G_k`` with ``M_k = sum_q ybar_q d2 y_q /
-dx2`` and ``G_k`` the
-Jacobian of the node's arguments (Martens, Sutskever & Swersky, ICML 2012).  A source is one such ``M_k`` or a part of it
-together with a factorisation ``E[p p^T - q q^T] = M_k`` for random signs ``v``:
+The Hessian of a scalar graph is a sum over its nodes of ``G_k^T M_k G_k`` with ``M_k = sum_q ybar_q d2 y_q / dx2``
+and ``G_k`` the Jacobian of the node's arguments (Martens, Sutskever & Swersky, ICML 2012).  A source is one such
+``M_k`` or a part of it together with a factorisation ``E[p p^T - q q^T] = M_k`` for random signs ``v``:
 
 * ``Self``: all second derivatives of a variable with itself, merged over its readers before they are factored; diagonal.
 * ``Cross``: a mixed second derivative between two arguments of one map.
@@ -261,10 +260,9 @@ def from_pair(t: sympy.Expr, u: sympy.Expr, nodes: list[Node], origin: Origin) -
 class Cross(Source):
     """A mixed second derivative between arguments ``a`` and ``b`` of one map.
 
-    One-sided: the smaller argument gets the noise times a scale, the larger one the local Hessian times the
-    noise over that
-    scale, so that a contraction needs one sign an element of its smaller operand and not one a product.  The scale (the
-    fourth root of the sum of squares of the column) balances the two sides.
+    One-sided: the smaller argument gets the noise times a scale, the larger one the local Hessian times the noise
+    over that scale, so that a contraction needs one sign an element of its smaller operand and not one a product.
+    The scale (the fourth root of the sum of squares of the column) balances the two sides.
     """
 
     def __init__(self, curvature: Curvature, m: Map, a: int, b: int) -> None:

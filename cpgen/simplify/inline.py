@@ -15,9 +15,8 @@ MAX_OPERATIONS = 40
 def inline(program: Program) -> Program:
     """Replace single-use elementwise maps by their expression inside the reader.
 
-    A map is folded only where the reader runs over exactly its points (no value is computed twice, no
-    expensive call moves
-    into a longer loop) and the result stays readable.  Outputs and maps that several nodes read stay.
+    A map is folded only where the reader runs over exactly its points (no value is computed twice, no expensive call
+    moves into a longer loop) and the result stays readable.  Outputs and maps that several nodes read stay.
     """
     readers: dict[int, int] = {}
     for reader in program.maps():
