@@ -64,12 +64,16 @@ class Sweep:
         self._reach: dict[int, frozenset[str]] = {}
         self._fields: dict[tuple[int, frozenset[str]], Field] = {}
         offset = 0
-        taken: dict[str, int] = {}
+        taken: set[str] = set()
         for source in self.sources:
             drawn = []
             for shape in source.shapes:
-                count = taken[source.name] = taken.get(source.name, 0) + 1
-                name = source.name if count == 1 else f"{source.name}_{count}"
+                # the name is the key of the bits: two arrays that shared one would be correlated
+                name, number = source.name, 1
+                while name in taken:
+                    number += 1
+                    name = f"{source.name}_{number}"
+                taken.add(name)
                 noise = curvature.noise(name, shape)
                 size = 1
                 for extent in shape:
