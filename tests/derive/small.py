@@ -211,7 +211,7 @@ def every_sign(rows: int, count: int) -> Array:
     """All sign patterns ``v[pattern, row, element]`` of ``rows * count`` independent signs."""
     assert rows * count <= 14, "too many signs to enumerate"
     patterns = np.array(list(product((-1.0, 1.0), repeat=rows * count)))
-    return patterns.reshape(-1, rows, count)
+    return patterns.reshape(len(patterns), rows, count)
 
 
 def enumerated(

@@ -1,0 +1,418 @@
+"""Expectations without statistics: every sign pattern is drawn once, so means and variances are exact.
+
+Unbiased means: the mean over all patterns is SymPy's answer to rounding.  The same test, given a planted mistake,
+fails by far more than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import sympy as sp
+
+import cpgen as cp
+from cpgen.derive import programs
+from cpgen.derive.programs import Derived
+from cpgen.derive.sources import Setting
+from cpgen.ir.noise import HADAMARD, noise_array, noise_count, noise_inputs, noise_order
+from tests.derive.small import (
+    CASES,
+    Array,
+    Arrays,
+    Small,
+    close,
+    draws,
+    each,
+    enumerated,
+    evaluate,
+    every_sign,
+    reference,
+    signs,
+)
+
+LIMIT = 12  # signs to enumerate: 4096 patterns
+METHODS = ("cp", "s", "tu", "hutchinson")
+# more signs than that even for one row; the complete designs below cover them
+TOO_MANY = {("classifier", "tu"), ("convolution", "s"), ("convolution", "tu")}
+# leaves with and without rows together: Hutchinson's trace is refused
+BOTH_KINDS = {("convolution", "hutchinson"), ("mixture", "hutchinson")}
+
+
+def rows_for(case: Small, derived: Derived) -> int:
+    """Two rows where their patterns can be enumerated together, else one; none if one row is too many."""
+    count = noise_count(derived.program)
+    rows = 2 if case.has_rows else 1
+    while rows and rows * count > LIMIT:
+        rows -= 1
+    return rows
+
+
+def pairs(kinds: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(name, kind) for name in CASES for kind in kinds]
+
+
+@pytest.mark.parametrize(("name", "method"), [p for p in pairs(METHODS) if p not in TOO_MANY])
+def test_diagonals_are_unbiased(name: str, method: str) -> None:
+    case = CASES[name]
+    derived = programs.diagonal(case.graph, case.leaves, method)
+    rows = rows_for(case, derived)
+    assert rows
+    arrays = case.arrays(rows)
+    expected = reference(case, arrays, rows)
+    found = enumerated(derived, arrays, rows)
+    for leaf in case.wrt:
+        close(found[f"diag_{leaf}"], expected.diag(leaf))
+
+
+@pytest.mark.parametrize("factor", ["mixed", "smooth"])
+@pytest.mark.parametrize("name", list(CASES))
+def test_diagonals_are_unbiased_however_sources_are_factored(name: str, factor: str) -> None:
+    case = CASES[name]
+    derived = programs.diagonal(case.graph, case.leaves, "cp", Setting(factor, 0.2))
+    rows = rows_for(case, derived)
+    assert rows
+    arrays = case.arrays(rows)
+    expected = reference(case, arrays, rows)
+    found = enumerated(derived, arrays, rows)
+    for leaf in case.wrt:
+        close(found[f"diag_{leaf}"], expected.diag(leaf))
+
+
+@pytest.mark.parametrize(("name", "method"), [p for p in pairs(("cp", "hutchinson")) if p not in BOTH_KINDS])
+def test_traces_are_unbiased(name: str, method: str) -> None:
+    case = CASES[name]
+    derived = programs.trace(case.graph, case.leaves, method)
+    rows = rows_for(case, derived)
+    assert rows
+    arrays = case.arrays(rows)
+    close(enumerated(derived, arrays, rows)["trace"], reference(case, arrays, rows).trace)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_blocks_and_entries_are_unbiased(name: str) -> None:
+    case = CASES[name]
+    a, b = case.leaves[0], case.leaves[-1]
+    block = programs.blocks(case.graph, case.leaves, [(a, b)])
+    i, j = tuple(0 for _ in a.element_shape), tuple(e - 1 for e in b.element_shape)
+    entry = programs.entries(case.graph, case.leaves, [((a, i), (b, j))])
+    rows = rows_for(case, block)
+    assert rows
+    arrays = case.arrays(rows)
+    expected = reference(case, arrays, rows).block(a.name, b.name)
+    close(enumerated(block, arrays, rows)[f"block_{a.name}_{b.name}"], expected)
+    lead = (slice(None),) if a.has_rows or b.has_rows else ()
+    close(enumerated(entry, arrays, rows)["entry_0"], expected[(*lead, *i, *j)])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_complete_hadamard_design_is_exact(name: str, method: str) -> None:
+    """P orthogonal columns, P the power of two above the noise elements of a row, give the diagonal itself."""
+    case = CASES[name]
+    derived = programs.diagonal(case.graph, case.leaves, method)
+    rows = 3 if method == "cp" and case.has_rows else 1  # the others add rows before they square
+    arrays = case.arrays(rows)
+    program, columns = derived.program, noise_order(derived.program)
+    noise = {n.name: noise_array(n, program, 7, rows, columns, HADAMARD) for n in noise_inputs(program)}
+    found = evaluate(derived, arrays, noise, rows, columns)
+    expected = reference(case, arrays, rows)
+    for leaf in case.wrt:
+        close(found[f"diag_{leaf}"], expected.diag(leaf))
+    if noise:
+        one = {k: v[:1] for k, v in noise.items()}
+        found = evaluate(derived, arrays, one, rows, 1)
+        errors = [np.abs(found[f"diag_{leaf}"] - expected.diag(leaf)).max() for leaf in case.wrt]
+        assert max(errors) > 1e-3  # one column is a sample
+
+
+# Planted mistakes: what the tests above would see
+
+
+def worst(
+    derived: Derived, case: Small, rows: int, change: Callable[[Arrays], Arrays] | None = None
+) -> float:
+    """The largest error of the mean over all patterns after ``change`` of the noise, relative to the diagonal."""
+    arrays = case.arrays(rows)
+    expected = reference(case, arrays, rows)
+    found = enumerated(derived, arrays, rows, change)
+    errors = [np.abs(found[f"diag_{leaf}"] - expected.diag(leaf)).max() for leaf in case.wrt]
+    return float(max(errors) / max(np.abs(expected.diag(leaf)).max() for leaf in case.wrt))
+
+
+@pytest.mark.parametrize(("name", "method"), [("energy", "s"), ("tied", "cp"), ("chain", "s"), ("net", "s")])
+def test_dropping_any_noise_biases_the_mean(name: str, method: str) -> None:
+    """Whatever is drawn is needed by some leaf: without it the mean is wrong by percents, not by rounding.
+
+    The paper's estimators also draw products that no diagonal entry can see; those are told apart by name.
+    """
+    case = CASES[name]
+    derived = programs.diagonal(case.graph, case.leaves, method)
+    rows = 1
+    assert worst(derived, case, rows) < 1e-12
+    seen = 0
+    for node in noise_inputs(derived.program):
+        error = worst(derived, case, rows, lambda v, name=node.name: {**v, name: 0 * v[name]})  # type: ignore[misc]
+        needed = (
+            node.name in {d.name for d in programs.diagonal(case.graph, case.leaves).drawn} or method == "cp"
+        )
+        assert not needed or error > 1e-3, node.name
+        seen += error > 1e-3
+    assert seen >= 1
+
+
+def test_reusing_one_array_for_two_sources_biases_the_mean() -> None:
+    case = CASES["energy"]
+    derived = programs.diagonal(case.graph, case.leaves, "s")
+    a, b = (n.name for n in noise_inputs(derived.program))
+    assert worst(derived, case, 1) < 1e-12
+    assert worst(derived, case, 1, lambda v: {**v, b: v[a]}) > 1e-2
+
+
+def test_reusing_noise_for_two_rows_biases_estimates_that_add_rows_first() -> None:
+    """And not those that square each row on its own: only their variance suffers."""
+    case = CASES["tied"]
+
+    def same(v: Arrays) -> Arrays:
+        return {k: np.repeat(a[:, :1], a.shape[1], axis=1) for k, a in v.items()}
+
+    assert worst(programs.diagonal(case.graph, case.leaves, "s"), case, 1) < 1e-12
+    whole = programs.diagonal(case.graph, case.leaves, "s")
+    # 2 rows x 6 signs, all patterns, against the same pattern in both rows
+    assert noise_count(whole.program) == 6 and worst(whole, case, 2) < 1e-12
+    assert worst(whole, case, 2, same) > 1e-2
+    per_row = programs.diagonal(case.graph, case.leaves, "cp")
+    assert worst(per_row, case, 2, same) < 1e-12
+
+
+def test_noise_of_the_wrong_size_biases_the_mean() -> None:
+    case = CASES["energy"]
+    for method in ("s", "tu", "hutchinson"):
+        derived = programs.diagonal(case.graph, case.leaves, method)
+        assert worst(derived, case, 1, lambda v: {k: a / np.sqrt(2) for k, a in v.items()}) > 0.1
+
+
+def test_names_that_look_numbered_do_not_share_noise() -> None:
+    """The (M, I) factor of z draws v_z and v_z_2; a definition called z_2 must draw something else."""
+
+    def objective(v: dict[str, Array]) -> sp.Expr:
+        return (each(sp.sin, v["a"] * v["b"]) + each(sp.cos, v["a"] * v["b"] ** 2)).sum()
+
+    def build() -> cp.Model:
+        m = cp.Model("numbered")
+        n, i = m.axes("n i", n=cp.ROWS, i=1)
+        a, b = m.input("a", n, i), m.input("b", n, i)
+        z = m.define("z", (n, i), sp.sin(a[n, i] * b[n, i]))
+        other = m.define("z_2", (n, i), sp.cos(a[n, i] * b[n, i] ** 2))
+        m.objective(cp.sum(z[n, i] + other[n, i], i))
+        return m
+
+    case = Small("numbered", build, ("a", "b"), objective)  # type: ignore[arg-type]
+    derived = programs.diagonal(case.graph, case.leaves, "tu")
+    names = [i.name for i in derived.program.inputs]
+    assert len(set(names)) == len(names)
+    assert worst(derived, case, 1) < 1e-12
+
+
+# Variances
+
+
+def spread(found: Array) -> Array:
+    """The variance over equally likely draws."""
+    return np.asarray(found.var(axis=0))
+
+
+@pytest.mark.parametrize("name", ["energy", "chain", "quadratic"])
+def test_hutchinson_variance(name: str) -> None:
+    """Rademacher: sum of the squared off-diagonal entries of the row (Bekas, Kokiopoulou & Saad 2007)."""
+    case = CASES[name]
+    arrays = case.arrays(1)
+    h = reference(case, arrays, 1).hessian[0]
+    found = draws(programs.diagonal(case.graph, case.leaves, "hutchinson"), arrays)
+    flat = np.concatenate(
+        [found[f"diag_{leaf}"].reshape(len(found[f"diag_{leaf}"]), -1) for leaf in case.wrt], axis=1
+    )
+    close(spread(flat), (h**2).sum(axis=1) - np.diag(h) ** 2)
+    trace = draws(programs.trace(case.graph, case.leaves, "hutchinson"), arrays)["trace"].ravel()
+    close(spread(trace), 2 * ((h**2).sum() - (np.diag(h) ** 2).sum()))
+
+
+def hidden(v: dict[str, Array]) -> sp.Expr:
+    return v["v"] @ each(sp.tanh, v["W"] @ v["x"])
+
+
+def build_hidden() -> cp.Model:
+    m = cp.Model("hidden")
+    n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=4)
+    x, w, v = m.input("x", n, i), m.param("W", h, i), m.param("v", h)
+    z = m.define("z", (n, h), sp.tanh(cp.sum(w[h, i] * x[n, i], i)))
+    m.objective(cp.sum(v[h] * z[n, h], h))
+    return m
+
+
+HIDDEN = Small("hidden", build_hidden, ("x",), hidden)  # type: ignore[arg-type]
+
+
+def hidden_factors(arrays: Arrays) -> tuple[Array, Array]:
+    """``t[i, k]`` and the curvature ``m[k]`` of f = sum v tanh(W x): H = W^T diag(m) W."""
+    z = np.tanh(arrays["x"][0] @ arrays["W"].T)
+    return arrays["W"].T, arrays["v"] * -2 * z * (1 - z**2)
+
+
+def test_s_variance() -> None:
+    """A_ii**2 + H_ii**2 - 2 sum_k s_ik**4 with s_ik**2 = w_ki**2 |m_k| and A the absolute Hessian."""
+    arrays = HIDDEN.arrays(1)
+    w, m = hidden_factors(arrays)
+    s2, c = w**2 * np.abs(m), w**2 * m
+    found = draws(programs.diagonal(HIDDEN.graph, HIDDEN.leaves, "s"), arrays)["diag_x"][:, 0]
+    close(found.mean(axis=0), c.sum(axis=1))
+    close(spread(found), s2.sum(axis=1) ** 2 + c.sum(axis=1) ** 2 - 2 * (s2**2).sum(axis=1))
+
+
+def test_tu_variance() -> None:
+    """|t_i|**2 |u_i|**2 + H_ii**2 - 2 sum_k t_ik**2 u_ik**2 with t_ik = w_ki m_k and u_ik = w_ki."""
+    arrays = HIDDEN.arrays(1)
+    w, m = hidden_factors(arrays)
+    t, u = w * m, w
+    found = draws(programs.diagonal(HIDDEN.graph, HIDDEN.leaves, "tu"), arrays)["diag_x"][:, 0]
+    expected = (t**2).sum(1) * (u**2).sum(1) + (t * u).sum(1) ** 2 - 2 * ((t * u) ** 2).sum(1)
+    close(spread(found), expected)
+    s = draws(programs.diagonal(HIDDEN.graph, HIDDEN.leaves, "s"), arrays)["diag_x"][:, 0]
+    assert np.all(spread(s) <= spread(found) + 1e-12) and np.any(spread(s) < 0.9 * spread(found))
+
+
+@pytest.mark.parametrize("method", ["s", "tu"])
+@pytest.mark.parametrize("name", ["energy", "quadratic", "gate"])
+def test_variance_of_a_quadratic_form(name: str, method: str) -> None:
+    """Entry i is v^T W_i v: Var = 2 |W_i|_F**2 - 2 sum_k W_i,kk**2, with W_i read off by polarisation."""
+    case = CASES[name]
+    arrays = case.arrays(1)
+    derived = programs.diagonal(case.graph, case.leaves, method)
+    count = noise_count(derived.program)
+    assert count <= 8
+
+    def at(v: Array) -> Array:
+        found = evaluate(derived, arrays, signs(derived.program, v.reshape(1, 1, count)), 1, 1)
+        return np.concatenate([found[f"diag_{leaf}"].ravel() for leaf in case.wrt])
+
+    unit = np.eye(count)
+    w = (
+        np.array(
+            [[at(unit[a] + unit[b]) - at(unit[a] - unit[b]) for b in range(count)] for a in range(count)]
+        )
+        / 4
+    )
+    close(np.einsum("kki->i", w), np.diag(reference(case, arrays, 1).hessian[0]))
+    found = draws(derived, arrays)
+    flat = np.concatenate([found[f"diag_{leaf}"].reshape(2**count, -1) for leaf in case.wrt], axis=1)
+    expected = 2 * (w**2).sum(axis=(0, 1)) - 2 * np.einsum("kki,kki->i", w, w)
+    close(spread(flat), expected, 1e-10)
+
+
+@pytest.mark.parametrize("name", ["energy", "tied", "chain", "gate"])
+def test_exact_terms_never_raise_the_variance(name: str) -> None:
+    """What cp adds in closed form, s draws: the means agree and each variance is at most that of s."""
+    case = CASES[name]
+    arrays = case.arrays(1)
+    found = {
+        method: draws(programs.diagonal(case.graph, case.leaves, method), arrays) for method in ("cp", "s")
+    }
+    total = {"cp": 0.0, "s": 0.0}
+    for leaf in case.wrt:
+        for method in total:
+            total[method] += float(spread(found[method][f"diag_{leaf}"]).sum())
+    assert total["cp"] < total["s"] * 0.999
+
+
+# Reported variances
+
+
+def reported(name: str, method: str) -> None:
+    """The expectation of the reported variance over all pairs of patterns is the variance of the mean of two."""
+    case = CASES[name]
+    arrays = case.arrays(1)
+    derived = programs.diagonal(case.graph, case.leaves, method)
+    one, two = draws(derived, arrays), draws(derived, arrays, together=2)
+    some = False
+    for leaf in case.wrt:
+        label = f"diag_{leaf}"
+        close(two[label].mean(axis=0), one[label].mean(axis=0))
+        if f"var_{label}" not in two:
+            assert label in derived.exact
+            continue
+        close(spread(two[label]), spread(one[label]) / 2)
+        close(two[f"var_{label}"].mean(axis=0), spread(two[label]))
+        assert np.all(one[f"var_{label}"] == 0)  # one sample has no spread: nothing is invented
+        some = some or bool(spread(one[label]).max() > 1e-3)
+    assert some
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("quadratic", "s"),
+        ("tied", "cp"),
+        ("quadratic", "hutchinson"),
+        ("gate", "hutchinson"),
+        ("energy", "tu"),
+        ("energy", "s"),
+    ],
+)
+def test_reported_variances_are_unbiased(name: str, method: str) -> None:
+    reported(name, method)
+
+
+def test_reported_variances_are_unbiased_after_squares_are_carried_down() -> None:
+    """A parameter's variance is summed over rows with the fourth powers of what multiplies it: two rows, all patterns."""
+    case = CASES["classifier"]
+    leaf = [case.graph.variable("W")]
+    derived = programs.diagonal(case.graph, leaf)
+    assert derived.readouts == (("W", "z_sum"),) or derived.readouts[0][1] != "W"
+    # the columns of two evaluations of one row each are combined by hand into those of two rows
+    arrays = case.arrays(2)
+    count = noise_count(derived.program)
+    assert count == 3
+    separate = []
+    for row in range(2):
+        one_row = {
+            v.name: arrays[v.name][row : row + 1] if v.has_rows else arrays[v.name]
+            for v in case.graph.variables
+        }
+        separate.append(spread(draws(derived, one_row)["diag_W"]))
+    v = every_sign(1, count)[:, 0]
+    rng = np.random.default_rng(0)
+    total = np.zeros_like(arrays["W"])
+    # every pair of patterns in row 0; row 1 runs through every pair too, in another order
+    pattern_pairs = [(a, b) for a in range(len(v)) for b in range(len(v))]
+    for (a, b), k in zip(pattern_pairs, rng.permutation(len(pattern_pairs)), strict=True):
+        c, d = pattern_pairs[k]
+        chosen = np.stack([np.stack([v[a], v[c]]), np.stack([v[b], v[d]])])
+        total += evaluate(derived, arrays, signs(derived.program, chosen), 2, 2)["var_diag_W"]
+    close(total / len(pattern_pairs), (separate[0] + separate[1]) / 2)
+    assert separate[0].max() > 1e-4
+
+
+@pytest.mark.parametrize("method", ["cp", "hutchinson"])
+def test_reported_variances_of_traces_are_unbiased(method: str) -> None:
+    case = CASES["quadratic"] if method == "hutchinson" else CASES["tied"]
+    arrays = case.arrays(1)
+    derived = programs.trace(case.graph, case.leaves, method)
+    one, two = draws(derived, arrays), draws(derived, arrays, together=2)
+    close(two["var_trace"].mean(axis=0), spread(two["trace"]))
+    close(spread(two["trace"]), spread(one["trace"]) / 2)
+    assert spread(one["trace"]).max() > 1e-3
+
+
+def test_reported_variances_of_blocks_and_entries_are_unbiased() -> None:
+    case = CASES["energy"]
+    (x,) = case.leaves
+    arrays = case.arrays(1)
+    for derived, label in (
+        (programs.blocks(case.graph, case.leaves, [(x, x)]), "block_x_x"),
+        (programs.entries(case.graph, case.leaves, [((x, (0,)), (x, (2,)))]), "entry_0"),
+    ):
+        one, two = draws(derived, arrays), draws(derived, arrays, together=2)
+        close(two[f"var_{label}"].mean(axis=0), spread(two[label]))
+        close(spread(two[label]), spread(one[label]) / 2)
+        assert spread(one[label]).max() > 1e-4
