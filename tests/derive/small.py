@@ -47,7 +47,7 @@ class Small:
     def has_rows(self) -> bool:
         return self.graph.objective.has_rows
 
-    def arrays(self, rows: int = 2, seed: int = 0) -> Arrays:
+    def arrays(self, rows: int = 2, seed: int = 5) -> Arrays:
         """Values of order one for every variable."""
         rng = np.random.default_rng([seed, *self.name.encode()])
         return {

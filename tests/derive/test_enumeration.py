@@ -112,7 +112,7 @@ def test_a_complete_hadamard_design_is_exact(name: str, method: str) -> None:
     """P orthogonal columns, P the power of two above the noise elements of a row, give the diagonal itself."""
     case = CASES[name]
     derived = programs.diagonal(case.graph, case.leaves, method)
-    rows = 3 if method == "cp" and case.has_rows else 1  # the others add rows before they square
+    rows = 8 if method == "cp" and case.has_rows else 1  # the others add rows before they square
     arrays = case.arrays(rows)
     program, columns = derived.program, noise_order(derived.program)
     noise = {n.name: noise_array(n, program, 7, rows, columns, HADAMARD) for n in noise_inputs(program)}
