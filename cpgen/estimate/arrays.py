@@ -57,7 +57,10 @@ def expected_shape(variable: Input) -> str:
 
 def _one(variable: Input, given: object, real: np.dtype) -> Array:
     name = variable.name
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise DataError(f"{name} is no array of numbers: {error}", variable.origin) from error
     if array.dtype.kind not in "fiub":
         raise DataError(
             f"{name} has dtype {array.dtype}; expected {real} (or integers, which are converted)",

@@ -37,6 +37,11 @@ class Axis(sympy.Symbol):
         return self.extent
 
     @property
+    def size_text(self) -> str:
+        """The extent for people: a number, or "rows"."""
+        return "rows" if self.is_rows else str(self.extent)
+
+    @property
     def is_rows(self) -> bool:
         return isinstance(self.extent, Dim)
 

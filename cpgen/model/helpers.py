@@ -8,6 +8,7 @@ import sympy
 
 from cpgen.errors import ModelError
 from cpgen.model.expressions import Axis, Reduction, free_axes
+from cpgen.model.place import caller
 
 
 def _axes(
@@ -15,20 +16,21 @@ def _axes(
 ) -> tuple[sympy.Expr, tuple[Axis, ...]]:
     expr = sympy.sympify(body)
     if not axes:
-        raise ModelError(f"{name}({expr}) names no axis to run along")
+        raise ModelError(f"{name}({expr}) names no axis to run along", caller())
     if single and len(axes) != 1:
-        raise ModelError(f"{name} runs along one axis, not {len(axes)}")
+        raise ModelError(f"{name} runs along one axis, not {len(axes)}", caller())
     for axis in axes:
         if not isinstance(axis, Axis):
-            raise ModelError(f"{name}(...) runs along axes of the model, and {axis!r} is none")
+            raise ModelError(f"{name}(...) runs along axes of the model, and {axis!r} is none", caller())
         if axis.is_rows:
             raise ModelError(
-                f"{name} over {axis.name}, the rows: the objective is one number per row and rows are summed at the end"
+                f"{name} over {axis.name}, the rows: the objective is one number per row and rows are summed at the end",
+                caller(),
             )
         if axis not in free_axes(expr):
-            raise ModelError(f"{name} along {axis.name}, which does not occur in {expr}")
+            raise ModelError(f"{name} along {axis.name}, which does not occur in {expr}", caller())
     if len(set(axes)) != len(axes):
-        raise ModelError(f"{name} names an axis twice: {', '.join(a.name for a in axes)}")
+        raise ModelError(f"{name} names an axis twice: {', '.join(a.name for a in axes)}", caller())
     return expr, axes
 
 

@@ -14,6 +14,7 @@ from cpgen.ir.nodes import Dim
 from cpgen.model.expressions import Axis
 from cpgen.model.helpers import mean, softmax, sum
 from cpgen.model.model import Model, Variable
+from cpgen.model.place import caller
 
 __all__ = ["attention", "avg_pool", "conv1d", "conv2d", "dense"]
 
@@ -26,7 +27,8 @@ def dense(model: Model, name: str, source: Variable, weight: Variable, bias: Var
     last = source.axes[-1]
     if last.extent != inner.extent:
         raise ShapeError(
-            f"{name}: {source!r} ends in an axis of {last.extent} but {weight!r} multiplies {inner.extent}"
+            f"{name}: {source!r} ends in an axis of {last.size_text} but {weight!r} multiplies {inner.extent}",
+            caller(name),
         )
     over, space = inner, (*source.axes[:-1], out)
     if inner in space:
@@ -74,7 +76,9 @@ def _convolution(
     _count(name, "source", source, positions + 1)
     _count(name, "weight", weight, positions + 2, exactly=True)
     if stride < 1 or padding < 0:
-        raise ModelError(f"{name}: stride={stride} must be at least 1 and padding={padding} not be negative")
+        raise ModelError(
+            f"{name}: stride={stride} must be at least 1 and padding={padding} not be negative", caller(name)
+        )
     out, channel, *taps = weight.axes
     lead, own_channel, spatial = (
         source.axes[: -positions - 1],
@@ -83,7 +87,8 @@ def _convolution(
     )
     if channel.extent != own_channel.extent:
         raise ShapeError(
-            f"{name}: {source!r} has {own_channel.extent} channels but {weight!r} expects {channel.extent}"
+            f"{name}: {source!r} has {own_channel.extent} channels but {weight!r} expects {channel.extent}",
+            caller(name),
         )
     moved: list[Axis] = []
     for letter, axis, tap in zip("pq", spatial, taps, strict=False):
@@ -99,7 +104,9 @@ def avg_pool(model: Model, name: str, source: Variable, *sizes: int) -> Any:
     """The mean over windows of ``sizes`` along the last axes; what does not fill a window is left out."""
     _count(name, "source", source, len(sizes))
     if not sizes or min(sizes) < 1:
-        raise ModelError(f"{name}: avg_pool needs a window of at least 1 for each axis it pools")
+        raise ModelError(
+            f"{name}: avg_pool needs a window of at least 1 for each axis it pools", caller(name)
+        )
     lead, spatial = source.axes[: -len(sizes)], source.axes[-len(sizes) :]
     windows = [model.axis(f"{name}_k{a}", size) for a, size in enumerate(sizes)]
     moved = [
@@ -120,10 +127,13 @@ def attention(model: Model, name: str, query: Variable, key: Variable, value: Va
         _count(name, what, variable, 2)
     *lead, t, e = query.axes
     if any(v.axes[:-2] != tuple(lead) for v in (key, value)):
-        raise ShapeError(f"{name}: {query!r}, {key!r} and {value!r} must begin with the same axes")
+        raise ShapeError(
+            f"{name}: {query!r}, {key!r} and {value!r} must begin with the same axes", caller(name)
+        )
     if key.axes[-1].extent != e.extent or key.axes[-2].extent != value.axes[-2].extent:
         raise ShapeError(
-            f"{name}: {query!r} and {key!r} must agree in the last axis, {key!r} and {value!r} in the one before"
+            f"{name}: {query!r} and {key!r} must agree in the last axis, {key!r} and {value!r} in the one before",
+            caller(name),
         )
     s = model.axis(f"{name}_s", _size(name, key.axes[-2]))
     over = model.axis(f"{name}_e", _size(name, e))
@@ -135,18 +145,20 @@ def attention(model: Model, name: str, query: Variable, key: Variable, value: Va
 
 def _count(name: str, what: str, variable: Variable, axes: int, exactly: bool = False) -> None:
     if not isinstance(variable, Variable):
-        raise ModelError(f"{name}: the {what} must be a declared variable without subscripts")
+        raise ModelError(f"{name}: the {what} must be a declared variable without subscripts", caller(name))
     have = len(variable.axes)
     if have < axes or (exactly and have != axes):
         raise ShapeError(
-            f"{name}: the {what} {variable!r} needs {'' if exactly else 'at least '}{axes} axes, it has {have}"
+            f"{name}: the {what} {variable!r} needs {'' if exactly else 'at least '}{axes} axes, it has {have}",
+            caller(name),
         )
 
 
 def _size(name: str, axis: Axis) -> int:
     if isinstance(axis.extent, Dim):
         raise ShapeError(
-            f"{name}: the axis of rows, {axis.name}, cannot be convolved, pooled or attended over"
+            f"{name}: the axis of rows, {axis.name}, cannot be convolved, pooled or attended over",
+            caller(name),
         )
     return axis.extent
 
@@ -155,5 +167,7 @@ def _with_bias(name: str, total: sympy.Expr, bias: Variable | None, out: Axis) -
     if bias is None:
         return total
     if tuple(a.extent for a in bias.axes) != (out.extent,):
-        raise ShapeError(f"{name}: the bias {bias!r} must have the one axis {out.name} of {out.extent}")
+        raise ShapeError(
+            f"{name}: the bias {bias!r} must have the one axis {out.name} of {out.extent}", caller(name)
+        )
     return total + bias[out]

@@ -76,6 +76,12 @@ class Lowering:
 
     def _access(self, expr: Read, axes: tuple[Axis, ...], origin: Origin) -> Access:
         node = self.node_of(expr.variable, origin)
+        if len(expr.index) != len(node.shape):
+            raise ModelError(
+                f"{origin.name}: {expr.variable} is read with {len(expr.index)} subscripts but has {len(node.shape)} "
+                "axes here; is it a variable of another model?",
+                origin,
+            )
         place = {a: k for k, a in enumerate(axes)}
         return Access(node, tuple(affine_index(i, place, origin) for i in expr.index))
 

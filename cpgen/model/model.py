@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import sympy
@@ -15,6 +13,7 @@ from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
+from cpgen.model.place import caller
 from cpgen.scalar import operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
@@ -47,6 +46,13 @@ class Variable:
             f"{self.name} is used without subscripts; write {self!r}", self._model._here(self.name)
         )
 
+    def _bare(self, *_: object) -> Any:
+        """Arithmetic on the variable itself: forgotten subscripts."""
+        return self._sympy_()
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _bare
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = _bare
+
 
 class Model:
     """A scalar objective as a graph of indexed definitions.
@@ -57,7 +63,7 @@ class Model:
     """
 
     def __init__(self, name: str) -> None:
-        self._origin = _caller()
+        self._origin = caller()
         self.name = check_name(name, "the model", self._origin)
         self._axes: dict[str, Axis] = {}
         self._variables: dict[str, Input] = {}
@@ -98,8 +104,9 @@ class Model:
         if isinstance(size, int) and size < 1:
             raise ShapeError(f"the extent of axis {name} is {extent}; it must be at least 1", origin)
         if name in self._axes:
-            known = self._axes[name].extent
-            raise ModelError(f"the axis {name} is declared already (extent {_extent(known)})", origin)
+            raise ModelError(
+                f"the axis {name} is declared already (extent {self._axes[name].size_text})", origin
+            )
         if name in self._shapes:
             raise ModelError(f"the axis {name} has the name of a variable", origin)
         if extent is ROWS and any(a.is_rows for a in self._axes.values()):
@@ -136,6 +143,12 @@ class Model:
     def define(self, name: str, axes: Sequence[Axis] | Axis, expr: Any) -> Any:
         """``name[axes] = expr``.  Returns the variable (or, without axes, the expression that reads it)."""
         axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
+        if any(r.variable == name for r in getattr(expr, "atoms", lambda kind: ())(Read)):
+            raise ModelError(
+                f"the definition {name} reads itself; definitions are made in order and have no cycles: unroll a "
+                "recurrence in a Python loop with a new name for each step",
+                self._here(name),
+            )
         origin = self._new_name(name, "the definition")
         self._check_axes(name, axes, origin)
         expression = self._expression(name, expr, origin)
@@ -208,8 +221,7 @@ class Model:
     # Checks
 
     def _here(self, name: str) -> Origin:
-        place = _caller()
-        return Origin(name, place.file, place.line)
+        return caller(name)
 
     def _new_name(self, name: str, what: str) -> Origin:
         origin = self._here(str(name))
@@ -302,8 +314,11 @@ class Model:
                     f"{name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
                     origin,
                 )
-            reach = int(coefficient) * (rest.size - 1 if isinstance(rest, Axis) else 1)
-            low, high = low + min(0, reach), high + max(0, reach)
+            if isinstance(rest, Axis):
+                reach = int(coefficient) * (rest.size - 1)
+                low, high = low + min(0, reach), high + max(0, reach)
+            else:
+                low, high = low + int(coefficient), high + int(coefficient)
         size = own.size
         if padded or (low >= 0 and high < size):
             return
@@ -329,19 +344,6 @@ class Model:
 
 def _reductions(expr: sympy.Expr) -> list[Reduction]:
     return sorted(expr.atoms(Reduction), key=str)
-
-
-def _extent(extent: int | Dim) -> str:
-    return "rows" if isinstance(extent, Dim) else str(extent)
-
-
-def _caller() -> Origin:
-    """The first frame outside this package: the user's line."""
-    here = str(Path(__file__).resolve().parent)
-    frame = sys._getframe(1)
-    while frame.f_back is not None and str(Path(frame.f_code.co_filename).resolve().parent) == here:
-        frame = frame.f_back
-    return Origin("", Path(frame.f_code.co_filename).name, frame.f_lineno)
 
 
 def is_expression(candidate: object) -> bool:

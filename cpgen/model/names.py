@@ -15,7 +15,8 @@ C_KEYWORDS = frozenset(
 )
 # keyword arguments of the estimator's methods
 PYTHON_ARGUMENTS = frozenset(
-    "self samples seed method design exact rtol max_samples first_row directions wanted pairs program programs".split()
+    "self estimator samples seed method design exact rtol max_samples first_row directions wanted pairs program "
+    "programs".split()
 )
 # fields of the generated argument structures and what the runtime supplies
 GENERATED = frozenset(
