@@ -21,7 +21,7 @@ from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, small_enough
 from cpgen.estimate.stream import Stream
-from cpgen.ir.nodes import Graph, Input
+from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
 
@@ -36,7 +36,8 @@ class Estimator:
     """Curvature of one model, natively.  Made by :func:`cpgen.compile`.
 
     Every method takes the model's arrays by name.  Inputs with rows give results for each row, parameters give results
-    summed (or averaged) over rows.  Programs are compiled when first asked for and cached on disk.
+    summed (or averaged) over rows; where every input with rows is a plain number, results have no axis of rows.  Programs
+    are compiled when first asked for and cached on disk.
     """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
@@ -87,21 +88,29 @@ class Estimator:
         given, rows = self.arrays(loaded, arrays)
         return self._run(loaded, given, rows, **numbers), loaded
 
-    def arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int]:
+    def arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int | None]:
+        """The checked arrays that a program reads and the rows; None if plain numbers stand for the one row."""
         variables = [i for i in loaded.program.inputs if i.kind in ("data", "param")]
         given, rows = check_arrays(self.graph, variables, arrays, self.real)
-        if not any(v.has_rows for v in variables) and self.graph.objective.has_rows:
-            others = [v for v in self.graph.variables if v.has_rows and v.name in arrays]
-            _, rows = check_arrays(self.graph, others, arrays, self.real) if others else ({}, 1)
+        with_rows = [v for v in self.graph.variables if v.has_rows and v.name in arrays]
+        if with_rows and not any(v.has_rows for v in variables):
+            _, rows = check_arrays(self.graph, with_rows, arrays, self.real)
+        if with_rows and all(np.ndim(arrays[v.name]) == 0 for v in with_rows):  # type: ignore[arg-type]
+            return given, None
         return given, rows
 
     def _run(
-        self, loaded: Loaded, given: Mapping[str, Array], rows: int, **numbers: int | float
+        self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, **numbers: int | float
     ) -> dict[str, Array]:
-        call = Call(rows, row_scale=1.0 / rows, **numbers)  # type: ignore[arg-type]
+        call = Call(rows or 1, row_scale=1.0 / (rows or 1), **numbers)  # type: ignore[arg-type]
         self.check_memory(loaded, call)
         spread = call.variance_scale > 0 or call.columns == 0
-        return loaded.backend.run(given, call, self.options.threads, spread)
+        outputs = loaded.backend.run(given, call, self.options.threads, spread)
+        if rows is None:
+            for name, node in loaded.program.outputs:
+                if node.has_rows and name in outputs:
+                    outputs[name] = np.squeeze(outputs[name], axis=node.shape.index(ROWS))
+        return outputs
 
     def check_memory(self, loaded: Loaded, call: Call) -> None:
         limit = self.options.memory_limit
@@ -167,7 +176,9 @@ class Estimator:
         outputs = self._run(loaded, given, rows)
         return {v.name: outputs[f"hvp_{v.name}"] for v in self.wrt}
 
-    def _directions(self, loaded: Loaded, directions: Mapping[str, object], rows: int) -> dict[str, Array]:
+    def _directions(
+        self, loaded: Loaded, directions: Mapping[str, object], rows: int | None
+    ) -> dict[str, Array]:
         for name in directions:
             self._library.leaf(name)
         result: dict[str, Array] = {}
@@ -175,7 +186,7 @@ class Estimator:
             if node.kind != "tangent":
                 continue
             leaf = self._library.leaf(node.name.removeprefix("dir_"))
-            shape = tuple(e if isinstance(e, int) else rows for e in leaf.shape)
+            shape = tuple(e if isinstance(e, int) else rows or 1 for e in leaf.shape)
             if leaf.name in directions:
                 checked, _ = check_arrays(self.graph, [leaf], {leaf.name: directions[leaf.name]}, self.real)
                 result[node.name] = checked[leaf.name]
@@ -239,6 +250,7 @@ class Estimator:
         self,
         a: str,
         b: str,
+        /,
         samples: int = 16,
         seed: int = 0,
         design: str = "hadamard",
@@ -258,8 +270,8 @@ class Estimator:
         found = self._estimate(f"block:{first.name},{second.name}", {label: name}, sampling, arrays)[name]
         if not swap:
             return found
-        lead = 1 if first.has_rows or second.has_rows else 0
         inner = len(first.element_shape)
+        lead = found.value.ndim - inner - len(second.element_shape)
         order = [*range(lead), *range(lead + inner, found.value.ndim), *range(lead, lead + inner)]
         return replace(found, value=found.value.transpose(order), stderr=found.stderr.transpose(order))
 
@@ -338,7 +350,7 @@ class Estimator:
         return self.package(loaded, wanted, outputs, sampling, used, became_exact)
 
     def _exact(
-        self, loaded: Loaded, given: Mapping[str, Array], rows: int, columns: int, sampling: Sampling
+        self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int, sampling: Sampling
     ) -> dict[str, Array]:
         """Unit columns; in batches, each of which repeats what needs no columns, taken off again."""
         batch = self._batch(loaded, rows, columns)
@@ -356,11 +368,12 @@ class Estimator:
                     total[name] = total[name] + (array - base[name])
         return total
 
-    def _batch(self, loaded: Loaded, rows: int, columns: int) -> int:
+    def _batch(self, loaded: Loaded, rows: int | None, columns: int) -> int:
         """How many of ``columns`` to evaluate in one sweep."""
         size = columns
         while (
-            size > 2 and loaded.backend.workspace_bytes(Call(rows, size), self.options.threads) > BATCH_BYTES
+            size > 2
+            and loaded.backend.workspace_bytes(Call(rows or 1, size), self.options.threads) > BATCH_BYTES
         ):
             size = (size + 1) // 2
         return size
@@ -369,7 +382,7 @@ class Estimator:
         self,
         loaded: Loaded,
         given: Mapping[str, Array],
-        rows: int,
+        rows: int | None,
         columns: int,
         sampling: Sampling,
         wanted: Mapping[str, str],
@@ -475,7 +488,7 @@ class Estimator:
         derived = loaded.derived
         sampling = Sampling(samples, seed, design, None, None, samples, 0)
         sampling.check()
-        shared = rows > 1 and not all(v.has_rows for v in self.wrt)
+        shared = rows is not None and rows > 1 and not all(v.has_rows for v in self.wrt)
         if exact and shared:
             raise RequestError(
                 f"an exact sketch of parameters is possible for one row, not for {rows}: rows share the columns. "

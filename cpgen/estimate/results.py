@@ -179,7 +179,7 @@ class Hessian:
     kinks: int = 0
 
     def matrix(self) -> Array:
-        """``H[i, j]`` over all leaves in order, or ``H[row, i, j]`` if every leaf has rows.
+        """``H[i, j]`` over all leaves in order, or ``H[row, i, j]`` if every leaf has rows (given as arrays).
 
         Raises RequestError if only some leaves have rows: their blocks have different shapes.
         """

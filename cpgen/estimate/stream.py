@@ -58,7 +58,8 @@ class Stream:
 
     def add(self, **arrays: object) -> Stream:
         """Take in the next rows.  Raises like :meth:`Estimator.diagonal`; nothing is added then."""
-        given, rows = self._estimator.arrays(self._loaded, arrays)
+        given, count = self._estimator.arrays(self._loaded, arrays)
+        rows = count or 1
         exact = self._mode != "sample"
         k = self._columns
         call = Call(
