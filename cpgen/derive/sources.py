@@ -25,7 +25,7 @@ from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.signs import sign_of_node
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, elementwise, is_zero, new_input
-from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region
+from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region, topological
 from cpgen.scalar import diff, maximum, placeholder
 
 Field = tuple[Node | None, Node | None]
@@ -200,17 +200,42 @@ def named_apart(sources: list[Source]) -> list[Source]:
     return sources
 
 
-def split_signed(m: Node, factor: Node, sign: int | None, origin: Origin) -> Field:
-    """``(sqrt(max(m, 0)) * factor, sqrt(max(-m, 0)) * factor)``, one of them absent if the sign of m is known."""
-    fields: list[Node | None] = []
+def roots(m: Node, setting: Setting, sign: int | None, origin: Origin) -> Field:
+    """What multiplies the noise: ``p**2 - q**2 = m``; one is absent where the split is signed and the sign of m known."""
+    if setting.factor != "signed":
+        t, u = _pair(setting)
+        return (
+            elementwise((t + u) * HALF, [m], _role(origin, "root_p")),
+            elementwise((t - u) * HALF, [m], _role(origin, "root_q")),
+        )
+    found: list[Node | None] = []
     for role, part, absent in (("p", _0, (-1, 0)), ("q", -_0, (1, 0))):
-        if sign in absent:
-            fields.append(None)
-            continue
         # the root is a map of its own: it is the same for every column
         root = elementwise(sympy.sqrt(maximum(part, 0)), [m], _role(origin, f"root_{role}"))
-        fields.append(elementwise(_0 * _1, [root, factor], _role(origin, role)))
-    return fields[0], fields[1]
+        found.append(None if sign in absent else root)
+    return found[0], found[1]
+
+
+def _pair(setting: Setting) -> tuple[sympy.Expr, sympy.Expr]:
+    """T and U of a number ``_0`` with ``T * U = _0``, differentiable."""
+    if setting.factor == "mixed":
+        return _0, sympy.Integer(1)
+    size = (_0**2 + sympy.Float(setting.epsilon) ** 2) ** sympy.Rational(1, 4)
+    return _0 / size, size
+
+
+def split(m: Node, factor: Node, setting: Setting, sign: int | None, origin: Origin) -> Field:
+    """:func:`roots` of ``m`` times ``factor``."""
+    p, q = (
+        None if root is None else elementwise(_0 * _1, [root, factor], _role(origin, role))
+        for root, role in zip(roots(m, setting, sign, origin), "pq", strict=True)
+    )
+    return p, q
+
+
+def is_fixed(node: Node) -> bool:
+    """Whether a node depends on no variable of the model, so that its root needs no derivative."""
+    return all(n.kind == "scale" for n in topological([node]) if isinstance(n, Input))
 
 
 def _role(origin: Origin, role: str) -> Origin:
@@ -237,16 +262,9 @@ class Self(Source):
         return m
 
     def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
-        setting, origin = self.curvature.setting, adjoint_origin(self.variable)
-        m = self.diagonal
-        if setting.factor == "signed":
-            return [(self.variable, split_signed(m, v[0], self.curvature.sign(m), origin))]
-        if setting.factor == "mixed":
-            t, u = _0 * _1, _1
-        else:
-            size = (_0**2 + sympy.Float(setting.epsilon) ** 2) ** sympy.Rational(1, 4)
-            t, u = _0 / size * _1, size * _1
-        return [(self.variable, from_pair(t, u, [m, v[0]], origin))]
+        m, sign = self.diagonal, self.curvature.sign(self.diagonal)
+        origin = adjoint_origin(self.variable)
+        return [(self.variable, split(m, v[0], self.curvature.setting, sign, origin))]
 
 
 def from_pair(t: sympy.Expr, u: sympy.Expr, nodes: list[Node], origin: Origin) -> Field:
@@ -407,14 +425,12 @@ class Logsumexp(RegionSource):
         total = self.summed([root, v[0]], _0 * _1, _role(self.origin, "drawn"))
         reads = [(root, False), (v[0], False), (p, False), (total, True)]
         column = self.spread(reads, _0 * _1 - _2 * _3, _role(self.origin, "column"))
-        sign = self.curvature.sign(g)
+        setting = SIGNED if is_fixed(g) else self.curvature.setting
         fields: list[Node | None] = []
-        for role, part, absent in (("p", _0, (-1, 0)), ("q", -_0, (1, 0))):
-            if sign in absent:
-                fields.append(None)
-                continue
-            weight = elementwise(sympy.sqrt(maximum(part, 0)), [g], _role(self.origin, f"scale_{role}"))
-            fields.append(self.spread([(column, False), (weight, True)], _0 * _1, _role(self.origin, role)))
+        for role, weight in zip("pq", roots(g, setting, self.curvature.sign(g), self.origin), strict=True):
+            if weight is not None:
+                weight = self.spread([(column, False), (weight, True)], _0 * _1, _role(self.origin, role))
+            fields.append(weight)
         return [(self.region.source, (fields[0], fields[1]))]
 
 
@@ -440,9 +456,8 @@ class Softmax(RegionSource):
     def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
         y = self.region.softmax
         fields: list[Node | None] = []
-        for part, role in zip(
-            split_signed(self.weight, v[0], None, _role(self.origin, "root")), "pq", strict=True
-        ):
+        parts = split(self.weight, v[0], self.curvature.setting, None, _role(self.origin, "root"))
+        for part, role in zip(parts, "pq", strict=True):
             assert part is not None
             total = self.summed([part], _0, _role(self.origin, f"root_{role}_sum"))
             fields.append(
