@@ -123,9 +123,6 @@ class Lowering:
             (varying if free_axes(factor) & set(bound) else outside).append(factor)
         args: list[Access] = []
         factors = [self._factor(f, space, args, origin) for f in varying]
-        for a in bound:
-            if not any(a in free_axes(f) for f in varying):
-                factors.append(sympy.Integer(a.extent))
         body = self._canonical(sympy.Mul(*factors), term, origin)
         kept = tuple(a for a in free if any(a in free_axes(f) for f in varying))
         place = {space.index(a): axis(k) for k, a in enumerate((*kept, *bound))}
