@@ -749,6 +749,26 @@ def means() -> cp.Model:
 
 
 @entry(
+    "W b x",
+    lambda a: (
+        np.tanh((a["W"] * a["x"][:, None, :] + a["b"][:, None] - 1).sum(2)).sum(1)
+        + (a["x"][:, None, :] * a["b"][:, None] + a["x"][:, None, :] + 2).mean(axis=(1, 2)) ** 3
+    ),
+    x=normal("n", 3),
+    W=normal(2, 3),
+    b=normal(2),
+)
+def unlike_terms() -> cp.Model:
+    """Sums whose terms do not vary along every axis that is summed over."""
+    m = cp.Model("unlike_terms")
+    n, i, h = m.axes("n i h", n=cp.ROWS, i=3, h=2)
+    x, w, b = m.input("x", n, i), m.param("W", h, i), m.param("b", h)
+    s = m.define("s", (n, h), cp.sum(w[h, i] * x[n, i] + b[h] - 1, i))
+    m.objective(cp.sum(sp.tanh(s[n, h]), h) + cp.mean(x[n, i] * b[h] + x[n, i] + 2, i, h) ** 3)
+    return m
+
+
+@entry(
     "x a",
     lambda a: (
         np.exp(a["a"]) * np.log(np.cosh(np.diff(a["x"], axis=1))).sum(1)

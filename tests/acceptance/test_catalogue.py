@@ -29,6 +29,12 @@ both = pytest.mark.parametrize("backend", ["interpreter", "native"])
 every_model = pytest.mark.parametrize("name", sorted(CATALOGUE))
 
 
+def test_the_table_describes_every_model() -> None:
+    from benchmarks.catalogue_table import CONSTRUCTS
+
+    assert set(CONSTRUCTS) == set(CATALOGUE)
+
+
 @functools.cache
 def expected(name: str) -> tuple[Arrays, Array, Array, float]:
     """Arrays, gradient, Hessian and what they are good for."""
