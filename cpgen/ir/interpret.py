@@ -44,7 +44,9 @@ def _evaluate(node: Map, values: Mapping[int, Array], sizes: Mapping[Dim, int], 
     extents = _sizes(node.extents, sizes)
     gathered = [_gather(access, values[id(access.node)], extents, node) for access in node.args]
     mask = _mask(node.guards, extents, sizes, dtype)
-    if node.reduce == "sum":
+    # a mask multiplies, which is no way to leave out a point where something is infinite
+    maskable = mask is None or all(np.isfinite(array).all() for array, _ in gathered)
+    if node.reduce == "sum" and maskable:
         total: Array = np.zeros(extents[: node.rank], dtype)
         terms = sympy.Add.make_args(node.expr)
         factored = [_as_product(t) for t in terms]

@@ -89,6 +89,15 @@ def test_guards_leave_points_out() -> None:
     close(evaluate(diagonal, x=signal), np.diag(signal))
 
 
+def test_guards_leave_out_points_where_something_is_infinite() -> None:
+    w, x = new_input("w", (2, 3), "param"), new_input("x", (4,), "data")
+    index = affine({0: 1}, -1)
+    reads = [Access(w, (axis(1), index)), read(x, 0)]
+    weights, values = RNG.normal(size=(2, 3)), np.array([np.inf, 1.0, 2.0, 3.0])
+    node = make_map((4, 2), 1, reads, p(0) * p(1), [Guard(index, 3)])
+    close(evaluate(node, w=weights, x=values), np.concatenate([[0.0], weights.sum(axis=0) * values[1:]]))
+
+
 def test_strides_and_divisors() -> None:
     x, k = new_input("x", (9,), "data"), new_input("k", (3,), "param")
     signal, kernel = RNG.normal(size=9), RNG.normal(size=3)
