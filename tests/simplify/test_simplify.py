@@ -1,0 +1,309 @@
+"""Each rewrite does what it says on a small example, and changes no result on whole models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import sympy
+
+from cpgen.derive import programs
+from cpgen.derive.programs import Derived
+from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read, reduce_sum
+from cpgen.ir.interpret import run
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Map, Node, Origin, Program
+from cpgen.ir.noise import INDEPENDENT, noise_array
+from cpgen.ir.text import text
+from cpgen.ir.verify import verify
+from cpgen.scalar import placeholder as p
+from cpgen.simplify import PASSES, hoist, inline, merge_sums
+from tests.catalogue import CATALOGUE
+
+Pass = Callable[[Program], Program]
+X = new_input("x", (ROWS, 3), "data")
+W = new_input("w", (3,), "param")
+Z = new_input("z", (ROWS, 2), "data")
+ARRAYS = {
+    "x": np.random.default_rng(0).normal(size=(4, 3)),
+    "w": np.random.default_rng(1).normal(size=3),
+    "z": np.random.default_rng(2).normal(size=(4, 2)),
+    "v": np.random.default_rng(3).normal(size=(5, 4, 3)),
+}
+
+
+def program(*nodes: Node) -> Program:
+    outputs = tuple((f"y{k}", node) for k, node in enumerate(nodes))
+    inputs = tuple(n for n in Program("t", outputs, ()).nodes() if isinstance(n, Input))
+    return Program("t", outputs, inputs)
+
+
+def applied(rewrite: Pass, *nodes: Node) -> tuple[Program, Program]:
+    """A program before and after, having checked that both mean the same."""
+    before = program(*nodes)
+    after = rewrite(before)
+    verify(after)
+    assert [name for name, _ in after.outputs] == [name for name, _ in before.outputs]
+    left, right = (run(q, ARRAYS, 4, 5) for q in (before, after))
+    for name in left:
+        np.testing.assert_allclose(right[name], left[name], rtol=1e-13, atol=1e-13)
+    if rewrite is not inline:  # which looks at each map once, so that long chains fold in steps
+        assert text(rewrite(after)) == text(after)
+    return before, after
+
+
+def named(name: str, expr: sympy.Expr, *nodes: Node) -> Node:
+    return elementwise(expr, nodes, Origin(name))
+
+
+# inline
+
+
+def test_inline_folds_what_one_map_reads() -> None:
+    a = named("a", sympy.sin(p(0)), X)
+    b = named("b", p(0) ** 2 + 1, a)
+    before, after = applied(inline, named("c", 3 * p(0) * p(1), b, X))
+    assert (len(before.maps()), len(after.maps())) == (3, 1)
+    assert after.maps()[0].expr == 3 * p(0) * (sympy.sin(p(0)) ** 2 + 1)
+
+
+def test_inline_follows_transposed_reads() -> None:
+    m = new_input("m", (3, 3), "data")
+    a = named("a", sympy.exp(p(0)) * p(1), m, make_map((3, 3), 2, [read(m, 1, 0)], p(0) ** 2))
+    node = make_map((3, 3), 2, [read(a, 1, 0), read(m, 0, 1)], p(0) + p(1))
+    before, after = program(node), inline(program(node))
+    array = np.random.default_rng(4).normal(size=(3, 3))
+    expected = (np.exp(array) * array.T**2).T + array
+    for q in (before, after):
+        np.testing.assert_allclose(run(q, {"m": array})["y0"], expected, rtol=1e-13)
+    assert len(after.maps()) == 1
+
+
+def test_inline_leaves_what_is_read_twice_or_is_an_answer() -> None:
+    a = named("a", sympy.sin(p(0)), X)
+    _, after = applied(inline, named("b", p(0) + 1, a), named("c", p(0) * 2, a))
+    assert len(after.maps()) == 3
+    _, after = applied(inline, a, named("b", p(0) + 1, a))
+    assert len(after.maps()) == 2
+
+
+def test_inline_moves_no_work_into_a_longer_loop() -> None:
+    """tanh(w) is three values; inside the contraction it would be computed for every row."""
+    t = named("t", sympy.tanh(p(0)), W)
+    contraction = make_map((ROWS, 3), 1, [read(X, 0, 1), read(t, 1)], p(0) * p(1))
+    _, after = applied(inline, contraction)
+    assert len(after.maps()) == 2
+    # in a loop over exactly its points it is folded, reductions included
+    t = named("t", sympy.tanh(p(0)), X)
+    _, after = applied(inline, make_map((ROWS, 3), 1, [read(t, 0, 1), read(W, 1)], p(0) * p(1)))
+    assert len(after.maps()) == 1
+
+
+def test_inline_leaves_sums_guards_and_shifted_reads() -> None:
+    total = make_map((ROWS, 3), 1, [read(X, 0, 1)], sympy.sin(p(0)), origin=Origin("total"))
+    _, after = applied(inline, named("y", p(0) ** 2, total))
+    assert len(after.maps()) == 2
+    guarded = make_map((ROWS, 3), 2, [read(X, 0, 1)], sympy.cos(p(0)), [Guard(affine({1: 1}, -1), 2)])
+    _, after = applied(inline, named("y", p(0) ** 2, guarded))
+    assert len(after.maps()) == 2
+    # outside its extent cos(x) reads 0, and cos of x read outside would be 1
+    plain = named("c", sympy.cos(p(0)), X)
+    shifted = make_map((ROWS, 3), 2, [Access(plain, (axis(0), affine({1: 1}, 1)))], 2 * p(0))
+    _, after = applied(inline, shifted)
+    assert len(after.maps()) == 2
+
+
+def test_inline_keeps_expressions_readable() -> None:
+    node: Node = X
+    for k in range(30):
+        node = named(f"n{k}", sympy.sin(p(0)) + p(0) ** 2, node)
+    before, after = applied(inline, node)
+    assert 1 < len(after.maps()) < len(before.maps())
+
+
+# merge_sums
+
+
+def contraction(name: str, expr: sympy.Expr) -> Node:
+    return make_map((3, ROWS), 1, [read(X, 1, 0)], expr, origin=Origin(name))
+
+
+def test_sums_over_one_loop_are_merged() -> None:
+    total = named(
+        "y",
+        p(0) + p(1) + p(2),
+        contraction("a", p(0) ** 2),
+        contraction("b", sympy.sin(p(0))),
+        contraction("c", p(0)),
+    )
+    before, after = applied(merge_sums, total)
+    (only,) = after.maps()
+    assert len(before.maps()) == 4 and only.extents == (3, ROWS)
+    assert only.expr == p(0) ** 2 + sympy.sin(p(0)) + p(0)
+
+
+def test_sums_with_equal_guards_are_merged_and_with_others_not() -> None:
+    def sliced(offset: int, power: int) -> Node:
+        args = [Access(X, (axis(0), affine({1: 1}, 0)))]
+        return make_map((ROWS, 3), 1, args, p(0) ** power, [Guard(affine({1: 1}, offset), 2)])
+
+    _, after = applied(merge_sums, named("y", p(0) + p(1), sliced(-1, 1), sliced(-1, 2)))
+    assert len(after.maps()) == 1
+    _, after = applied(merge_sums, named("y", p(0) + p(1), sliced(-1, 1), sliced(0, 2)))
+    assert len(after.maps()) == 3
+
+
+def test_sums_that_differ_or_are_used_elsewhere_stay() -> None:
+    a, b = contraction("a", p(0) ** 2), contraction("b", sympy.sin(p(0)))
+    other = make_map((3, ROWS, 2), 1, [read(X, 1, 0), read(Z, 1, 2)], p(0) * p(1))  # another loop
+    for nodes, count in (
+        ([named("y", p(0) + p(1), a, other)], 3),
+        ([named("y", p(0) + 2 * p(1), a, b)], 3),  # not a plain sum
+        ([named("y", p(0) * p(1), a, b)], 3),
+        ([named("y", p(0) + p(1), a, b), a], 3),  # a is an answer as well
+        ([named("y", p(0) + p(1), a, b), named("z", sympy.exp(p(0)), b)], 4),
+        ([named("y", p(0) + p(1), a, W)], 2),  # an array is no sum
+    ):
+        _, after = applied(merge_sums, *nodes)
+        assert len(after.maps()) == count
+    top = make_map((ROWS, 3), 1, [read(X, 0, 1)], p(0), reduce="max")
+    low = make_map((ROWS, 3), 1, [read(X, 0, 1)], p(0))
+    _, after = applied(merge_sums, named("y", p(0) + p(1), top, low))
+    assert len(after.maps()) == 3
+
+
+# hoist
+
+
+def work(q: Program) -> list[tuple[tuple[object, ...], sympy.Expr]]:
+    return [(m.extents, m.expr) for m in q.maps()]
+
+
+def test_hoist_takes_row_free_work_out_of_the_rows() -> None:
+    node = make_map((ROWS, 3), 1, [read(X, 0, 1), read(W, 1)], p(0) * sympy.exp(p(1)))
+    _, after = applied(hoist, node)
+    assert work(after) == [((3,), sympy.exp(p(0))), ((ROWS, 3), p(0) * p(1))]
+
+
+def test_hoist_squares_once() -> None:
+    """sum_n e[n, h] x[n, i]**2: the squares have fewer axes than the loop."""
+    node = make_map((2, 3, ROWS), 2, [read(Z, 2, 0), read(X, 2, 1)], sympy.sin(p(0)) * p(1) ** 2)
+    _, after = applied(hoist, node)
+    assert sorted(map(str, work(after)[:2])) == sorted(
+        map(str, [((ROWS, 2), sympy.sin(p(0))), ((ROWS, 3), p(0) ** 2)])
+    )
+    assert after.maps()[-1].expr == p(0) * p(1)
+
+
+def test_hoist_keeps_run_time_axes_first() -> None:
+    v = new_input("v", (COLUMNS, ROWS, 3), "noise")
+    node = make_map((3, 2, ROWS, COLUMNS), 2, [read(v, 3, 2, 0), read(Z, 2, 1)], p(0) ** 2 * p(1))
+    _, after = applied(hoist, node)
+    factor = next(m for m in after.maps() if not m.reduced)
+    assert factor.shape == (COLUMNS, ROWS, 3)
+
+
+def test_hoist_leaves_what_would_save_nothing() -> None:
+    for node in (
+        make_map((ROWS, 3), 1, [read(X, 0, 1)], 2 * sympy.sin(p(0))),  # varies over the whole loop
+        make_map((ROWS, 3), 2, [read(X, 0, 1), read(W, 1)], p(0) * sympy.exp(p(1))),  # no reduction
+        make_map((ROWS, 3), 1, [read(X, 0, 1), read(W, 1)], p(0) + sympy.exp(p(1))),  # no product
+        make_map((ROWS, 3), 1, [read(X, 0, 1), read(W, 1)], p(0) * p(1)),  # nothing to compute
+        make_map(
+            (ROWS, 3), 1, [read(X, 0, 1), Access(W, (affine({1: 1}, 1),))], p(0) * sympy.cos(p(1))
+        ),  # shifted
+        make_map((ROWS, 2), 1, [read(X, 0, 1), read(W, 1)], p(0) * sympy.exp(p(1))),  # a part of w
+    ):
+        _, after = applied(hoist, node)
+        assert len(after.maps()) == 1
+
+
+def test_hoist_under_a_guard_keeps_excluded_points_out() -> None:
+    """1 / x is hoisted to a point at which x is zero and the sum is guarded: nothing may leak from there."""
+    x, m = new_input("x", (4,), "param"), new_input("m", (2, 3), "param")
+    index = affine({0: 1}, -1)
+    node = make_map((4, 2), 1, [Access(m, (axis(1), index)), read(x, 0)], p(0) / p(1), [Guard(index, 3)])
+    before = program(node)
+    after = hoist(before)
+    assert len(after.maps()) == 2
+    arrays = {"x": np.array([0.0, 1.0, 2.0, 3.0]), "m": np.arange(1.0, 7.0).reshape(2, 3)}
+    for q in (before, after):
+        np.testing.assert_allclose(run(q, arrays)["y0"], [0, 5, 3.5, 3], rtol=1e-14)
+
+
+# Whole models
+
+
+MODELS = [
+    "mlp_tanh",
+    "softplus_energy",
+    "gaussian_mixture",
+    "lattice",
+    "recurrent",
+    "several_inputs",
+    "huber",
+]
+KEYS: dict[str, Callable[..., Derived]] = {
+    "gradient": lambda graph, wrt: programs.gradient(graph, wrt),
+    "diagonal": lambda graph, wrt: programs.diagonal(graph, wrt),
+    "diagonal:s": lambda graph, wrt: programs.diagonal(graph, wrt, "s"),
+}
+
+
+def evaluate(q: Program, arrays: dict[str, np.ndarray], rows: int, columns: int) -> dict[str, np.ndarray]:
+    given = dict(arrays)
+    for node in q.inputs:
+        if node.kind == "noise":
+            given[node.name] = noise_array(node, q, 11, rows, columns, INDEPENDENT)
+    given |= {
+        "row_scale": np.asarray(1 / rows),
+        "column_scale": np.asarray(1 / columns),
+        "variance_scale": np.asarray(1 / (columns * (columns - 1))),
+    }
+    return run(q, given, rows, columns)
+
+
+@pytest.mark.parametrize("key", list(KEYS))
+@pytest.mark.parametrize("name", MODELS)
+def test_no_rewrite_changes_a_result(name: str, key: str) -> None:
+    entry = CATALOGUE[name]
+    graph = entry.build().graph()
+    original = KEYS[key](graph, [graph.variable(v) for v in entry.wrt]).program
+    arrays = entry.arrays(1, 3)
+    expected = evaluate(original, arrays, 3, 4)
+    assert all(np.isfinite(v).all() for v in expected.values())
+    together = original
+    for rewrite in PASSES:
+        together = rewrite(together)
+        for changed in (rewrite(original), together):
+            verify(changed)
+            assert [i.name for i in changed.inputs] == [i.name for i in original.inputs]
+            found = evaluate(changed, arrays, 3, 4)
+            for label, value in expected.items():
+                scale = max(1.0, float(np.abs(value).max(initial=0.0)))
+                np.testing.assert_allclose(found[label], value, rtol=0, atol=1e-12 * scale)
+    assert len(together.maps()) <= len(original.maps()) * 1.3
+
+
+def test_the_passes_find_something_to_do() -> None:
+    """On the classifier each of them changes the program, and inlining makes it smaller."""
+    entry = CATALOGUE["mlp_tanh"]
+    graph = entry.build().graph()
+    q = programs.diagonal(graph, [graph.variable(v) for v in entry.wrt]).program
+    assert len(inline(q).maps()) < len(q.maps())
+    merged = inline(q)
+    assert len(hoist(merged).maps()) > len(merged.maps())  # factors of their own
+    assert all(isinstance(m, Map) for m in hoist(merged).maps())
+    sums = reduce_sum(X, [0])
+    assert len(merge_sums(program(named("y", p(0) + p(1), sums, contraction("b", p(0) ** 2)))).maps()) == 1
+
+
+@pytest.mark.parametrize("rewrite", PASSES, ids=lambda f: f.__name__)
+def test_rewrites_are_deterministic(rewrite: Pass) -> None:
+    entry = CATALOGUE["several_inputs"]
+
+    def printed() -> str:
+        graph = entry.build().graph()
+        return text(rewrite(programs.diagonal(graph, [graph.variable(v) for v in entry.wrt]).program))
+
+    assert printed() == printed()
