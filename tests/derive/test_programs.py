@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sympy as sp
 
+import cpgen as cp
 from cpgen.derive import programs
 from cpgen.derive.sources import Setting
 from cpgen.errors import RequestError
 from cpgen.ir.noise import noise_count, noise_inputs
-from tests.derive.small import ALL, CASES, Reference, Small, close, evaluate, reference
+from tests.derive.small import ALL, CASES, Reference, Small, close, evaluate, reference, signs
 
 SETTINGS = [Setting("signed"), Setting("mixed"), Setting("smooth", 0.3)]
 every = pytest.mark.parametrize("case", ALL, ids=lambda c: c.name)
@@ -187,3 +189,29 @@ def test_unknown_estimators_of_the_trace_are_refused() -> None:
     case = CASES["net"]
     with pytest.raises(RequestError, match="not by s"):
         programs.trace(case.graph, case.leaves, "s")
+
+
+def test_a_mean_over_rows_is_the_sum_over_their_number() -> None:
+    """Value, gradient and diagonal of the same model declared both ways; variances shrink by the square."""
+    rows, found = 3, {}
+    for reduction in ("sum", "mean"):
+        m = cp.Model("reduced")
+        n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=2)
+        x, w = m.input("x", n, i), m.param("W", h, i)
+        z = m.define("z", (n, h), sp.tanh(cp.sum(w[h, i] * x[n, i], i)))
+        o = m.define("o", (n, i), cp.sum(w[h, i] * z[n, h], h))
+        m.objective(cp.sum((o[n, i] - x[n, i]) ** 2, i) / 2, reduction=reduction)
+        graph = m.graph()
+        leaves = [graph.variable("W")]
+        arrays = {"x": CASES["tied"].arrays(rows)["x"], "W": CASES["tied"].arrays(rows)["W"]}
+        diagonal = programs.diagonal(graph, leaves)
+        v = np.sign(np.random.default_rng(0).normal(size=(4, rows, noise_count(diagonal.program))))
+        found[reduction] = {
+            **evaluate(programs.gradient(graph, leaves), arrays, rows=rows),
+            **evaluate(diagonal, arrays, signs(diagonal.program, v), rows, 4),
+            "exact": evaluate(diagonal, arrays, rows=rows, unit=True)["diag_W"],
+        }
+    for label, value in found["sum"].items():
+        close(found["mean"][label] * (rows**2 if label.startswith("var_") else rows), value)
+    case = CASES["tied"]
+    close(found["sum"]["exact"], reference(case, case.arrays(rows), rows).diag("W"))
