@@ -219,6 +219,9 @@ class Lowering:
         self, kind: str, source: Node, output: Node, softmax: Node, position: int, nodes: list[Node]
     ) -> None:
         maps = tuple(n for n in nodes if isinstance(n, Map))
+        # a slice is looked through: nothing reads the source itself then, and its curvature would be lost on the way
+        if not any(a.node is source for m in maps for a in m.args):
+            return
         region = Region(kind, source, output, softmax, position, maps)
         if region not in self.regions:
             self.regions.append(region)

@@ -102,6 +102,25 @@ class Writer:
         return [cp.prod, cp.logsumexp, cp.sum][self.rng.integers(3)](body, *used)
 
 
+# of these, some take logsumexp of slices
+@pytest.mark.parametrize("seed", [123, 126, 285, 381, *range(12)])
+def test_a_random_hessian_times_a_vector_is_the_product(seed: int) -> None:
+    writer = Writer(seed)
+    inner = writer.letters[int(writer.rng.integers(3))]
+    z = writer.m.define("z", (writer.n, inner), writer.expression([writer.n, inner], 3))
+    writer.variables.append(z)
+    outer = sp.sympify(writer.expression([writer.n], 3))
+    writer.m.objective(sp.tanh(outer + cp.sum(z[writer.n, inner] * writer.read([inner]), inner)))
+    sizes = [[EXTENTS[a.name] for a in axes] for axes in writer.shapes.values()]
+    arrays = {x: writer.rng.normal(size=s) for x, s in zip(writer.shapes, sizes, strict=True)}
+    est = cp.compile(writer.m, wrt=["A", "B", "c", "s"], backend="interpreter", programs=())
+    directions = {v.name: writer.rng.normal(size=arrays[v.name].shape) for v in est.wrt}
+    product = np.concatenate([np.ravel(p) for p in est.hvp(directions, **arrays).values()])
+    vector = np.concatenate([np.ravel(d) for d in directions.values()])
+    found = est.hessian(**arrays).matrix() @ vector
+    np.testing.assert_allclose(found, product, rtol=1e-9, atol=1e-9 * np.abs(product).max() + 1e-14)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_a_random_objective_means_what_it_says(seed: int) -> None:
     writer = Writer(seed)
