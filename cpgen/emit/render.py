@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import jinja2
 
 import cpgen
-from cpgen.emit.views import ProgramView, program_view
+from cpgen.emit.runtime import rename, select, uses
+from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
 from cpgen.errors import RequestError
 from cpgen.loops.names import identifier
 from cpgen.loops.plan import ALIGNMENT, TILES_PER_THREAD, Plan
@@ -55,12 +57,21 @@ def _environment() -> jinja2.Environment:
 
 
 def emit_c(
-    model_name: str, plans: Sequence[Plan], real: str = "float64", prefix: str | None = None
+    model_name: str,
+    plans: Sequence[Plan],
+    real: str = "float64",
+    prefix: str | None = None,
+    private: bool = False,
+    libm: bool = False,
+    notes: Sequence[str] = (),
 ) -> CFiles:
     """C99 text of all ``plans`` in one source file.
 
-    Every external name starts with ``prefix`` (by default the model's name).  Deterministic: the text depends on the
-    plans alone.  Raises RequestError if two programs have one name or a plan was made for another ``real``.
+    Every external name starts with ``prefix`` (by default the model's name).  ``private``: the runtime headers are cut
+    down to what is called and renamed after the prefix, so that nothing is shared with another model's text.  ``libm``:
+    mathematical functions come from the C library instead of the runtime headers.  ``notes`` are added to the banner.
+    Deterministic: the text depends on the arguments alone.  Raises RequestError if two programs have one name or a plan was
+    made for another ``real``.
     """
     name = identifier(prefix or model_name, "model")
     if any(p.real != real for p in plans):
@@ -69,13 +80,6 @@ def emit_c(
     names = [v.name for v in views]
     if len(set(names)) != len(names):
         raise RequestError(f"two programs of {model_name} have the same name: {', '.join(sorted(names))}")
-    environment = _environment()
-    helpers = {h for v in views for h in v.helpers}
-    runtime = {}
-    if any(h.startswith("cpgen_") for h in helpers):
-        runtime["cpgen_scalar.h"] = _runtime("cpgen_scalar.h")
-    if any(v.uses_noise for v in views):
-        runtime["cpgen_philox.h"] = _runtime("cpgen_philox.h")
     context = {
         "name": name,
         "model": model_name,
@@ -83,17 +87,49 @@ def emit_c(
         "version": cpgen.__version__,
         "real": real,
         "programs": views,
-        "includes": sorted(runtime),
         "alignment": ALIGNMENT,
         "tiles_per_thread": TILES_PER_THREAD,
+        "largest": LARGEST,
+        "threads": MOST_THREADS,
+        "notes": notes,
         "definitions": list(dict.fromkeys(d for v in views for d in v.definitions)),
     }
-    declarations = environment.get_template("c/declarations.h.j2").render(context)
-    header = environment.get_template("c/program.h.j2").render(context, declarations=declarations)
-    source = environment.get_template("c/program.c.j2").render(context)
+    body = render("c/program.c.j2", {**context, "includes": [], "math_header": False})
+    needed = uses(body)
+    runtime = {}
+    for file in ("cpgen_philox.h", "cpgen_scalar.h"):
+        text = runtime_header(file)
+        if needed & _defined(text):
+            runtime[file] = select(text, needed, runtime_header("cpgen_libm.h") if libm else "") if private else text
+    math_header = bool(_LIBRARY.search(_COMMENT.sub("", body)))
+    source = render("c/program.c.j2", {**context, "includes": sorted(runtime), "math_header": math_header})
+    declarations = render("c/declarations.h.j2", context)
+    header = render("c/program.h.j2", {**context, "declarations": declarations})
+    if private:
+        runtime = {rename(file, name): rename(text, name) for file, text in runtime.items()}
+        source = rename(source, name)
     return CFiles(name, header, source, runtime, declarations, views)
 
 
+# functions and macros of math.h that generated text may use directly
+_LIBRARY = re.compile(
+    r"\b(?:(?:a?sin|a?cos|a?tan|atan2|sinh|cosh|asinh|acosh|atanh|tgamma|erfc?|pow|hypot|sqrt|fabs|exp|log|tanh"
+    r"|expm1|log1p|fmax|fmin|cbrt|floor|ceil)f?\(|HUGE_VALF?\b|INFINITY\b|NAN\b)"
+)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
+def render(template: str, context: Mapping[str, object]) -> str:
+    """The text of one template."""
+    return _environment().get_template(template).render(context)
+
+
 @lru_cache(maxsize=8)
-def _runtime(name: str) -> str:
+def runtime_header(name: str) -> str:
+    """A header of ``templates/runtime``."""
     return (template_folder() / "runtime" / name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=8)
+def _defined(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"^static inline [\w ]+?(cpgen_\w+)\(", text, re.MULTILINE))

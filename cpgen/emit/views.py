@@ -16,6 +16,8 @@ from cpgen.loops.names import identifier
 from cpgen.loops.plan import Plan, Stage, Totals, Value, is_noise, is_scale
 
 WIDTH = 100
+LARGEST = 2147483647  # rows and columns of one call: positions fit ptrdiff_t on 32-bit machines too
+MOST_THREADS = 65536
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Status:
     code: int
     meaning: str
     test: str  # the C condition under which it is returned; "" if the template knows
+
+
+@dataclass(frozen=True)
+class SizeView:
+    """Numbers in the workspace, for one lane and for one row: C text that cannot overflow, and the counts behind it
+    as (constant, for each column)."""
+
+    work: str
+    tile: str
+    rows: str
+    counts: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,7 @@ class ProgramView:
     work_numbers: str
     tile_numbers: str
     row_numbers: str
+    size: SizeView
     sizes_use_columns: bool
     uses_noise: bool
     helpers: tuple[str, ...]
@@ -127,6 +141,7 @@ def program_view(plan: Plan, model: str) -> ProgramView:
         work_numbers=_size(plan.work),
         tile_numbers=_size(plan.tile_memory),
         row_numbers=_size(plan.rows),
+        size=_size_view(plan),
         sizes_use_columns=any(t.columns for t in sizes),
         uses_noise=plan.has_noise,
         helpers=tuple(sorted(helpers)),
@@ -201,17 +216,33 @@ def statuses(plan: Plan, name: str) -> list[Status]:
         accumulate = "args->accumulate != 0"
         meaning = "accumulate is not 0, and an output is computed from finished sums"
     found += [
-        ("N_ROWS", "n_rows is negative", "args->n_rows < 0"),
+        (
+            "N_ROWS",
+            "n_rows is not in [0, 2**31)",
+            f"args->n_rows < 0 || args->n_rows > {LARGEST}",
+        ),
         (
             "COLUMNS",
             f"columns is not in [{lowest_columns}, 2**31)",
-            f"args->columns < {lowest_columns} || args->columns > 2147483647",
+            f"args->columns < {lowest_columns} || args->columns > {LARGEST}",
         ),
-        ("FIRST_ROW", "first_row is negative", "args->first_row < 0"),
-        ("FIRST_COLUMN", "first_column is negative", "args->first_column < 0"),
+        (
+            "FIRST_ROW",
+            "first_row is not in [0, 2**62)",
+            "args->first_row < 0 || args->first_row >= INT64_C(0x4000000000000000)",
+        ),
+        (
+            "FIRST_COLUMN",
+            "first_column is not in [0, 2**62)",
+            "args->first_column < 0 || args->first_column >= INT64_C(0x4000000000000000)",
+        ),
         ("DESIGN", "design is not 0, 1 or 2", "args->design < 0 || args->design > 2"),
         ("ACCUMULATE", meaning, accumulate),
-        ("THREADS", "threads is not in [1, 65536]", "args->threads < 1 || args->threads > 65536"),
+        (
+            "THREADS",
+            f"threads is not in [1, {MOST_THREADS}]",
+            f"args->threads < 1 || args->threads > {MOST_THREADS}",
+        ),
         ("WORK", "work is NULL", "work == NULL"),
         (
             "WORK_BYTES",
@@ -237,6 +268,19 @@ def _size(total: Totals) -> str:
     if total.columns:
         parts.append(f"(size_t){total.columns} * (size_t)columns")
     return " + ".join(parts)
+
+
+def _size_view(plan: Plan) -> SizeView:
+    def safe(total: Totals) -> str:
+        if not total.columns:
+            return f"{total.constant}U"
+        product = f"size_product({total.columns}U, (size_t)columns)"
+        return f"size_sum({total.constant}U, {product})" if total.constant else product
+
+    spaces = (plan.work, plan.tile_memory, plan.rows)
+    work, tile, rows = (safe(total) for total in spaces)
+    a, b, c = ((total.constant, total.columns) for total in spaces)
+    return SizeView(work, tile, rows, (a, b, c))
 
 
 def _offsets(plan: Plan) -> list[Offset]:

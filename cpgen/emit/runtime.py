@@ -1,0 +1,64 @@
+"""The runtime headers: whole for use in this process, or only what a program calls, under a name of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_DEFINED = re.compile(r"^static inline [\w ]+?(cpgen_\w+)\(|^} (cpgen_\w+);|^#define (cpgen_\w+)", re.MULTILINE)
+_USED = re.compile(r"\bcpgen_\w+")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Text between blank lines; ``names`` are what it defines."""
+
+    text: str
+    names: tuple[str, ...]
+
+    @property
+    def heading(self) -> bool:
+        return not self.names and self.text.startswith("/* ----")
+
+
+def select(text: str, needed: Iterable[str], others: str = "") -> str:
+    """The runtime header ``text`` with only the definitions that ``needed`` names, or what these use, lead to.
+
+    ``others`` is a header whose definitions take the place of those of the same name.
+    """
+    instead = {name: block for block in _blocks(others) for name in block.names}
+    blocks = [next((instead[n] for n in b.names if n in instead), b) for b in _blocks(text)]
+    where = {name: block for block in blocks for name in block.names}
+    wanted, queue = set[str](), [n for n in needed if n in where]
+    while queue:
+        name = queue.pop()
+        if name not in wanted:
+            wanted.add(name)
+            queue += [n for n in _USED.findall(where[name].text) if n in where]
+    kept = [b for b in blocks if not b.names or wanted & set(b.names)]
+    result = []
+    for block, following in zip(kept, [*kept[1:], None], strict=True):
+        if block.heading and (following is None or not following.names):
+            continue
+        result.append(block.text)
+    return "\n\n".join(result) + "\n"
+
+
+def uses(text: str) -> set[str]:
+    """The runtime names in a C text."""
+    return set(_USED.findall(text))
+
+
+def rename(text: str, prefix: str) -> str:
+    """``cpgen_`` and ``CPGEN_`` at the start of names as ``<prefix>_rt_`` and ``<PREFIX>_RT_``."""
+    text = re.sub(r"\bcpgen_", f"{prefix}_rt_", text)
+    return re.sub(r"\bCPGEN_", f"{prefix.upper()}_RT_", text)
+
+
+def _blocks(text: str) -> list[_Block]:
+    found = []
+    for part in re.split(r"\n{2,}", text.strip("\n")):
+        names = tuple(name for match in _DEFINED.findall(part) for name in match if name)
+        found.append(_Block(part, names))
+    return found
