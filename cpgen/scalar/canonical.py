@@ -342,6 +342,9 @@ def _condition(condition: Boolean) -> Boolean:
         return condition
     if isinstance(condition, Relational):
         return condition.func(_canonical(condition.lhs), _canonical(condition.rhs))
+    if isinstance(condition, sympy.ITE):  # what SymPy makes of a comparison of a Piecewise
+        test, yes, no = condition.args
+        return _condition(Or(And(test, yes), And(Not(test), no)))
     if isinstance(condition, (And, Or, Not)):
         return condition.func(
             *(_condition(part) for part in sorted(condition.args, key=sympy.default_sort_key))

@@ -155,7 +155,8 @@ class Evaluator:
         if self.rows_counted:
             out = np.broadcast_to(out, (out.shape[0], self.axes["n"], *out.shape[2:]))
         result = out.reshape(out.shape[0], -1)
-        return (result if self.rows_counted else result[:, :1]).sum(1) / self.divide
+        total = (result if self.rows_counted else result[:, :1]).sum(1) / self.divide
+        return np.broadcast_to(total, len(next(iter(arrays.values()))))
 
     def _tree(self, tree: Tree, env: Mapping[str, Array]) -> Array:
         found = self._node(tree, env)

@@ -191,7 +191,7 @@ class Builder:
                 e = self.axes[a]
                 for factor in (1, 2, -1):
                     low, high = min(0, factor * (e - 1)), max(0, factor * (e - 1))
-                    offsets = [o for o in range(-low, size - high)]
+                    offsets = list(range(-low, size - high))
                     if padded:
                         offsets = list(range(-2, 3))
                     choices += [(((a, factor),), o) for o in offsets] * (4 if factor == 1 else 1)
