@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT
+ * Random signs from a counter: the same bits for any threads, any split of the rows and any machine.
+ * Philox4x32-10 of Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+ */
+#ifndef CPGEN_PHILOX_H
+#define CPGEN_PHILOX_H
+
+#include <stdint.h>
+
+/* Four random words for a counter and a key. */
+static inline void cpgen_philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed, uint32_t words[4])
+{
+    uint32_t k0 = (uint32_t)(seed & 0xFFFFFFFFU);
+    uint32_t k1 = (uint32_t)(seed >> 32);
+    int round;
+    for (round = 0; round < 10; ++round) {
+        const uint64_t product0 = (uint64_t)0xD2511F53U * c0;
+        const uint64_t product1 = (uint64_t)0xCD9E8D57U * c2;
+        c0 = (uint32_t)(product1 >> 32) ^ c1 ^ k0;
+        c1 = (uint32_t)(product1 & 0xFFFFFFFFU);
+        c2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
+        c3 = (uint32_t)(product0 & 0xFFFFFFFFU);
+        k0 += 0x9E3779B9U;
+        k1 += 0xBB67AE85U;
+    }
+    words[0] = c0;
+    words[1] = c1;
+    words[2] = c2;
+    words[3] = c3;
+}
+
+/* One noise input at one row and column.
+ *
+ * design 0 (independent): signs of sample = column.
+ * design 1 (Hadamard): signs of sample = column / order times a row of a Walsh-Hadamard matrix of that order (a power of
+ *   two) whose columns are permuted at random, so that `order` columns of one sample satisfy V V^T = order * I.
+ * design 2 (identity): element `offset + e` is 1 in column `offset + e`, all others are 0.
+ */
+typedef struct cpgen_noise {
+    uint64_t seed;
+    uint64_t absolute; /* column */
+    uint32_t sample, row, node, offset;
+    uint32_t column; /* of the Hadamard matrix; 0 without one, which changes no sign */
+    int32_t design;
+} cpgen_noise;
+
+static inline cpgen_noise cpgen_noise_at(
+    uint64_t seed, int32_t design, uint32_t order, uint32_t offset, uint32_t node, uint64_t column, uint32_t row)
+{
+    cpgen_noise noise;
+    noise.seed = seed;
+    noise.absolute = column;
+    noise.sample = (uint32_t)((design == 1 ? column / order : column) & 0xFFFFFFFFU);
+    noise.row = row;
+    noise.node = node;
+    noise.offset = offset;
+    noise.column = 0U;
+    noise.design = design;
+    if (design == 1) {
+        uint32_t words[4];
+        cpgen_philox(noise.sample, row, 0xFFFFFFFFU, 0U, seed, words);
+        noise.column = ((words[0] | 1U) * (uint32_t)(column % order) + words[1]) & (order - 1U);
+    }
+    return noise;
+}
+
+/* The random bits of elements 128 * block ... 128 * block + 127. */
+static inline void cpgen_noise_words(const cpgen_noise *noise, uint32_t block, uint32_t words[4])
+{
+    cpgen_philox(noise->sample, noise->row, noise->node, block, noise->seed, words);
+}
+
+/* The value of element e: -1, 1, or 0 (identity design only); `words` are those of its block. */
+static inline int cpgen_noise_value(const cpgen_noise *noise, const uint32_t words[4], uint32_t e)
+{
+    uint32_t parity = (noise->offset + e) & noise->column;
+    if (noise->design == 2) {
+        return noise->absolute == (uint64_t)noise->offset + e ? 1 : 0;
+    }
+    parity ^= parity >> 16;
+    parity ^= parity >> 8;
+    parity ^= parity >> 4;
+    parity ^= parity >> 2;
+    parity ^= parity >> 1;
+    parity ^= words[(e >> 5) & 3U] >> (e & 31U);
+    return (parity & 1U) != 0U ? -1 : 1;
+}
+
+#endif

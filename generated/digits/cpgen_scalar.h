@@ -1,0 +1,696 @@
+/* Scalar functions for generated code: plain C99, <math.h> and <stdint.h> only, no state, every function for double
+ * (suffix _f64) and for float (_f32; no double arithmetic in it).
+ *
+ * exp, expm1, log, log1p, tanh and what is built from them (sigmoid, softplus, logcosh, silu, sech) contain no branches,
+ * calls or tables, so a compiler can vectorise a loop over them; the same operations run in scalar and in vector code,
+ * so both give the same bits if contraction into fused multiply-adds is off.  Largest errors against the exact value, in
+ * units in the last place of the result, over the whole range: exp, log 1.1; log1p 2; expm1 2.5; tanh, sigmoid, softplus,
+ * sech 3; logcosh 6.
+ * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
+ *
+ * Needs round-to-nearest arithmetic and no value-changing compiler options: rounding to an integer is done by adding
+ * and subtracting 1.5 * 2^52 (2^23), which -ffast-math would remove.
+ */
+#ifndef CPGEN_SCALAR_H
+#define CPGEN_SCALAR_H
+
+#include <math.h>
+#include <stdint.h>
+
+#ifdef __FAST_MATH__
+#error "cpgen_scalar.h needs exact floating-point semantics: compile without -ffast-math"
+#endif
+
+/* ---- bits of floating-point numbers ---- */
+
+typedef union cpgen_bits_f64
+{
+    double real;
+    uint64_t bits;
+} cpgen_bits_f64;
+
+typedef union cpgen_bits_f32
+{
+    float real;
+    uint32_t bits;
+} cpgen_bits_f32;
+
+static inline uint64_t cpgen_to_bits_f64(double x)
+{
+    cpgen_bits_f64 both;
+    both.real = x;
+    return both.bits;
+}
+
+static inline double cpgen_from_bits_f64(uint64_t bits)
+{
+    cpgen_bits_f64 both;
+    both.bits = bits;
+    return both.real;
+}
+
+static inline uint32_t cpgen_to_bits_f32(float x)
+{
+    cpgen_bits_f32 both;
+    both.real = x;
+    return both.bits;
+}
+
+static inline float cpgen_from_bits_f32(uint32_t bits)
+{
+    cpgen_bits_f32 both;
+    both.bits = bits;
+    return both.real;
+}
+
+static inline double cpgen_infinity_f64(void)
+{
+    return cpgen_from_bits_f64(UINT64_C(0x7ff0000000000000));
+}
+
+static inline double cpgen_nan_f64(void)
+{
+    return cpgen_from_bits_f64(UINT64_C(0x7ff8000000000000));
+}
+
+static inline float cpgen_infinity_f32(void)
+{
+    return cpgen_from_bits_f32(UINT32_C(0x7f800000));
+}
+
+static inline float cpgen_nan_f32(void)
+{
+    return cpgen_from_bits_f32(UINT32_C(0x7fc00000));
+}
+
+/* ---- exponentials and logarithms, double ---- */
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2, minimax polynomial. */
+static inline double cpgen_exp_tail_f64(double r)
+{
+    double p = 0x1.af63b6abd74d0p-26;
+    p = (p * r) + 0x1.2891d56b8f868p-22;
+    p = (p * r) + 0x1.71ddf66a1b7cfp-19;
+    p = (p * r) + 0x1.a019b8c9bc5d6p-16;
+    p = (p * r) + 0x1.a01a01b026100p-13;
+    p = (p * r) + 0x1.6c16c1789d3f1p-10;
+    p = (p * r) + 0x1.111111110f7cep-7;
+    p = (p * r) + 0x1.5555555553d36p-5;
+    p = (p * r) + 0x1.5555555555558p-3;
+    p = (p * r) + 0x1.0000000000001p-1;
+    return p;
+}
+
+/* x = k log(2) + r with k = round(x / log 2): returns r, *biased = k + 2048 and *power = k. */
+static inline double cpgen_reduce_f64(double x, uint64_t *biased, double *power)
+{
+    const double t = (x * 0x1.71547652b82fep0) + 0x1.8p52;
+    const double k = t - 0x1.8p52;
+    *biased = cpgen_to_bits_f64(t) - cpgen_to_bits_f64(0x1.8p52) + 2048U;
+    *power = k;
+    return (x - (k * 0x1.62e42feep-1)) - (k * 0x1.a39ef35793c76p-33);
+}
+
+/* y * 2^k in two exact steps, so that subnormal results are rounded once. */
+static inline double cpgen_scale_f64(double y, uint64_t biased)
+{
+    const uint64_t half = biased >> 1U;
+    const uint64_t rest = biased - half;
+    return (y * cpgen_from_bits_f64((half - 1U) << 52U)) * cpgen_from_bits_f64((rest - 1U) << 52U);
+}
+
+static inline double cpgen_exp_f64(double x)
+{
+    const double below = (x < 709.8) ? x : 709.8;
+    const double clamped = (below > -745.2) ? below : -745.2;
+    uint64_t biased;
+    double power;
+    const double r = cpgen_reduce_f64(clamped, &biased, &power);
+    const double y = cpgen_scale_f64(1.0 + (r + ((r * r) * cpgen_exp_tail_f64(r))), biased);
+    const double high = (x > 709.8) ? cpgen_infinity_f64() : y;
+    return (x == x) ? high : x;
+}
+
+static inline double cpgen_expm1_f64(double x)
+{
+    const double below = (x < 709.8) ? x : 709.8;
+    const double clamped = (below > -50.0) ? below : -50.0;
+    uint64_t biased;
+    double power;
+    const double r = cpgen_reduce_f64(clamped, &biased, &power);
+    const double tail = r + ((r * r) * cpgen_exp_tail_f64(r));
+    /* 2^k (tail + 1) - 1 = 2^k (tail + (1 - 2^-k)) */
+    const double inverse = cpgen_scale_f64(1.0, 4096U - biased);
+    const double y = cpgen_scale_f64(tail + (1.0 - inverse), biased);
+    const double high = (x > 709.8) ? cpgen_infinity_f64() : y;
+    const double small = (fabs(x) < 0x1p-54) ? x : high;
+    return (x == x) ? small : x;
+}
+
+static inline double cpgen_log_f64(double x)
+{
+    /* subnormal numbers are scaled up by 2^54 first */
+    const int subnormal = x < 0x1p-1022;
+    const double scaled = subnormal ? (x * 0x1p54) : x;
+    const uint64_t shifted = cpgen_to_bits_f64(scaled) - UINT64_C(0x3fe6a09e667f3bcd);
+    /* exponent k with 2^k * m = scaled, sqrt(1/2) <= m < sqrt(2); the bias keeps it positive */
+    const uint64_t biased = (shifted + ((uint64_t)2048U << 52U)) >> 52U;
+    const double m = cpgen_from_bits_f64(cpgen_to_bits_f64(scaled) - ((biased - 2048U) << 52U));
+    const double exponent = cpgen_from_bits_f64(cpgen_to_bits_f64(0x1.8p52) + (biased - 2048U)) - 0x1.8p52;
+    const double k = subnormal ? (exponent - 54.0) : exponent;
+    const double f = m - 1.0;
+    const double s = f / (2.0 + f);
+    const double z = s * s;
+    const double half = 0.5 * (f * f);
+    /* log(1 + f) = f - f^2/2 + s (f^2/2 + tail), tail = (log((1 + s)/(1 - s)) - 2 s)/s, minimax polynomial */
+    double p = 0x1.0c189ff826675p-3;
+    p = (p * z) + 0x1.0fbc86e31f50cp-3;
+    p = (p * z) + 0x1.3b1c49932c6a6p-3;
+    p = (p * z) + 0x1.745cf8a25c03ap-3;
+    p = (p * z) + 0x1.c71c72024d021p-3;
+    p = (p * z) + 0x1.24924924763d1p-2;
+    p = (p * z) + 0x1.9999999999a3cp-2;
+    p = (p * z) + 0x1.5555555555555p-1;
+    const double tail = z * p;
+    const double y = (k * 0x1.62e42feep-1) - ((half - ((s * (half + tail)) + (k * 0x1.a39ef35793c76p-33))) - f);
+    const double low = (x > 0.0) ? y : ((x == 0.0) ? -cpgen_infinity_f64() : cpgen_nan_f64());
+    const double high = (x < cpgen_infinity_f64()) ? low : x;
+    return (x == x) ? high : x;
+}
+
+static inline double cpgen_log1p_f64(double x)
+{
+    const double u = 1.0 + x;
+    const double rounding = x - (u - 1.0);
+    const double y = cpgen_log_f64(u);
+    const double corrected = y + (rounding / u);
+    return ((u > 0.0) && (x < cpgen_infinity_f64())) ? corrected : y;
+}
+
+static inline double cpgen_tanh_f64(double x)
+{
+    const double size = fabs(x);
+    const double twice = (size < 20.0) ? (size + size) : (20.0 + 20.0);
+    uint64_t biased;
+    double power;
+    const double r = cpgen_reduce_f64(twice, &biased, &power);
+    const double tail = r + ((r * r) * cpgen_exp_tail_f64(r));
+    const double scale = cpgen_from_bits_f64((biased - 1025U) << 52U);
+    /* expm1(2|x|) / (expm1(2|x|) + 2) */
+    const double growth = (scale * tail) + (scale - 1.0);
+    const double y = growth / (growth + 2.0);
+    return (x == x) ? copysign(y, x) : x;
+}
+
+/* ---- smooth activations, double ---- */
+
+/* log(1 + exp(x)) */
+static inline double cpgen_softplus_f64(double x)
+{
+    return ((x < 0.0) ? 0.0 : x) + cpgen_log1p_f64(cpgen_exp_f64(-fabs(x)));
+}
+
+/* 1 / (1 + exp(-x)) */
+static inline double cpgen_sigmoid_f64(double x)
+{
+    const double decay = cpgen_exp_f64(-fabs(x));
+    return ((x < 0.0) ? decay : 1.0) / (1.0 + decay);
+}
+
+/* log(cosh(x)): |x| above 20 is split off, below cosh(x) - 1 = expm1(x)^2 / (2 exp(x)) */
+static inline double cpgen_logcosh_f64(double x)
+{
+    const double size = fabs(x);
+    const double near = (size < 20.0) ? size : 20.0;
+    const double growth = cpgen_expm1_f64(near);
+    return (size - near) + cpgen_log1p_f64((growth * growth) / (2.0 * (1.0 + growth)));
+}
+
+/* 1 / cosh(x) */
+static inline double cpgen_sech_f64(double x)
+{
+    const double decay = cpgen_exp_f64(-fabs(x));
+    return (2.0 * decay) / (1.0 + (decay * decay));
+}
+
+/* x / (1 + exp(-x)) */
+static inline double cpgen_silu_f64(double x)
+{
+    return x * cpgen_sigmoid_f64(x);
+}
+
+/* distribution function of the standard normal */
+static inline double cpgen_normcdf_f64(double x)
+{
+    return 0.5 * erfc(-(x * 0.70710678118654752));
+}
+
+/* x times the distribution function of the standard normal */
+static inline double cpgen_gelu_f64(double x)
+{
+    return x * cpgen_normcdf_f64(x);
+}
+
+/* ---- functions with kinks, double; comparisons are arranged so that NaN is kept ---- */
+
+static inline double cpgen_relu_f64(double x)
+{
+    return (x < 0.0) ? 0.0 : x;
+}
+
+static inline double cpgen_step_f64(double x)
+{
+    return (x > 0.0) ? 1.0 : ((x <= 0.0) ? 0.0 : x);
+}
+
+static inline double cpgen_sign0_f64(double x)
+{
+    return (x > 0.0) ? 1.0 : ((x < 0.0) ? -1.0 : x);
+}
+
+static inline double cpgen_maximum_f64(double a, double b)
+{
+    return (a > b) ? a : ((a == a) ? b : a);
+}
+
+static inline double cpgen_minimum_f64(double a, double b)
+{
+    return (a < b) ? a : ((a == a) ? b : a);
+}
+
+/* ---- the gamma family for x > 0, double: recurrence up to a shift, then the asymptotic series ----
+ * Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.11.  Errors: loggamma and digamma 1e-14 relative to max(1, |value|),
+ * polygamma 1e-14 relative. */
+
+static inline double cpgen_bernoulli_f64(int k)
+{
+    /* B_2, B_4, ... */
+    static const double numbers[10] = {
+        1.0 / 6.0, -1.0 / 30.0, 1.0 / 42.0, -1.0 / 30.0, 5.0 / 66.0,
+        -691.0 / 2730.0, 7.0 / 6.0, -3617.0 / 510.0, 43867.0 / 798.0, -174611.0 / 330.0
+    };
+    return numbers[k - 1];
+}
+
+static inline double cpgen_gamma_f64(double x)
+{
+    return (x > 0.0) ? tgamma(x) : ((x == 0.0) ? cpgen_infinity_f64() : cpgen_nan_f64());
+}
+
+static inline double cpgen_loggamma_f64(double x)
+{
+    double y = x;
+    double product = 1.0;
+    double series = 0.0;
+    double result;
+    int k;
+    if (!(x > 0.0))
+    {
+        return (x == 0.0) ? cpgen_infinity_f64() : cpgen_nan_f64();
+    }
+    while (y < 8.0)
+    {
+        product *= y;
+        y += 1.0;
+    }
+    for (k = 10; k >= 1; --k)
+    {
+        const double even = 2.0 * (double)k;
+        series = (series / (y * y)) + (cpgen_bernoulli_f64(k) / (even * (even - 1.0)));
+    }
+    result = ((((y - 0.5) * (cpgen_log_f64(y) - 1.0)) + 0.418938533204672742) + (series / y)) - cpgen_log_f64(product);
+    return (x < cpgen_infinity_f64()) ? result : x;
+}
+
+static inline double cpgen_digamma_f64(double x)
+{
+    double y = x;
+    double tail = 0.0;
+    double series = 0.0;
+    int k;
+    if (!(x > 0.0))
+    {
+        return (x == 0.0) ? -cpgen_infinity_f64() : cpgen_nan_f64();
+    }
+    while (y < 9.0)
+    {
+        tail += 1.0 / y;
+        y += 1.0;
+    }
+    for (k = 10; k >= 1; --k)
+    {
+        series = (series + (cpgen_bernoulli_f64(k) / (2.0 * (double)k))) / (y * y);
+    }
+    return ((cpgen_log_f64(y) - (0.5 / y)) - series) - tail;
+}
+
+static inline double cpgen_power_f64(double x, int n)
+{
+    double result = 1.0;
+    int k;
+    for (k = 0; k < n; ++k)
+    {
+        result *= x;
+    }
+    return result;
+}
+
+/* d^(n+1) log Gamma(x) / dx^(n+1) for n >= 1 */
+static inline double cpgen_polygamma_f64(int n, double x)
+{
+    double y = x;
+    double before = 1.0; /* (n - 1)! */
+    double tail = 0.0;
+    double series = 0.0;
+    double ratio;
+    double result;
+    double inverse;
+    int k;
+    if (!(x > 0.0))
+    {
+        const double pole = ((n % 2) == 1) ? cpgen_infinity_f64() : -cpgen_infinity_f64();
+        return (x == 0.0) ? pole : cpgen_nan_f64();
+    }
+    for (k = 2; k < n; ++k)
+    {
+        before *= (double)k;
+    }
+    while (y < (12.0 + (double)n))
+    {
+        tail += cpgen_power_f64(1.0 / y, n + 1);
+        y += 1.0;
+    }
+    /* ratio = (2k + n - 1)! / (2k)! */
+    ratio = (before * (double)n * (double)(n + 1)) * 0.5;
+    inverse = 1.0 / y;
+    for (k = 1; k <= 10; ++k)
+    {
+        series += (cpgen_bernoulli_f64(k) * ratio) * cpgen_power_f64(inverse, 2 * k);
+        ratio *= (double)(((2 * k) + n) * ((2 * k) + n + 1)) / (double)(((2 * k) + 1) * ((2 * k) + 2));
+    }
+    result = (before * (double)n * (tail + (0.5 * cpgen_power_f64(inverse, n + 1))))
+        + ((before + series) * cpgen_power_f64(inverse, n));
+    return ((n % 2) == 1) ? result : -result;
+}
+
+/* ---- exponentials and logarithms, float ---- */
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2, minimax polynomial. */
+static inline float cpgen_exp_tail_f32(float r)
+{
+    float p = 0x1.6d75f0p-10f;
+    p = (p * r) + 0x1.120be6p-7f;
+    p = (p * r) + 0x1.5554b8p-5f;
+    p = (p * r) + 0x1.5554dcp-3f;
+    p = (p * r) + 0.5f;
+    return p;
+}
+
+/* x = k log(2) + r with k = round(x / log 2): returns r, *biased = k + 256 and *power = k. */
+static inline float cpgen_reduce_f32(float x, uint32_t *biased, float *power)
+{
+    const float t = (x * 0x1.715476p0f) + 0x1.8p23f;
+    const float k = t - 0x1.8p23f;
+    *biased = cpgen_to_bits_f32(t) - cpgen_to_bits_f32(0x1.8p23f) + 256U;
+    *power = k;
+    return (x - (k * 0x1.62e400p-1f)) - (k * 0x1.7f7d1cp-20f);
+}
+
+/* y * 2^k in two exact steps, so that subnormal results are rounded once. */
+static inline float cpgen_scale_f32(float y, uint32_t biased)
+{
+    const uint32_t half = biased >> 1U;
+    const uint32_t rest = biased - half;
+    return (y * cpgen_from_bits_f32((half - 1U) << 23U)) * cpgen_from_bits_f32((rest - 1U) << 23U);
+}
+
+static inline float cpgen_exp_f32(float x)
+{
+    const float below = (x < 88.8f) ? x : 88.8f;
+    const float clamped = (below > -104.0f) ? below : -104.0f;
+    uint32_t biased;
+    float power;
+    const float r = cpgen_reduce_f32(clamped, &biased, &power);
+    const float y = cpgen_scale_f32(1.0f + (r + ((r * r) * cpgen_exp_tail_f32(r))), biased);
+    const float high = (x > 88.8f) ? cpgen_infinity_f32() : y;
+    return (x == x) ? high : x;
+}
+
+static inline float cpgen_expm1_f32(float x)
+{
+    const float below = (x < 88.8f) ? x : 88.8f;
+    const float clamped = (below > -50.0f) ? below : -50.0f;
+    uint32_t biased;
+    float power;
+    const float r = cpgen_reduce_f32(clamped, &biased, &power);
+    const float tail = r + ((r * r) * cpgen_exp_tail_f32(r));
+    /* 2^k (tail + 1) - 1 = 2^k (tail + (1 - 2^-k)) */
+    const float inverse = cpgen_scale_f32(1.0f, 512U - biased);
+    const float y = cpgen_scale_f32(tail + (1.0f - inverse), biased);
+    const float high = (x > 88.8f) ? cpgen_infinity_f32() : y;
+    const float small = (fabsf(x) < 0x1p-25f) ? x : high;
+    return (x == x) ? small : x;
+}
+
+static inline float cpgen_log_f32(float x)
+{
+    /* subnormal numbers are scaled up by 2^25 first */
+    const int subnormal = x < 0x1p-126f;
+    const float scaled = subnormal ? (x * 0x1p25f) : x;
+    const uint32_t shifted = cpgen_to_bits_f32(scaled) - UINT32_C(0x3f3504f3);
+    /* exponent k with 2^k * m = scaled, sqrt(1/2) <= m < sqrt(2); the bias keeps it positive */
+    const uint32_t biased = (shifted + ((uint32_t)256U << 23U)) >> 23U;
+    const float m = cpgen_from_bits_f32(cpgen_to_bits_f32(scaled) - ((biased - 256U) << 23U));
+    const float exponent = cpgen_from_bits_f32(cpgen_to_bits_f32(0x1.8p23f) + (biased - 256U)) - 0x1.8p23f;
+    const float k = subnormal ? (exponent - 25.0f) : exponent;
+    const float f = m - 1.0f;
+    const float s = f / (2.0f + f);
+    const float z = s * s;
+    const float half = 0.5f * (f * f);
+    /* log(1 + f) = f - f^2/2 + s (f^2/2 + tail), tail = (log((1 + s)/(1 - s)) - 2 s)/s, minimax polynomial */
+    float p = 0x1.dde458p-3f;
+    p = (p * z) + 0x1.245bd6p-2f;
+    p = (p * z) + 0x1.9999ecp-2f;
+    p = (p * z) + 0x1.555556p-1f;
+    const float tail = z * p;
+    const float y = (k * 0x1.62e400p-1f) - ((half - ((s * (half + tail)) + (k * 0x1.7f7d1cp-20f))) - f);
+    const float low = (x > 0.0f) ? y : ((x == 0.0f) ? -cpgen_infinity_f32() : cpgen_nan_f32());
+    const float high = (x < cpgen_infinity_f32()) ? low : x;
+    return (x == x) ? high : x;
+}
+
+static inline float cpgen_log1p_f32(float x)
+{
+    const float u = 1.0f + x;
+    const float rounding = x - (u - 1.0f);
+    const float y = cpgen_log_f32(u);
+    const float corrected = y + (rounding / u);
+    return ((u > 0.0f) && (x < cpgen_infinity_f32())) ? corrected : y;
+}
+
+static inline float cpgen_tanh_f32(float x)
+{
+    const float size = fabsf(x);
+    const float twice = (size < 10.0f) ? (size + size) : (10.0f + 10.0f);
+    uint32_t biased;
+    float power;
+    const float r = cpgen_reduce_f32(twice, &biased, &power);
+    const float tail = r + ((r * r) * cpgen_exp_tail_f32(r));
+    const float scale = cpgen_from_bits_f32((biased - 129U) << 23U);
+    /* expm1(2|x|) / (expm1(2|x|) + 2) */
+    const float growth = (scale * tail) + (scale - 1.0f);
+    const float y = growth / (growth + 2.0f);
+    return (x == x) ? copysignf(y, x) : x;
+}
+
+/* ---- smooth activations, float ---- */
+
+/* log(1 + exp(x)) */
+static inline float cpgen_softplus_f32(float x)
+{
+    return ((x < 0.0f) ? 0.0f : x) + cpgen_log1p_f32(cpgen_exp_f32(-fabsf(x)));
+}
+
+/* 1 / (1 + exp(-x)) */
+static inline float cpgen_sigmoid_f32(float x)
+{
+    const float decay = cpgen_exp_f32(-fabsf(x));
+    return ((x < 0.0f) ? decay : 1.0f) / (1.0f + decay);
+}
+
+/* log(cosh(x)): |x| above 20 is split off, below cosh(x) - 1 = expm1(x)^2 / (2 exp(x)) */
+static inline float cpgen_logcosh_f32(float x)
+{
+    const float size = fabsf(x);
+    const float near = (size < 20.0f) ? size : 20.0f;
+    const float growth = cpgen_expm1_f32(near);
+    return (size - near) + cpgen_log1p_f32((growth * growth) / (2.0f * (1.0f + growth)));
+}
+
+/* 1 / cosh(x) */
+static inline float cpgen_sech_f32(float x)
+{
+    const float decay = cpgen_exp_f32(-fabsf(x));
+    return (2.0f * decay) / (1.0f + (decay * decay));
+}
+
+/* x / (1 + exp(-x)) */
+static inline float cpgen_silu_f32(float x)
+{
+    return x * cpgen_sigmoid_f32(x);
+}
+
+/* distribution function of the standard normal */
+static inline float cpgen_normcdf_f32(float x)
+{
+    return 0.5f * erfcf(-(x * 0.707106781f));
+}
+
+/* x times the distribution function of the standard normal */
+static inline float cpgen_gelu_f32(float x)
+{
+    return x * cpgen_normcdf_f32(x);
+}
+
+/* ---- functions with kinks, float; comparisons are arranged so that NaN is kept ---- */
+
+static inline float cpgen_relu_f32(float x)
+{
+    return (x < 0.0f) ? 0.0f : x;
+}
+
+static inline float cpgen_step_f32(float x)
+{
+    return (x > 0.0f) ? 1.0f : ((x <= 0.0f) ? 0.0f : x);
+}
+
+static inline float cpgen_sign0_f32(float x)
+{
+    return (x > 0.0f) ? 1.0f : ((x < 0.0f) ? -1.0f : x);
+}
+
+static inline float cpgen_maximum_f32(float a, float b)
+{
+    return (a > b) ? a : ((a == a) ? b : a);
+}
+
+static inline float cpgen_minimum_f32(float a, float b)
+{
+    return (a < b) ? a : ((a == a) ? b : a);
+}
+
+/* ---- the gamma family for x > 0, float: recurrence up to a shift, then the asymptotic series ----
+ * Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.11.  Errors: loggamma and digamma 2e-6 relative to max(1, |value|),
+ * polygamma 2e-6 relative. */
+
+static inline float cpgen_bernoulli_f32(int k)
+{
+    /* B_2, B_4, ... */
+    static const float numbers[5] = {
+        1.0f / 6.0f, -1.0f / 30.0f, 1.0f / 42.0f, -1.0f / 30.0f, 5.0f / 66.0f
+    };
+    return numbers[k - 1];
+}
+
+static inline float cpgen_gamma_f32(float x)
+{
+    return (x > 0.0f) ? tgammaf(x) : ((x == 0.0f) ? cpgen_infinity_f32() : cpgen_nan_f32());
+}
+
+static inline float cpgen_loggamma_f32(float x)
+{
+    float y = x;
+    float product = 1.0f;
+    float series = 0.0f;
+    float result;
+    int k;
+    if (!(x > 0.0f))
+    {
+        return (x == 0.0f) ? cpgen_infinity_f32() : cpgen_nan_f32();
+    }
+    while (y < 4.0f)
+    {
+        product *= y;
+        y += 1.0f;
+    }
+    for (k = 5; k >= 1; --k)
+    {
+        const float even = 2.0f * (float)k;
+        series = (series / (y * y)) + (cpgen_bernoulli_f32(k) / (even * (even - 1.0f)));
+    }
+    result = ((((y - 0.5f) * (cpgen_log_f32(y) - 1.0f)) + 0.4189385332f) + (series / y)) - cpgen_log_f32(product);
+    return (x < cpgen_infinity_f32()) ? result : x;
+}
+
+static inline float cpgen_digamma_f32(float x)
+{
+    float y = x;
+    float tail = 0.0f;
+    float series = 0.0f;
+    int k;
+    if (!(x > 0.0f))
+    {
+        return (x == 0.0f) ? -cpgen_infinity_f32() : cpgen_nan_f32();
+    }
+    while (y < 4.0f)
+    {
+        tail += 1.0f / y;
+        y += 1.0f;
+    }
+    for (k = 5; k >= 1; --k)
+    {
+        series = (series + (cpgen_bernoulli_f32(k) / (2.0f * (float)k))) / (y * y);
+    }
+    return ((cpgen_log_f32(y) - (0.5f / y)) - series) - tail;
+}
+
+static inline float cpgen_power_f32(float x, int n)
+{
+    float result = 1.0f;
+    int k;
+    for (k = 0; k < n; ++k)
+    {
+        result *= x;
+    }
+    return result;
+}
+
+/* d^(n+1) log Gamma(x) / dx^(n+1) for n >= 1 */
+static inline float cpgen_polygamma_f32(int n, float x)
+{
+    float y = x;
+    float before = 1.0f; /* (n - 1)! */
+    float tail = 0.0f;
+    float series = 0.0f;
+    float ratio;
+    float result;
+    float inverse;
+    int k;
+    if (!(x > 0.0f))
+    {
+        const float pole = ((n % 2) == 1) ? cpgen_infinity_f32() : -cpgen_infinity_f32();
+        return (x == 0.0f) ? pole : cpgen_nan_f32();
+    }
+    for (k = 2; k < n; ++k)
+    {
+        before *= (float)k;
+    }
+    while (y < (5.0f + (float)n))
+    {
+        tail += cpgen_power_f32(1.0f / y, n + 1);
+        y += 1.0f;
+    }
+    /* ratio = (2k + n - 1)! / (2k)! */
+    ratio = (before * (float)n * (float)(n + 1)) * 0.5f;
+    inverse = 1.0f / y;
+    for (k = 1; k <= 5; ++k)
+    {
+        series += (cpgen_bernoulli_f32(k) * ratio) * cpgen_power_f32(inverse, 2 * k);
+        ratio *= (float)(((2 * k) + n) * ((2 * k) + n + 1)) / (float)(((2 * k) + 1) * ((2 * k) + 2));
+    }
+    result = (before * (float)n * (tail + (0.5f * cpgen_power_f32(inverse, n + 1))))
+        + ((before + series) * cpgen_power_f32(inverse, n));
+    return ((n % 2) == 1) ? result : -result;
+}
+
+#endif /* CPGEN_SCALAR_H */
