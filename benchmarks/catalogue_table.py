@@ -74,9 +74,9 @@ def measure(entry: Entry) -> dict[str, object]:
     columns: int | None = None
     for backend in ("interpreter", "native"):
         est = entry.compile(programs=(), backend=backend)
-        found = reference.matrix(entry, arrays, est.hessian(**arrays).blocks)
+        found = reference.matrix(entry, arrays, est.hessian(method="cp", **arrays).blocks)
         errors[backend] = reference.frobenius(found, expected)
-        columns = est.columns("hessian")
+        columns = est.columns("hessian:cp")
     sizes = {True: 0, False: 0}
     for leaf in entry.wrt:
         rows = reference.has_rows(entry, leaf)

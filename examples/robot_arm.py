@@ -28,7 +28,7 @@ JOINTS = ("base", "shoulder", "elbow", "wrist 1", "wrist 2", "wrist 3")
 LINK_A = (0.0, -0.425, -0.39225, 0.0, 0.0, 0.0)
 LINK_D = (0.089159, 0.0, 0.0, 0.10915, 0.09465, 0.0823)
 TWIST = (sp.pi / 2, 0, 0, sp.pi / 2, -sp.pi / 2, 0)
-# standard deviation of each joint angle, degrees: a new gear, and a worn elbow
+# standard deviation of each joint angle, degrees; made up: sound gears, and a worn elbow
 PLAY = np.array([0.3, 0.3, 1.5, 0.5, 0.5, 0.5])
 REQUIRED = 0.1  # millimetres of reach that may be lost on average: the arm's own repeatability when new
 
@@ -101,8 +101,8 @@ def main() -> None:
         print(f"  {name:>8}: {play} degrees of play cost {abs(share):.4f} mm")
     worst = int(np.argmin(shares))
     renewed = mean - shares[worst] * (1 - (0.3 / PLAY[worst]) ** 2)
-    verdict = "keeps" if -mean <= REQUIRED else "does not keep"
-    print(f"at most {REQUIRED} mm may be lost: first order says it keeps that, second order that it {verdict} it;")
+    first, second = ("keeps" if loss <= REQUIRED else "does not keep" for loss in (0.0, -mean))
+    print(f"at most {REQUIRED} mm may be lost: first order says the arm {first} that, second order that it {second} it;")
     print(f"with a new {JOINTS[worst]} gear (0.3 degrees) the loss is {-renewed:.4f} mm")
 
 

@@ -62,7 +62,8 @@ class Derived:
     ``columns``: noise columns an exact answer needs (0: exact as it stands; None: sampling never ends). ``exact``:
     outputs that are exact whatever the number of samples.  ``drawn`` and ``dropped``: noise that is used, and noise
     that is not needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
-    sketch, the pairs of leaves whose block it estimates without bias.
+    sketch, the pairs of leaves whose block it estimates without bias.  ``unit``: the columns are unit directions, never
+    random, so the answer is always the exact one.
     """
 
     program: Program
@@ -74,6 +75,7 @@ class Derived:
     readouts: tuple[tuple[str, str], ...] = ()
     biased: str = ""
     answers: frozenset[tuple[str, str]] = frozenset()
+    unit: bool = False
 
 
 def _program(graph: Graph, name: str, outputs: Iterable[tuple[str, Node]]) -> Program:
@@ -244,14 +246,17 @@ def _summary(
 
 
 def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
-    """``diag_<leaf>`` and ``var_diag_<leaf>`` by one of :data:`ESTIMATORS`.
+    """``diag_<leaf>`` and ``var_diag_<leaf>`` by one of :data:`ESTIMATORS`, or "directions".
 
     "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu" are the
     estimators of the 2012 paper on the whole graph, rows summed before squaring; "hutchinson" is ``v * Hv``;
-    "gauss_newton" and "becker_lecun" are biased and say so.
+    "gauss_newton" and "becker_lecun" are biased and say so.  "directions" is ``e * He`` summed over unit vectors: exact,
+    and the cheapest where there are few of them.
     """
     if estimator == "hutchinson":
         return _hutchinson(graph, wrt)
+    if estimator == "directions":
+        return _directions_diagonal(graph, wrt)
     if estimator == "becker_lecun":
         return _becker_lecun(graph, wrt)
     if estimator in ("s", "tu"):
@@ -308,6 +313,8 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
     """``trace`` and ``var_trace``: per row if every leaf has rows (the Laplacian), else over everything."""
     if estimator == "hutchinson":
         return _hutchinson_trace(graph, wrt)
+    if estimator == "directions":
+        return _directions_trace(graph, wrt)
     if estimator not in ("cp", "gauss_newton"):
         raise RequestError(f"the trace is estimated by cp, gauss_newton or hutchinson, not by {estimator}")
     curvature = Curvature(graph, list(wrt), setting)
@@ -431,8 +438,13 @@ def _block(sweep: Sweep, statistics: _Statistics, readout: BlockReadout) -> tupl
     return add(parts, origin), variance
 
 
-def hessian(graph: Graph, wrt: Sequence[Input], setting: Setting = SIGNED) -> Derived:
-    """Every block ``block_A_B`` with A not after B in ``wrt``."""
+def hessian(
+    graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED
+) -> Derived:
+    """Every block ``block_A_B`` with A not after B in ``wrt``; by "directions" instead ``column_A``, the products of the
+    Hessian with its unit directions (one column each)."""
+    if estimator == "directions":
+        return _directions_hessian(graph, wrt)
     pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
     return blocks(graph, wrt, pairs, "cp", setting, name="hessian")
 
@@ -606,6 +618,59 @@ def _hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     outputs = [("trace", mean), ("var_trace", variance), *_kink_outputs(graph, wrt)]
     program = _program(graph, "trace_hutchinson", outputs)
     return Derived(program, "hutchinson", _probe_columns(graph, wrt), drawn=_probe_summary(wrt, directions))
+
+
+# Unit directions: as many Hessian-vector products as there are variables, exact
+
+
+def directions(graph: Graph, wrt: Sequence[Input]) -> int | None:
+    """How many unit directions cover ``wrt``: its elements, of one row for inputs.  None where leaves with and without
+    rows are mixed."""
+    return _probe_columns(graph, wrt)
+
+
+def _directed(
+    graph: Graph, name: str, wrt: Sequence[Input], found: Iterable[tuple[str, Node]], units: dict[Input, Node]
+) -> Derived:
+    outputs = tuple(found)
+    program = _program(graph, name, [*outputs, *_kink_outputs(graph, wrt)])
+    return Derived(
+        program,
+        "directions",
+        directions(graph, wrt),
+        frozenset(label for label, _ in outputs),
+        drawn=_probe_summary(wrt, units),
+        unit=True,
+    )
+
+
+def _directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
+    units, products = _probes(graph, wrt)
+    outputs = []
+    for leaf, product in zip(wrt, products, strict=True):
+        axes = range(len(leaf.element_shape))
+        reads = [(product, axes), (units[leaf], axes)]
+        label = f"diag_{leaf.name}"
+        outputs.append((label, over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))))
+    return _directed(graph, "diagonal_directions", wrt, outputs, units)
+
+
+def _directions_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
+    units, products = _probes(graph, wrt)
+    parts: list[Node | None] = []
+    for leaf, product in zip(wrt, products, strict=True):
+        axes = range(len(leaf.element_shape))
+        reads = [(product, axes), (units[leaf], axes)]
+        parts.append(over((), reads, _0 * _1, (COLUMNS, *leaf.element_shape), Origin("trace")))
+    total = add(parts, Origin("trace"))
+    assert total is not None
+    return _directed(graph, "trace_directions", wrt, [("trace", total)], units)
+
+
+def _directions_hessian(graph: Graph, wrt: Sequence[Input]) -> Derived:
+    units, products = _probes(graph, wrt)
+    outputs = [(f"column_{leaf.name}", product) for leaf, product in zip(wrt, products, strict=True)]
+    return _directed(graph, "hessian_directions", wrt, outputs, units)
 
 
 # Becker-LeCun

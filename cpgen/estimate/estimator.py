@@ -222,7 +222,7 @@ class Estimator:
         if method not in programs.ESTIMATORS:
             raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}")
         wanted = {f"diag_{v.name}": v.name for v in self.wrt}
-        key = "diagonal" if method == "cp" else f"diagonal:{method}"
+        key = self._key("diagonal", method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
         return self._estimate(key, wanted, sampling, arrays)
 
@@ -242,9 +242,14 @@ class Estimator:
 
         Methods: "cp", "hutchinson", "gauss_newton".  Other arguments as in :meth:`diagonal`.
         """
-        key = "trace" if method == "cp" else f"trace:{method}"
+        key = self._key("trace", method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
         return self._estimate(key, {"trace": "trace"}, sampling, arrays)["trace"]
+
+    @staticmethod
+    def _key(what: str, method: str, exact: bool | None) -> str:
+        """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
+        return what if method == "cp" and exact is not False else f"{what}:{method}"
 
     def block(
         self,
@@ -294,7 +299,7 @@ class Estimator:
         wanted = {f"diag_{v.name}": v.name for v in self.wrt}
         sampling = Sampling(samples, seed, design, exact, None, samples, first_row)
         return Stream(
-            self, "diagonal" if method == "cp" else f"diagonal:{method}", wanted, sampling, total_rows
+            self, f"diagonal:{method}", wanted, sampling, total_rows
         )
 
     def entries(
@@ -520,13 +525,23 @@ class Estimator:
     def _named(self, pair: tuple[str, str]) -> tuple[str, str]:
         return self._library.leaf(pair[0]).name, self._library.leaf(pair[1]).name
 
-    def hessian(self, **arrays: object) -> Hessian:
-        """The exact Hessian of a small problem, by unit noise columns.  Raises BudgetError if it does not fit."""
-        loaded = self.loaded("hessian")
+    def hessian(self, method: str | None = None, **arrays: object) -> Hessian:
+        """The exact Hessian of a small problem.  Raises BudgetError if it does not fit, RequestError for a wrong method.
+
+        ``method``: "cp" (unit noise columns) or "directions" (unit vectors of the variables); default the cheaper.
+        """
+        if method not in (None, "cp", "directions"):
+            raise RequestError(f"method={method!r} is not one of cp, directions")
+        if method == "directions" and programs.directions(self.graph, self.wrt) is None:
+            raise RequestError("method='directions' is for inputs with rows or for parameters, not for both at once")
+        loaded = self.loaded(f"hessian:{method}" if method else "hessian")
         given, rows = self.arrays(loaded, arrays)
         columns = loaded.derived.columns or 0
-        sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)
-        outputs = self._exact(loaded, given, rows, columns, sampling)
+        if loaded.derived.unit:
+            outputs = self._by_directions(loaded, given, rows, columns)
+        else:
+            sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)
+            outputs = self._exact(loaded, given, rows, columns, sampling)
         blocks = {
             (a.name, b.name): outputs[f"block_{a.name}_{b.name}"]
             for k, a in enumerate(self.wrt)
@@ -535,6 +550,35 @@ class Estimator:
         sizes = {v.name: v.element_shape for v in self.wrt}
         lead = {v.name: rows if v.has_rows else None for v in self.wrt}
         return Hessian(blocks, sizes, lead, int(outputs.get("kinks", np.zeros(()))))
+
+    def _by_directions(
+        self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int
+    ) -> dict[str, Array]:
+        """``block_A_B`` from products of the Hessian with unit directions, batch by batch."""
+        batch = self._batch(loaded, rows, columns)
+        parts: dict[str, list[Array]] = {}
+        for start in range(0, columns, batch):
+            size = min(batch, columns - start)
+            for name, array in self._run(
+                loaded, given, rows, columns=size, first_column=start, design=IDENTITY
+            ).items():
+                parts.setdefault(name, []).append(array)
+        products = {b.name: np.concatenate(parts[f"column_{b.name}"]) for b in self.wrt}
+        outputs: dict[str, Array] = {}
+        start = 0
+        for k, a in enumerate(self.wrt):
+            size = int(np.prod(a.element_shape, dtype=np.int64))
+            for b in self.wrt[k:]:
+                part = products[b.name][start : start + size]
+                if a.has_rows and rows is not None:
+                    part = np.moveaxis(part, 0, 1)
+                lead = part.shape[:1] if a.has_rows and rows is not None else ()
+                block = part.reshape((*lead, *a.element_shape, *b.element_shape))
+                outputs[f"block_{a.name}_{b.name}"] = np.ascontiguousarray(block)
+            start += size
+        if "kinks" in parts:
+            outputs["kinks"] = parts["kinks"][0]
+        return outputs
 
 
 __all__ = ["DEFAULT_PROGRAMS", "Estimator"]

@@ -12,9 +12,14 @@ from cpgen.derive.programs import Derived
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.estimate.backends import Backend, Interpreted, Native
+from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Program
 from cpgen.native import NativeModule, build
 from cpgen.simplify import PASSES
+
+# programs whose method is chosen by cost, and the samples that an exact answer is compared with
+CHOSEN = ("diagonal", "trace", "hessian")
+FEW_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,10 @@ class Loaded:
 
 
 class Library:
-    """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on."""
+    """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on.
+
+    "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions".
+    """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
         self.graph, self.wrt, self.options = graph, tuple(wrt), options
@@ -72,12 +80,31 @@ class Library:
         Raises RequestError for an unknown key.
         """
         if key not in self._derived:
-            derived = make() if make else self._derivation(key)
-            program = derived.program
-            for simplify in PASSES:
-                program = simplify(program)
-            self._derived[key] = replace(derived, program=program)
+            if key in CHOSEN:
+                self._derived[key] = self._cheapest(key)
+            else:
+                derived = make() if make else self._derivation(key)
+                program = derived.program
+                for simplify in PASSES:
+                    program = simplify(program)
+                self._derived[key] = replace(derived, program=program)
         return self._derived[key]
+
+    def _cheapest(self, what: str) -> Derived:
+        """Curvature propagation, or unit directions where their exact answer costs no more.
+
+        More than its exact columns are compared only for the Hessian: a diagonal or a trace need not be exact, so a few
+        samples of it are.
+        """
+        sweep = self.derive(f"{what}:cp")
+        count = programs.directions(self.graph, self.wrt)
+        chosen = sweep
+        if sweep.columns and count and count <= sweep.columns:
+            directed = self.derive(f"{what}:directions")
+            columns = sweep.columns if what == "hessian" else min(sweep.columns, FEW_SAMPLES)
+            if operations(directed.program, columns=count) <= operations(sweep.program, columns=columns):
+                chosen = directed
+        return replace(chosen, program=replace(chosen.program, name=what))
 
     def _derivation(self, key: str) -> Derived:
         what, _, rest = key.partition(":")
@@ -87,7 +114,7 @@ class Library:
             "gradient": lambda: programs.gradient(self.graph, self.wrt),
             "jvp": lambda: programs.jvp(self.graph, self.wrt),
             "hvp": lambda: programs.hvp(self.graph, self.wrt),
-            "hessian": lambda: programs.hessian(self.graph, self.wrt, setting),
+            "hessian": lambda: programs.hessian(self.graph, self.wrt, rest or "cp", setting),
             "diagonal": lambda: programs.diagonal(self.graph, self.wrt, rest or "cp", setting),
             "trace": lambda: programs.trace(self.graph, self.wrt, rest or "cp", setting),
             "sketch": lambda: programs.sketch(self.graph, self.wrt, self._pairs(rest), setting),

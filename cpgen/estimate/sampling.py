@@ -47,6 +47,9 @@ class Sampling:
         p = derived.columns
         if p == 0:
             return "closed", 0
+        if derived.unit:
+            assert p is not None
+            return "exact", p
         if self.exact is True:
             if p is None:
                 raise RequestError(

@@ -20,6 +20,8 @@ def analysis(derived: Derived) -> list[str]:
         )
         if derived.columns == 0:
             lines.append("  exact as it stands: no noise is needed")
+        elif derived.unit:
+            lines.append(f"  exact by {derived.columns} unit directions, one Hessian-vector product each")
         elif derived.columns is None:
             lines.append("  no number of columns makes this exact")
         else:

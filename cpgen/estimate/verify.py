@@ -87,7 +87,7 @@ def verify(
     checks.append(Check("gradient", _error(_vector(estimator, gradient, n), expected_gradient), tolerance))
     total = sum(int(np.prod(v.element_shape)) for v in estimator.wrt)
     if total <= HESSIAN_VARIABLES:
-        blocks = estimator.hessian(**checked).blocks
+        blocks = estimator.hessian(**checked).blocks  # type: ignore[arg-type]
         checks.append(
             Check("Hessian from unit columns", _error(_dense(estimator, blocks, n), expected_hessian), tolerance)
         )

@@ -47,7 +47,7 @@ def expected(name: str) -> tuple[Arrays, Array, Array, float]:
 
 def hessian(entry: Entry, est: cp.Estimator, arrays: Arrays, columns: int, design: int) -> Array:
     """``[row, i, j]`` from the given columns, whose outer products sum to ``columns`` (or, unit columns, 1) times one."""
-    loaded = est.loaded("hessian")
+    loaded = est.loaded("hessian:cp")
     given, rows = est.arrays(loaded, arrays)
     scale = 1.0 if design == IDENTITY else 1.0 / columns
     call = Call(rows, columns, 0, design, row_scale=1.0 / rows, column_scale=scale)
@@ -61,11 +61,11 @@ def hessian(entry: Entry, est: cp.Estimator, arrays: Arrays, columns: int, desig
 def test_unit_columns_sum_to_the_hessian(name: str, backend: str, compiled: Compiled) -> None:
     entry, est = CATALOGUE[name], compiled(name, backend)
     arrays, _, wanted, tolerance = expected(name)
-    found = est.hessian(**arrays)
+    found = est.hessian(method="cp", **arrays)
     pairs = [(a, b) for k, a in enumerate(entry.wrt) for b in entry.wrt[k:]]
     shaped = {(a, b): np.asarray(found.blocks[a, b]) for a, b in pairs}
     assert frobenius(reference.matrix(entry, arrays, shaped), wanted) < tolerance
-    columns = est.columns("hessian")
+    columns = est.columns("hessian:cp")
     assert columns is not None
     assert frobenius(hessian(entry, est, arrays, columns, IDENTITY), wanted) < tolerance
 
@@ -85,7 +85,7 @@ def test_a_full_hadamard_block_of_columns_sums_to_the_hessian(
 def test_interpreter_and_c_agree(name: str, compiled: Compiled) -> None:
     entry = CATALOGUE[name]
     arrays, *_ = expected(name)
-    columns = compiled(name, "native").columns("hessian") or 0
+    columns = compiled(name, "native").columns("hessian:cp") or 0
     found = [
         hessian(entry, compiled(name, backend), arrays, columns, IDENTITY)
         for backend in ("native", "interpreter")
@@ -108,7 +108,7 @@ def test_jax_agrees(name: str, compiled: Compiled) -> None:
     entry, est = CATALOGUE[name], compiled(name, "native")
     arrays, *_ = expected(name)
     wanted = reference.jax_derivatives(entry, arrays)[1]
-    assert frobenius(hessian(entry, est, arrays, est.columns("hessian") or 0, IDENTITY), wanted) < EXACT
+    assert frobenius(hessian(entry, est, arrays, est.columns("hessian:cp") or 0, IDENTITY), wanted) < EXACT
 
 
 @both

@@ -77,7 +77,7 @@ def test_unit_columns_give_the_exact_diagonal_trace_and_hessian(case: Small, set
         close(found[f"diag_{name}"], expected.diag(name))
     found = evaluate(programs.trace(case.graph, case.leaves, "cp", setting), arrays, rows=rows, unit=True)
     close(found["trace"], expected.trace)
-    hessian = programs.hessian(case.graph, case.leaves, setting)
+    hessian = programs.hessian(case.graph, case.leaves, setting=setting)
     found = evaluate(hessian, arrays, rows=rows, unit=True)
     for k, a in enumerate(case.wrt):
         for b in case.wrt[k:]:

@@ -1,0 +1,76 @@
+"""Unit directions where they are cheaper than noise columns: the same numbers, and the choice itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sympy as sp
+
+import cpgen as cp
+from tests.catalogue import CATALOGUE
+
+MODELS = ("mlp_tanh", "softplus_energy", "attention", "convolution_2d", "chained_rosenbrock", "repeated_index")
+
+
+def chain(links: int) -> cp.Model:
+    """Two inputs through a chain of products: curved at each link, so noise columns grow with its length."""
+    m = cp.Model("chain")
+    n, i = m.axes("n i", n=cp.ROWS, i=2)
+    x = m.input("x", n, i)
+    c, s = x[n, 0], x[n, 1]
+    for k in range(links):
+        c = m.define(f"c{k}", n, sp.cos(x[n, 0]) * c - sp.sin(x[n, 1]) * s)[n]
+        s = m.define(f"s{k}", n, sp.sin(x[n, 0]) * s + sp.cos(x[n, 1]) * c)[n]
+    m.objective(c**2 + s)
+    return m
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+@pytest.mark.parametrize("name", MODELS)
+def test_directions_give_the_hessian_of_noise_columns(name: str, backend: str) -> None:
+    entry = CATALOGUE[name]
+    arrays = entry.arrays()
+    # directions are for inputs or for parameters: take the first leaf's kind
+    has_rows = {v.name: v.has_rows for v in entry.build().graph().variables}
+    wrt = [leaf for leaf in entry.wrt if has_rows[leaf] == has_rows[entry.wrt[0]]]
+    est = cp.compile(entry.build(), wrt=wrt, programs=(), backend=backend)
+    by_noise, by_units = (est.hessian(method=method, **arrays) for method in ("cp", "directions"))
+    assert by_units.kinks == by_noise.kinks
+    for pair, block in by_noise.blocks.items():
+        assert by_units.blocks[pair].shape == block.shape
+        np.testing.assert_allclose(by_units.blocks[pair], block, rtol=1e-10, atol=1e-12)
+
+
+def test_the_diagonal_and_the_trace_take_the_cheaper_way() -> None:
+    est = cp.compile(chain(6), wrt=["x"], programs=(), backend="interpreter")
+    x = np.random.default_rng(0).normal(size=(5, 2))
+    assert (est.columns("diagonal"), est.columns("trace"), est.columns("hessian")) == (2, 2, 2)
+    noise = est.columns("diagonal:cp")
+    assert noise is not None and noise > 10
+    found = est.diagonal(x=x)["x"]
+    assert found.exact and found.method == "directions" and found.samples == 2
+    hessian = est.hessian(method="cp", x=x).matrix()
+    np.testing.assert_allclose(found.value, np.diagonal(hessian, axis1=1, axis2=2), rtol=1e-10)
+    np.testing.assert_allclose(est.trace(x=x).value, np.trace(hessian, axis1=1, axis2=2), rtol=1e-10)
+
+
+def test_sampling_can_be_insisted_on() -> None:
+    est = cp.compile(chain(6), wrt=["x"], programs=(), backend="interpreter")
+    x = np.random.default_rng(1).normal(size=(5, 2))
+    exact = est.diagonal(x=x)["x"].value
+    sampled = est.diagonal(exact=False, samples=4096, design="independent", x=x)["x"]
+    assert not sampled.exact and sampled.method == "cp"
+    assert np.all(np.abs(sampled.value - exact) <= 5 * sampled.stderr)
+
+
+def test_a_wide_model_is_sampled() -> None:
+    entry = CATALOGUE["mlp_tanh"]
+    est = entry.compile(programs=(), backend="interpreter")
+    assert est.derive("diagonal").estimator == "cp"
+
+
+def test_directions_do_not_mix_inputs_and_parameters() -> None:
+    entry = CATALOGUE["attention"]
+    est = entry.compile(programs=(), backend="interpreter")
+    with pytest.raises(cp.errors.RequestError, match="not for both at once"):
+        est.hessian(method="directions", **entry.arrays())
