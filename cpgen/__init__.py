@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from cpgen.api import compile, verify
+from cpgen.api import bundle, compile, verify
 from cpgen.errors import CpgenError
 from cpgen.estimate.estimator import Estimator
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch
@@ -35,6 +35,7 @@ __all__ = [
     "Hessian",
     "Model",
     "Sketch",
+    "bundle",
     "compile",
     "function",
     "gelu",

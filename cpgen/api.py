@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from cpgen.bundle import BundleOptions, Report, size_in_bytes, write_bundle
 from cpgen.errors import RequestError
 from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator
 from cpgen.estimate.library import Options
@@ -47,6 +49,49 @@ def compile(
     return estimator
 
 
+def bundle(
+    model: Any,
+    directory: str | Path | None,
+    programs: Sequence[str] = DEFAULT_PROGRAMS,
+    real: str | None = None,
+    prefix: str = "",
+    wrt: Any = None,
+    weights: Mapping[str, Any] | None = None,
+    vectors: Mapping[str, Any] | None = None,
+    amalgamate: bool = False,
+    math: str = "builtin",
+    tile: int | None = None,
+    columns: int = 16,
+    ram: int | str | None = None,
+    flash: int | str | None = None,
+    recompute: bool = False,
+    command: str = "",
+) -> Report:
+    """Write C99 sources, header, test vectors, self-test, example, build files and README of a model to ``directory``.
+
+    ``model``: a model, an expression or an estimator.  ``weights``: parameters that become constant data.  ``vectors``:
+    arrays for the self-test (default: random in (0.2, 0.8)).  ``math``: "builtin" (same bits on every machine, no math.h)
+    or "libm".  ``tile``: rows computed at once (default 1, the least memory).  ``ram``, ``flash``: budgets for one row
+    and ``columns`` noise columns, in bytes or as "32k".  ``recompute``: trade time for workspace.  ``directory=None``
+    only makes the report.
+
+    The folder is written whole or not at all.  Raises BudgetError with the numbers where a budget does not fit,
+    RequestError, ShapeError or DataError for wrong arguments.
+    """
+    if isinstance(model, Estimator):
+        if wrt is not None or real not in (None, model.options.real):
+            raise RequestError("the estimator is compiled already; wrt and real apply to a model")
+        estimator = model
+    else:
+        estimator = compile(model, wrt=wrt, programs=(), real=real or "float64")
+    names = (programs,) if isinstance(programs, str) else tuple(programs)
+    limits = [None if size is None else size_in_bytes(size) for size in (ram, flash)]
+    options = BundleOptions(
+        names, prefix, weights, vectors, amalgamate, math, tile, columns, limits[0], limits[1], recompute, command
+    )
+    return write_bundle(estimator, directory, options)
+
+
 def _leaves(graph: Graph, names: Sequence[str] | None) -> list[Input]:
     if names is None:
         leaves = [v for v in graph.variables if v.kind == "param"] or list(graph.variables)
@@ -65,4 +110,4 @@ def _leaves(graph: Graph, names: Sequence[str] | None) -> list[Input]:
     return leaves
 
 
-__all__ = ["compile", "verify"]
+__all__ = ["bundle", "compile", "verify"]

@@ -1,4 +1,4 @@
-"""The command ``cpgen``: build, verify, size, show and doctor.
+"""The command ``cpgen``: build, bundle, verify, size, show and doctor.
 
 stdout carries the answer (text, or one JSON object with ``--json``), stderr the log.  Exit status: 0 done, 1 a check
 failed, 2 the model or the request is wrong, 3 the machine lacks something.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ class Reply:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; ``arguments`` default to the process's own.  Returns the exit status (argparse exits with 2)."""
     options = _parser().parse_args(arguments)
+    options.written = _command_line(sys.argv[1:] if arguments is None else arguments)
     command: Callable[[argparse.Namespace], Reply] = options.command
     try:
         reply = command(options)
@@ -84,6 +86,52 @@ def build(options: argparse.Namespace) -> Reply:
     _log(f"wrote {len(paths)} files, {sum(len(text.encode()) for text in files.values())} bytes")
     data = {"model": name, "real": estimator.options.real, "programs": options.programs, "files": paths}
     return Reply("\n".join(paths), data)
+
+
+def bundle(options: argparse.Namespace) -> Reply:
+    """Write C, header, self-test, example, build files and README of a model to a folder; the answer is its sizes."""
+    from cpgen import api
+
+    report = api.bundle(
+        _estimator(options),
+        None if options.report else options.out or f"{options.prefix or 'model'}-bundle",
+        programs=options.programs,
+        prefix=options.prefix,
+        weights=_stored(options.weights),
+        vectors=_stored(options.vectors),
+        amalgamate=options.amalgamate,
+        math=options.math,
+        tile=options.tile,
+        columns=options.columns,
+        ram=options.ram,
+        flash=options.flash,
+        recompute=options.recompute,
+        command=options.written,
+    )
+    if report.files:
+        _log(f"wrote {len(report.files)} files to {options.out or f'{report.prefix}-bundle'}")
+    sizes = {"ram": report.ram, "flash": report.flash, "stack": report.stack, "weights": report.weights}
+    programs = {p.name: {**asdict(p), "ram": p.ram} for p in report.programs}
+    return Reply(str(report), {"prefix": report.prefix, **sizes, "programs": programs, "files": report.files})
+
+
+def _stored(place: str | None) -> dict[str, Any] | None:
+    """The arrays of an .npz file by name."""
+    if place is None:
+        return None
+    import numpy as np
+
+    try:
+        with np.load(place, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise RequestError(f"{place} cannot be read as an .npz file of arrays: {error}") from error
+
+
+def _command_line(arguments: Sequence[str]) -> str:
+    """The command as it can be typed again, folders of the machine left out."""
+    shown = [Path(a).name if Path(a.partition(":")[0]).is_absolute() else a for a in arguments]
+    return "cpgen " + " ".join(shlex.quote(a) for a in shown)
 
 
 def verify(options: argparse.Namespace) -> Reply:
@@ -228,7 +276,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     verifier.add_argument("--rows", type=_count, default=3, metavar="N", help="rows of random data (default: 3)")
     verifier.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
-    for subparser, default in ((builder, BUILT), (sizer, BUILT), (shower, SHOWN)):
+    bundler = command(bundle)
+    bundler.add_argument("--prefix", default="", metavar="NAME", help="starts every external name (default: the model's)")
+    bundler.add_argument("--weights", metavar="FILE.npz", help="parameters that become constant data")
+    bundler.add_argument("--vectors", metavar="FILE.npz", help="inputs of the self-test (default: random in (0.2, 0.8))")
+    bundler.add_argument("--amalgamate", action="store_true", help="one .c file besides the header")
+    bundler.add_argument(
+        "--math", choices=("builtin", "libm"), default="builtin", help="mathematical functions (default: builtin)"
+    )
+    bundler.add_argument("--tile", type=_count, metavar="N", help="rows computed at once (default: 1)")
+    bundler.add_argument("--columns", type=_count, default=16, metavar="N", help="noise columns of the report (default: 16)")
+    bundler.add_argument("--ram", metavar="SIZE", help="refuse if one row needs more, for example 32k")
+    bundler.add_argument("--flash", metavar="SIZE", help="refuse if code and weights are larger, for example 128k")
+    bundler.add_argument("--recompute", action="store_true", help="compute values again instead of keeping them")
+    bundler.add_argument("--report", action="store_true", help="only report the sizes, write nothing")
+    bundler.add_argument("--out", metavar="DIR", help="where to write (default: NAME-bundle, after the prefix)")
+    for subparser, default in ((builder, BUILT), (bundler, BUILT), (sizer, BUILT), (shower, SHOWN)):
         subparser.add_argument(
             "--programs",
             type=_names,

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 import cpgen
-from cpgen.emit.runtime import rename, select, uses
+from cpgen.emit.runtime import needs_library, rename, select, uses
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
 from cpgen.errors import RequestError
 from cpgen.loops.names import identifier
@@ -64,14 +64,16 @@ def emit_c(
     private: bool = False,
     libm: bool = False,
     notes: Sequence[str] = (),
+    helpers: Sequence[str] = (),
 ) -> CFiles:
     """C99 text of all ``plans`` in one source file.
 
     Every external name starts with ``prefix`` (by default the model's name).  ``private``: the runtime headers are cut
     down to what is called and renamed after the prefix, so that nothing is shared with another model's text.  ``libm``:
-    mathematical functions come from the C library instead of the runtime headers.  ``notes`` are added to the banner.
-    Deterministic: the text depends on the arguments alone.  Raises RequestError if two programs have one name or a plan was
-    made for another ``real``.
+    mathematical functions come from the C library instead of the runtime headers.  ``notes`` are added to the banner,
+    ``helpers`` are runtime functions needed besides.
+    Deterministic: the text depends on the arguments alone.  Raises RequestError if two programs have one name or a plan
+    was made for another ``real``.
     """
     name = identifier(prefix or model_name, "model")
     if any(p.real != real for p in plans):
@@ -95,13 +97,13 @@ def emit_c(
         "definitions": list(dict.fromkeys(d for v in views for d in v.definitions)),
     }
     body = render("c/program.c.j2", {**context, "includes": [], "math_header": False})
-    needed = uses(body)
+    needed = uses(body) | set(helpers)
     runtime = {}
     for file in ("cpgen_philox.h", "cpgen_scalar.h"):
         text = runtime_header(file)
         if needed & _defined(text):
             runtime[file] = select(text, needed, runtime_header("cpgen_libm.h") if libm else "") if private else text
-    math_header = bool(_LIBRARY.search(_COMMENT.sub("", body)))
+    math_header = needs_library(body)
     source = render("c/program.c.j2", {**context, "includes": sorted(runtime), "math_header": math_header})
     declarations = render("c/declarations.h.j2", context)
     header = render("c/program.h.j2", {**context, "declarations": declarations})
@@ -109,14 +111,6 @@ def emit_c(
         runtime = {rename(file, name): rename(text, name) for file, text in runtime.items()}
         source = rename(source, name)
     return CFiles(name, header, source, runtime, declarations, views)
-
-
-# functions and macros of math.h that generated text may use directly
-_LIBRARY = re.compile(
-    r"\b(?:(?:a?sin|a?cos|a?tan|atan2|sinh|cosh|asinh|acosh|atanh|tgamma|erfc?|pow|hypot|sqrt|fabs|exp|log|tanh"
-    r"|expm1|log1p|fmax|fmin|cbrt|floor|ceil)f?\(|HUGE_VALF?\b|INFINITY\b|NAN\b)"
-)
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 def render(template: str, context: Mapping[str, object]) -> str:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _DEFINED = re.compile(r"^static inline [\w ]+?(cpgen_\w+)\(|^} (cpgen_\w+);|^#define (cpgen_\w+)", re.MULTILINE)
+# functions and macros of math.h
+LIBRARY = re.compile(
+    r"\b(?:(?:a?sin|a?cos|a?tan|atan2|sinh|cosh|asinh|acosh|atanh|tgamma|erfc?|pow|hypot|sqrt|fabs|exp|log|tanh"
+    r"|expm1|log1p|fmax|fmin|cbrt|floor|ceil)f?\(|HUGE_VALF?\b|INFINITY\b|NAN\b)"
+)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _USED = re.compile(r"\bcpgen_\w+")
 
 
@@ -42,7 +48,13 @@ def select(text: str, needed: Iterable[str], others: str = "") -> str:
         if block.heading and (following is None or not following.names):
             continue
         result.append(block.text)
-    return "\n\n".join(result) + "\n"
+    chosen = "\n\n".join(result) + "\n"
+    return chosen if needs_library(chosen) else chosen.replace("#include <math.h>\n\n", "")
+
+
+def needs_library(text: str) -> bool:
+    """Whether a C text calls math.h."""
+    return bool(LIBRARY.search(_COMMENT.sub("", text)))
 
 
 def uses(text: str) -> set[str]:
@@ -54,6 +66,22 @@ def rename(text: str, prefix: str) -> str:
     """``cpgen_`` and ``CPGEN_`` at the start of names as ``<prefix>_rt_`` and ``<PREFIX>_RT_``."""
     text = re.sub(r"\bcpgen_", f"{prefix}_rt_", text)
     return re.sub(r"\bCPGEN_", f"{prefix.upper()}_RT_", text)
+
+
+def amalgamated(sources: Sequence[str], headers: Mapping[str, str]) -> str:
+    """One text of several: private headers are put in where they are first included, licences stay on top of each."""
+    seen: set[str] = set()
+
+    def put(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in headers:
+            return "" if name in seen else seen.add(name) or match[0]  # type: ignore[func-returns-value]
+        if name in seen:
+            return ""
+        seen.add(name)
+        return headers[name]
+
+    return "\n".join(re.sub(r'^#include "(\S+)"\n', put, text, flags=re.MULTILINE) for text in sources)
 
 
 def _blocks(text: str) -> list[_Block]:

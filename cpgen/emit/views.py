@@ -75,6 +75,7 @@ class ProgramView:
 
     name: str  # prefix of its external names
     title: str
+    title_id: str  # title as part of a C name
     upper: str
     real: str
     digest: str
@@ -122,6 +123,7 @@ def program_view(plan: Plan, model: str) -> ProgramView:
     return ProgramView(
         name=name,
         title=plan.name,
+        title_id=identifier(plan.name, "program"),
         upper=name.upper(),
         real="double" if plan.real == "float64" else "float",
         digest=digest(plan.program),

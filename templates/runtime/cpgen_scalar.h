@@ -14,8 +14,9 @@
 #ifndef CPGEN_SCALAR_H
 #define CPGEN_SCALAR_H
 
-#include <math.h>
 #include <stdint.h>
+
+#include <math.h>
 
 #ifdef __FAST_MATH__
 #error "cpgen_scalar.h needs exact floating-point semantics: compile without -ffast-math"
@@ -83,6 +84,134 @@ static inline float cpgen_nan_f32(void)
     return cpgen_from_bits_f32(UINT32_C(0x7fc00000));
 }
 
+/* ---- sign and square root: exact, with the machine's own instruction where there is one ---- */
+
+static inline double cpgen_fabs_f64(double x)
+{
+#if defined(__GNUC__)
+    return __builtin_fabs(x);
+#else
+    return cpgen_from_bits_f64(cpgen_to_bits_f64(x) & UINT64_C(0x7fffffffffffffff));
+#endif
+}
+
+static inline double cpgen_copysign_f64(double size, double sign)
+{
+#if defined(__GNUC__)
+    return __builtin_copysign(size, sign);
+#else
+    return cpgen_from_bits_f64((cpgen_to_bits_f64(size) & UINT64_C(0x7fffffffffffffff)) | (cpgen_to_bits_f64(sign) & UINT64_C(0x8000000000000000)));
+#endif
+}
+
+static inline double cpgen_sqrt_f64(double x)
+{
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 8) != 0)) || \
+        (defined(__riscv_flen) && (__riscv_flen >= 64)))
+    return __builtin_sqrt(x);
+#else
+    /* one bit of the root after the other; the remainder tells how to round */
+    const int subnormal = x < 0x1p-1022;
+    const uint64_t bits = cpgen_to_bits_f64(subnormal ? (x * 0x1p54) : x);
+    uint64_t rest = (bits & UINT64_C(0x000fffffffffffff)) | UINT64_C(0x0010000000000000);
+    uint64_t exponent = bits >> 52U;
+    uint64_t root = 0U;
+    uint64_t sum = 0U;
+    uint64_t bit;
+    double y;
+    if (!(x > 0.0) || (x == cpgen_infinity_f64()))
+    {
+        return ((x == 0.0) || (x > 0.0) || (x != x)) ? x : cpgen_nan_f64();
+    }
+    if ((exponent & 1U) == 0U)
+    {
+        rest += rest;
+        exponent -= 1U;
+    }
+    rest += rest;
+    for (bit = UINT64_C(0x0020000000000000); bit != 0U; bit >>= 1U)
+    {
+        const uint64_t trial = sum + bit;
+        if (trial <= rest)
+        {
+            sum = trial + bit;
+            rest -= trial;
+            root += bit;
+        }
+        rest += rest;
+    }
+    if (rest != 0U)
+    {
+        root += root & 1U;
+    }
+    y = cpgen_from_bits_f64((root >> 1U) + ((((exponent - 1023U) + 2048U) >> 1U) << 52U) - UINT64_C(0x20000000000000));
+    return subnormal ? (y * 0x1p-27) : y;
+#endif
+}
+
+static inline float cpgen_fabs_f32(float x)
+{
+#if defined(__GNUC__)
+    return __builtin_fabsf(x);
+#else
+    return cpgen_from_bits_f32(cpgen_to_bits_f32(x) & UINT32_C(0x7fffffff));
+#endif
+}
+
+static inline float cpgen_copysign_f32(float size, float sign)
+{
+#if defined(__GNUC__)
+    return __builtin_copysignf(size, sign);
+#else
+    return cpgen_from_bits_f32((cpgen_to_bits_f32(size) & UINT32_C(0x7fffffff)) | (cpgen_to_bits_f32(sign) & UINT32_C(0x80000000)));
+#endif
+}
+
+static inline float cpgen_sqrt_f32(float x)
+{
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 4) != 0)) || \
+        (defined(__riscv_flen) && (__riscv_flen >= 32)))
+    return __builtin_sqrtf(x);
+#else
+    /* one bit of the root after the other; the remainder tells how to round */
+    const int subnormal = x < 0x1p-126f;
+    const uint32_t bits = cpgen_to_bits_f32(subnormal ? (x * 0x1p24f) : x);
+    uint32_t rest = (bits & UINT32_C(0x007fffff)) | UINT32_C(0x00800000);
+    uint32_t exponent = bits >> 23U;
+    uint32_t root = 0U;
+    uint32_t sum = 0U;
+    uint32_t bit;
+    float y;
+    if (!(x > 0.0f) || (x == cpgen_infinity_f32()))
+    {
+        return ((x == 0.0f) || (x > 0.0f) || (x != x)) ? x : cpgen_nan_f32();
+    }
+    if ((exponent & 1U) == 0U)
+    {
+        rest += rest;
+        exponent -= 1U;
+    }
+    rest += rest;
+    for (bit = UINT32_C(0x01000000); bit != 0U; bit >>= 1U)
+    {
+        const uint32_t trial = sum + bit;
+        if (trial <= rest)
+        {
+            sum = trial + bit;
+            rest -= trial;
+            root += bit;
+        }
+        rest += rest;
+    }
+    if (rest != 0U)
+    {
+        root += root & 1U;
+    }
+    y = cpgen_from_bits_f32((root >> 1U) + ((((exponent - 127U) + 256U) >> 1U) << 23U) - UINT32_C(0x1000000));
+    return subnormal ? (y * 0x1p-12f) : y;
+#endif
+}
+
 /* ---- exponentials and logarithms, double ---- */
 
 /* (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2, minimax polynomial. */
@@ -143,7 +272,7 @@ static inline double cpgen_expm1_f64(double x)
     const double inverse = cpgen_scale_f64(1.0, 4096U - biased);
     const double y = cpgen_scale_f64(tail + (1.0 - inverse), biased);
     const double high = (x > 709.8) ? cpgen_infinity_f64() : y;
-    const double small = (fabs(x) < 0x1p-54) ? x : high;
+    const double small = (cpgen_fabs_f64(x) < 0x1p-54) ? x : high;
     return (x == x) ? small : x;
 }
 
@@ -189,7 +318,7 @@ static inline double cpgen_log1p_f64(double x)
 
 static inline double cpgen_tanh_f64(double x)
 {
-    const double size = fabs(x);
+    const double size = cpgen_fabs_f64(x);
     const double twice = (size < 20.0) ? (size + size) : (20.0 + 20.0);
     uint64_t biased;
     double power;
@@ -199,7 +328,7 @@ static inline double cpgen_tanh_f64(double x)
     /* expm1(2|x|) / (expm1(2|x|) + 2) */
     const double growth = (scale * tail) + (scale - 1.0);
     const double y = growth / (growth + 2.0);
-    return (x == x) ? copysign(y, x) : x;
+    return (x == x) ? cpgen_copysign_f64(y, x) : x;
 }
 
 /* ---- smooth activations, double ---- */
@@ -207,20 +336,20 @@ static inline double cpgen_tanh_f64(double x)
 /* log(1 + exp(x)) */
 static inline double cpgen_softplus_f64(double x)
 {
-    return ((x < 0.0) ? 0.0 : x) + cpgen_log1p_f64(cpgen_exp_f64(-fabs(x)));
+    return ((x < 0.0) ? 0.0 : x) + cpgen_log1p_f64(cpgen_exp_f64(-cpgen_fabs_f64(x)));
 }
 
 /* 1 / (1 + exp(-x)) */
 static inline double cpgen_sigmoid_f64(double x)
 {
-    const double decay = cpgen_exp_f64(-fabs(x));
+    const double decay = cpgen_exp_f64(-cpgen_fabs_f64(x));
     return ((x < 0.0) ? decay : 1.0) / (1.0 + decay);
 }
 
 /* log(cosh(x)): |x| above 20 is split off, below cosh(x) - 1 = expm1(x)^2 / (2 exp(x)) */
 static inline double cpgen_logcosh_f64(double x)
 {
-    const double size = fabs(x);
+    const double size = cpgen_fabs_f64(x);
     const double near = (size < 20.0) ? size : 20.0;
     const double growth = cpgen_expm1_f64(near);
     return (size - near) + cpgen_log1p_f64((growth * growth) / (2.0 * (1.0 + growth)));
@@ -229,7 +358,7 @@ static inline double cpgen_logcosh_f64(double x)
 /* 1 / cosh(x) */
 static inline double cpgen_sech_f64(double x)
 {
-    const double decay = cpgen_exp_f64(-fabs(x));
+    const double decay = cpgen_exp_f64(-cpgen_fabs_f64(x));
     return (2.0 * decay) / (1.0 + (decay * decay));
 }
 
@@ -448,7 +577,7 @@ static inline float cpgen_expm1_f32(float x)
     const float inverse = cpgen_scale_f32(1.0f, 512U - biased);
     const float y = cpgen_scale_f32(tail + (1.0f - inverse), biased);
     const float high = (x > 88.8f) ? cpgen_infinity_f32() : y;
-    const float small = (fabsf(x) < 0x1p-25f) ? x : high;
+    const float small = (cpgen_fabs_f32(x) < 0x1p-25f) ? x : high;
     return (x == x) ? small : x;
 }
 
@@ -490,7 +619,7 @@ static inline float cpgen_log1p_f32(float x)
 
 static inline float cpgen_tanh_f32(float x)
 {
-    const float size = fabsf(x);
+    const float size = cpgen_fabs_f32(x);
     const float twice = (size < 10.0f) ? (size + size) : (10.0f + 10.0f);
     uint32_t biased;
     float power;
@@ -500,7 +629,7 @@ static inline float cpgen_tanh_f32(float x)
     /* expm1(2|x|) / (expm1(2|x|) + 2) */
     const float growth = (scale * tail) + (scale - 1.0f);
     const float y = growth / (growth + 2.0f);
-    return (x == x) ? copysignf(y, x) : x;
+    return (x == x) ? cpgen_copysign_f32(y, x) : x;
 }
 
 /* ---- smooth activations, float ---- */
@@ -508,20 +637,20 @@ static inline float cpgen_tanh_f32(float x)
 /* log(1 + exp(x)) */
 static inline float cpgen_softplus_f32(float x)
 {
-    return ((x < 0.0f) ? 0.0f : x) + cpgen_log1p_f32(cpgen_exp_f32(-fabsf(x)));
+    return ((x < 0.0f) ? 0.0f : x) + cpgen_log1p_f32(cpgen_exp_f32(-cpgen_fabs_f32(x)));
 }
 
 /* 1 / (1 + exp(-x)) */
 static inline float cpgen_sigmoid_f32(float x)
 {
-    const float decay = cpgen_exp_f32(-fabsf(x));
+    const float decay = cpgen_exp_f32(-cpgen_fabs_f32(x));
     return ((x < 0.0f) ? decay : 1.0f) / (1.0f + decay);
 }
 
 /* log(cosh(x)): |x| above 20 is split off, below cosh(x) - 1 = expm1(x)^2 / (2 exp(x)) */
 static inline float cpgen_logcosh_f32(float x)
 {
-    const float size = fabsf(x);
+    const float size = cpgen_fabs_f32(x);
     const float near = (size < 20.0f) ? size : 20.0f;
     const float growth = cpgen_expm1_f32(near);
     return (size - near) + cpgen_log1p_f32((growth * growth) / (2.0f * (1.0f + growth)));
@@ -530,7 +659,7 @@ static inline float cpgen_logcosh_f32(float x)
 /* 1 / cosh(x) */
 static inline float cpgen_sech_f32(float x)
 {
-    const float decay = cpgen_exp_f32(-fabsf(x));
+    const float decay = cpgen_exp_f32(-cpgen_fabs_f32(x));
     return (2.0f * decay) / (1.0f + (decay * decay));
 }
 

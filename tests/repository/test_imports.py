@@ -27,11 +27,12 @@ LAYER = {
     "emit": 5,
     "native": 6,
     "estimate": 7,
-    "api": 8,
+    "bundle": 8,
     "doctor": 8,
-    "cli": 9,
-    "__init__": 10,
-    "__main__": 10,
+    "api": 9,
+    "cli": 10,
+    "__init__": 11,
+    "__main__": 11,
 }
 
 # Where a library may be imported; numpy may be imported anywhere, anything not named here nowhere.

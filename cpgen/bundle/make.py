@@ -1,0 +1,274 @@
+"""An estimator and options to a folder of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cpgen
+from cpgen.bundle.options import BundleOptions
+from cpgen.bundle.report import Report, make_report
+from cpgen.bundle.vectors import SEED, TOLERANCE, Vectors, make_vectors
+from cpgen.bundle.write import write_files
+from cpgen.emit import CFiles, emit_c, stage_text
+from cpgen.emit.render import render
+from cpgen.emit.runtime import amalgamated
+from cpgen.emit.views import arrays, output_fields, scale_inputs
+from cpgen.errors import DataError, RequestError, ShapeError
+from cpgen.estimate.estimator import Estimator
+from cpgen.ir.nodes import ROWS, Input
+from cpgen.ir.noise import HADAMARD
+from cpgen.loops import Plan, plan
+from cpgen.loops.names import identifier
+
+Array = NDArray[np.floating]
+
+
+def write_bundle(
+    estimator: Estimator, directory: str | Path | None, options: BundleOptions
+) -> Report:
+    """Write the bundle of ``estimator`` to ``directory`` in one step; with None only make its report.
+
+    Raises RequestError, ShapeError, DataError, BudgetError (with the numbers) or CheckError; nothing is written then.
+    """
+    options.check()
+    name = identifier(options.prefix or estimator.graph.name, "model")
+    real = estimator.options.real
+    derived = [estimator.derive(key) for key in options.programs]
+    plans = [plan(d.program, real, options.tile or 1) for d in derived]
+    weights = _arrays(estimator, options.weights, "weights", real, ("param",))
+    suffix = "f64" if real == "float64" else "f32"
+    files = emit_c(
+        estimator.graph.name,
+        plans,
+        real,
+        name,
+        private=True,
+        libm=options.math == "libm",
+        notes=_notes(options),
+        helpers=(f"cpgen_sqrt_{suffix}",) if any(p.has_noise for p in plans) else (),
+    )
+    report = make_report(files, plans, weights, options.columns, options.math, real)
+    report.check(options.ram, options.flash)
+    if directory is None:
+        return report
+    vectors_given = _arrays(estimator, options.vectors, "vectors", real, ("data", "param", "tangent")) | weights
+    builtin = options.math == "builtin"
+    vectors = make_vectors(estimator.graph.name, plans, real, vectors_given, builtin, options.tile or 1)
+    texts = _texts(estimator, options, plans, files, weights, vectors, report)
+    write_files(Path(directory), name, texts)
+    return Report(**{**report.__dict__, "files": tuple(texts)})
+
+
+def _notes(options: BundleOptions) -> list[str]:
+    return [f"Made again by: {_one_line(options.command)}"] if options.command else []
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("*/", "* /")
+
+
+def _arrays(
+    estimator: Estimator, given: Mapping[str, object] | None, what: str, real: str, kinds: Sequence[str]
+) -> dict[str, Array]:
+    """Checked arrays by name."""
+    known = {v.name: v for v in estimator.graph.variables}
+    result: dict[str, Array] = {}
+    for name, value in (given or {}).items():
+        node = known.get(name)
+        tangent = "tangent" in kinds and name.startswith("dir_")
+        if not tangent and (node is None or node.kind not in kinds):
+            names = ", ".join(v.name for v in known.values() if v.kind in kinds) or "none"
+            raise RequestError(f"{what} names {name!r}; it can name: {names}", estimator.graph.origin)
+        try:
+            array = np.asarray(value, real)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{what}[{name!r}] is not an array of numbers: {error}") from error
+        if not np.isfinite(array).all():
+            raise DataError(f"{what}[{name!r}] has entries that are not finite in {real}")
+        if node is not None and not node.has_rows and array.shape != node.shape:
+            raise ShapeError(f"{what}[{name!r}] has shape {array.shape}, expected {node.shape}", node.origin)
+        result[name] = array
+    return result
+
+
+def _texts(
+    estimator: Estimator,
+    options: BundleOptions,
+    plans: Sequence[Plan],
+    files: CFiles,
+    weights: Mapping[str, Array],
+    vectors: Vectors,
+    report: Report,
+) -> dict[str, str]:
+    name, real = files.name, estimator.options.real
+    short = "double" if real == "float64" else "float"
+    c_names = {node.name: p.value(node).name for p in plans for node in arrays(p)}
+    variables: dict[str, Input] = {node.name: node for p in plans for node in arrays(p)}
+    constants = [_constant(f"{name}_{c_names[n]}", weights[n], real, variables[n]) for n in variables if n in weights]
+    inputs = [
+        _constant(f"{name}_test_{c_names[n]}", vectors.inputs[n], real, variables[n])
+        for n in variables
+        if n not in weights
+    ]
+    programs = [
+        _program(p, view, name, vectors, weights, real)
+        for p, view in zip(plans, files.programs, strict=True)
+    ]
+    stem = {"prefix": name, "upper": name.upper(), "real": short}
+    sources = [f"{name}.c"]
+    headers = [f"{name}.h"]
+    noisy = any(p.has_noise for p in plans)
+    if not options.amalgamate:
+        sources += [f"{name}_weights.c"] if constants else []
+        sources += [f"{name}_stream.c"] if noisy else []
+        sources += [f"{name}_vectors.c", f"{name}_selftest.c"]
+    headers += [f"{name}_weights.h"] if constants else []
+    headers += [f"{name}_stream.h"] if noisy else []
+    headers += [f"{name}_vectors.h", f"{name}_selftest.h"]
+    needs_libm = "#include <math.h>" in files.source + "".join(files.runtime.values())
+    context: dict[str, object] = {
+        **stem,
+        "name": name,
+        "model": estimator.graph.name,
+        "version": cpgen.__version__,
+        "real_name": real,
+        "math": options.math,
+        "libm": needs_libm,
+        "notes": _notes(options),
+        "command": options.command,
+        "programs": programs,
+        "weights": constants,
+        "inputs": inputs,
+        "rows": vectors.rows,
+        "has_bits": vectors.bits is not None,
+        "tolerance": TOLERANCE[real],
+        "tolerance_c": _number(TOLERANCE[real], real),
+        "sources": sources,
+        "headers": headers,
+        "runtime": [] if options.amalgamate else sorted(files.runtime),
+        "report": report,
+        "amalgamate": options.amalgamate,
+        "stream": noisy,
+        "variables": [_described(v, weights) for v in estimator.graph.variables],
+        "objective": "summed" if estimator.graph.reduction == "sum" else "averaged",
+        "mathematics": [_mathematics(estimator, key, p) for key, p in zip(options.programs, plans, strict=True)],
+        "zero": _number(0.0, real),
+        "one": _number(1.0, real),
+        "runtime_scalar": f"{name}_rt_scalar.h",
+        "root": f"{name}_rt_sqrt_{'f64' if real == 'float64' else 'f32'}",
+    }
+    made: dict[str, str] = {f"{name}.h": files.header, f"{name}.c": files.source, **files.runtime}
+    if constants:
+        made[f"{name}_weights.h"] = render("bundle/weights.h.j2", context)
+        made[f"{name}_weights.c"] = render("bundle/weights.c.j2", context)
+    if noisy:
+        made[f"{name}_stream.h"] = render("bundle/stream.h.j2", context)
+        made[f"{name}_stream.c"] = render("bundle/stream.c.j2", context)
+    for file in ("vectors.h", "vectors.c", "selftest.h", "selftest.c"):
+        made[f"{name}_{file}"] = render(f"bundle/{file}.j2", context)
+    if options.amalgamate:
+        order = [f"{name}.c", *(s for s in made if s.endswith(".c") and s != f"{name}.c")]
+        made[f"{name}.c"] = amalgamated([made[s] for s in order], files.runtime)
+        for file in [*order[1:], *files.runtime]:
+            del made[file]
+    for target, template in (
+        ("main.c", "main.c.j2"),
+        ("Makefile", "Makefile.j2"),
+        ("CMakeLists.txt", "CMakeLists.txt.j2"),
+        (f"{name}Config.cmake.in", "config.cmake.j2"),
+        (f"{name}.pc.in", "package.pc.j2"),
+        ("DEVIATIONS.md", "DEVIATIONS.md.j2"),
+        ("README.md", "README.md.j2"),
+        ("LICENSE", "LICENSE.j2"),
+    ):
+        made[target] = render(f"bundle/{template}", context)
+    return made
+
+
+def _number(value: float, real: str) -> str:
+    """A C literal that reads back as ``value`` rounded to ``real``."""
+    text = repr(float(value)) if real == "float64" else str(np.float32(value))
+    mantissa, mark, exponent = text.partition("e")
+    mantissa = mantissa if "." in mantissa else mantissa + ".0"
+    return f"{mantissa}{mark}{exponent}{'' if real == 'float64' else 'f'}"
+
+
+def _constant(c_name: str, array: Array, real: str, node: Input | None = None) -> dict[str, object]:
+    flat = [_number(float(x), real) for x in np.ravel(array)]
+    return {
+        "name": c_name,
+        "count": len(flat),
+        "lines": [", ".join(flat[k : k + 8]) for k in range(0, len(flat), 8)],
+        "what": f"{f'{node.kind} {node.name}, ' if node else ''}shape ({', '.join(str(n) for n in array.shape)})",
+    }
+
+
+def _program(
+    p: Plan, view: Any, prefix: str, vectors: Vectors, weights: Mapping[str, Array], real: str
+) -> dict[str, object]:
+    given = []
+    for node in arrays(p):
+        field = p.value(node).name
+        source = f"{prefix}_{field}" if node.name in weights else f"{prefix}_test_{field}"
+        given.append({"field": field, "source": source})
+    outputs = []
+    for output, field, _ in output_fields(p):
+        values = vectors.expected[p.name][output]
+        bits = None if vectors.bits is None else vectors.bits[p.name][output]
+        outputs.append(
+            {
+                "name": output,
+                "field": field,
+                "expected": _constant(f"{prefix}_expect_{view.title_id}_{field[4:]}", values, real),
+                "bits": None
+                if bits is None
+                else _constant(f"{prefix}_bits_{view.title_id}_{field[4:]}", bits, real),
+                "count": int(np.size(values)),
+                "shape": "(" + ", ".join(str(n) for n in np.shape(values)) + ")",
+            }
+        )
+    rows = vectors.rows
+    return {
+        "title": p.name,
+        "name": view.name,
+        "upper": view.upper,
+        "id": view.title_id,
+        "inputs": given,
+        "outputs": outputs,
+        "columns": vectors.columns[p.name],
+        "rows": rows,
+        "seed": SEED,
+        "design": HADAMARD if p.has_noise else 0,
+        "scales": [
+            {"field": p.value(s).name, "value": _number(vectors.scales[s.name], real), "name": s.name}
+            for s in scale_inputs(p)
+        ],
+        "total": sum(int(np.size(values)) for values in vectors.expected[p.name].values()),
+    }
+
+
+def _described(v: Input, weights: Mapping[str, Array]) -> dict[str, str]:
+    shape = ", ".join("n_rows" if e is ROWS else str(e) for e in v.shape)
+    where = "constant" if v.name in weights else "argument"
+    return {"name": v.name, "kind": v.kind, "shape": f"({shape})", "where": where}
+
+
+def _mathematics(estimator: Estimator, key: str, p: Plan) -> dict[str, object]:
+    derived = estimator.derive(key)
+    notes = []
+    if derived.estimator:
+        notes.append(f"method: {derived.estimator}" + (f" (biased: {derived.biased})" if derived.biased else ""))
+        if derived.columns == 0:
+            notes.append("exact as it stands; no noise is drawn")
+        elif derived.columns is not None:
+            notes.append(f"exact with design 2 and {derived.columns} columns")
+    return {
+        "title": p.name,
+        "notes": notes,
+        "stages": [line for stage in p.stages for line in stage_text(p, stage)],
+    }

@@ -1,0 +1,123 @@
+"""Test vectors: inputs, what the interpreter makes of them, and the bits that compiled code gives on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.emit.views import arrays, scale_inputs
+from cpgen.errors import CheckError, EnvironmentProblem, ShapeError
+from cpgen.ir.interpret import run
+from cpgen.ir.nodes import COLUMNS, ROWS, Input
+from cpgen.ir.noise import HADAMARD, noise_array
+from cpgen.loops import Plan
+from cpgen.native import build
+
+Array = NDArray[np.floating]
+ROWS_TESTED, COLUMNS_TESTED, SEED = 3, 2, 1
+TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """``inputs`` by name; for each program the numbers of its call, the expected outputs and their bits, if known."""
+
+    rows: int
+    inputs: Mapping[str, Array]
+    scales: Mapping[str, float]
+    columns: Mapping[str, int]
+    expected: Mapping[str, Mapping[str, Array]]
+    bits: Mapping[str, Mapping[str, Array]] | None
+
+
+def make_vectors(
+    name: str, plans: Sequence[Plan], real: str, given: Mapping[str, Array], exact: bool, tile: int | None
+) -> Vectors:
+    """Vectors of ``plans``; ``given`` arrays are used, others are random in (0.2, 0.8).
+
+    ``exact``: also run compiled code to learn the bits (left out where there is no compiler).  Raises ShapeError for a
+    wrong array and CheckError where a result is not finite.
+    """
+    wanted: dict[str, Input] = {}
+    for p in plans:
+        for node in arrays(p):
+            wanted.setdefault(node.name, node)
+    rows = _rows(wanted, given)
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for node in wanted.values():
+        shape = tuple(e if isinstance(e, int) else rows if e is ROWS else COLUMNS_TESTED for e in node.shape)
+        random = rng.uniform(0.2, 0.8, shape)
+        array = np.asarray(given.get(node.name, random), real)
+        if array.shape != shape:
+            raise ShapeError(f"{node.name} has shape {array.shape}, expected {shape}", node.origin)
+        inputs[node.name] = array
+    scales = {
+        "row_scale": 1.0 / rows,
+        "column_scale": 1.0 / COLUMNS_TESTED,
+        "variance_scale": 1.0 / (COLUMNS_TESTED * (COLUMNS_TESTED - 1)),
+    }
+    scales = {key: float(np.dtype(real).type(value)) for key, value in scales.items()}
+    columns = {p.name: COLUMNS_TESTED if p.has_columns else 0 for p in plans}
+    expected = {p.name: _reference(p, inputs, scales, rows, columns[p.name]) for p in plans}
+    for program, outputs in expected.items():
+        for output, value in outputs.items():
+            if not np.isfinite(value.astype(real)).all():
+                raise CheckError(
+                    f"the test vector of {program} is useless: {output} is not finite for random inputs in (0.2, 0.8); "
+                    "give arrays inside the model's domain with vectors={...}"
+                )
+    bits = _bits(name, plans, real, inputs, scales, rows, columns, tile) if exact else None
+    return Vectors(rows, inputs, scales, columns, expected, bits)
+
+
+def _rows(wanted: Mapping[str, Input], given: Mapping[str, Array]) -> int:
+    for name, node in wanted.items():
+        if name in given and node.has_rows and np.ndim(given[name]) == len(node.shape):
+            return max(int(np.shape(given[name])[node.shape.index(ROWS)]), 1)
+    return ROWS_TESTED if any(node.has_rows for node in wanted.values()) else 1
+
+
+def _reference(
+    p: Plan, inputs: Mapping[str, Array], scales: Mapping[str, float], rows: int, columns: int
+) -> dict[str, Array]:
+    """The interpreter's float64 answer for the inputs as rounded."""
+    values: dict[str, Array] = {}
+    for node in p.program.inputs:
+        if node.kind == "noise":
+            values[node.name] = noise_array(node, p.program, SEED, rows, columns, HADAMARD)
+        elif node.kind == "scale":
+            values[node.name] = np.asarray(scales[node.name])
+        else:
+            values[node.name] = inputs[node.name].astype(np.float64)
+    return run(p.program, values, rows, columns)
+
+
+def _bits(
+    name: str,
+    plans: Sequence[Plan],
+    real: str,
+    inputs: Mapping[str, Array],
+    scales: Mapping[str, float],
+    rows: int,
+    columns: Mapping[str, int],
+    tile: int | None,
+) -> dict[str, dict[str, Array]] | None:
+    try:
+        module = build(name, [p.program for p in plans], real, tile)
+    except EnvironmentProblem:
+        return None
+    found = {}
+    for p in plans:
+        read = {node.name: inputs[node.name] for node in arrays(p)}
+        used = {node.name: scales[node.name] for node in scale_inputs(p)}
+        found[p.name] = module[p.name].run(
+            read, rows, columns[p.name], SEED, HADAMARD if p.has_noise else 0, threads=1, **used  # type: ignore[arg-type]
+        )
+    return found
+
+
+__all__ = ["COLUMNS", "COLUMNS_TESTED", "SEED", "TOLERANCE", "Vectors", "make_vectors"]
