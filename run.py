@@ -4,6 +4,7 @@
     python3 run.py digits [example arguments]  the handwritten digits example
     python3 run.py lint                        ruff and mypy
     python3 run.py samples [--write]           regenerate generated/ and compare it with (or write it to) the disk
+    python3 run.py bench [W4 ...]              cpgen beside its peers, in an environment of their own (.venv-bench)
 
 Each task first makes the environment it needs in ``.venv-run`` beside this file, or reuses it if pyproject.toml has not
 changed since.  Uses the standard library only.  Exits with the task's own status, or 3 if the environment cannot be made.
@@ -21,7 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv-run"
-STAMP = ENVIRONMENT / "installed.json"
+PEERS = ROOT / ".venv-bench"  # the peers bring a gigabyte of libraries that nothing else needs
+PEERS_LIST = ROOT / "benchmarks/peers/requirements.txt"
 
 # task -> (extras of pyproject.toml it needs, the commands it runs with the environment's python)
 TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
@@ -29,6 +31,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "digits": (("examples",), (("examples/digits.py",),)),
     "lint": (("dev",), (("-m", "ruff", "check", "."), ("-m", "mypy"))),
     "samples": (("examples",), (("generated/regenerate.py",),)),
+    "bench": ((), (("-m", "benchmarks.peers"),)),
 }
 
 
@@ -41,10 +44,11 @@ def main(arguments: list[str]) -> int:
         print(f"run.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr)
         return 3
     extras, commands = TASKS[arguments[0]]
+    environment = PEERS if arguments[0] == "bench" else ENVIRONMENT
     try:
-        python = prepare(extras)
+        python = prepare(extras, environment)
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"run.py: the environment {ENVIRONMENT.name} could not be made: {error}", file=sys.stderr)
+        print(f"run.py: the environment {environment.name} could not be made: {error}", file=sys.stderr)
         print(
             "run.py: this needs the venv module (on Debian and Ubuntu: apt install python3-venv) "
             "and a package index that pip can reach",
@@ -58,14 +62,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def prepare(extras: tuple[str, ...]) -> Path:
-    """Make or reuse the environment with (at least) ``extras`` installed; returns its python."""
-    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+def prepare(extras: tuple[str, ...], environment: Path) -> Path:
+    """Make or reuse the environment with (at least) ``extras`` installed, and in PEERS the peers; returns its python."""
+    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    record = environment / "installed.json"
+    peers = environment == PEERS
+    described = (ROOT / "pyproject.toml").read_bytes() + (PEERS_LIST.read_bytes() if peers else b"")
+    project = hashlib.sha256(described).hexdigest()
     identity = {"project": project, "root": str(ROOT), "python": sys.version}
     installed: set[str] = set()
     try:
-        stamp = json.loads(STAMP.read_text())
+        stamp = json.loads(record.read_text())
         if all(stamp.get(key) == value for key, value in identity.items()) and python.exists():
             installed = set(stamp["extras"])
             if installed.issuperset(extras):
@@ -73,15 +80,17 @@ def prepare(extras: tuple[str, ...]) -> Path:
     except (OSError, ValueError, KeyError):
         pass
     if not installed:
-        print(f"run.py: making {ENVIRONMENT.name}", file=sys.stderr)
-        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+        print(f"run.py: making {environment.name}", file=sys.stderr)
+        shutil.rmtree(environment, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     wanted = sorted(installed.union(extras))
-    print(f"run.py: installing cpgen and its extras {', '.join(wanted)}", file=sys.stderr)
-    requirement = f"{ROOT}[{','.join(wanted)}]"
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", requirement]
+    print(f"run.py: installing cpgen{' and its peers' if peers else ''} {', '.join(wanted)}", file=sys.stderr)
+    requirement = [*(["-r", str(PEERS_LIST)] if peers else []), "--editable", f"{ROOT}[{','.join(wanted)}]"]
+    if not wanted:
+        requirement[-1] = str(ROOT)
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirement]
     subprocess.run([str(python), *install], check=True)
-    STAMP.write_text(json.dumps({**identity, "extras": wanted}))
+    record.write_text(json.dumps({**identity, "extras": wanted}))
     return python
 
 

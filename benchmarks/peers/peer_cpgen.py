@@ -1,0 +1,70 @@
+"""cpgen itself, through its public interface; and the reference answers that the peers are compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import cpgen as cp
+from benchmarks.peers.methods import SAMPLES, Answer, Method, Methods, flat, one
+from benchmarks.peers.workloads import Workload
+
+EXACT_LIMIT = 10_000  # columns; more than this is not asked for
+
+
+def methods(workload: Workload, real: str, threads: int) -> Methods:
+    data, leaves = workload.data(real), workload.leaves
+    estimator = cp.compile(workload.build(), wrt=list(leaves), real=real, threads=threads, programs=())
+    wanted = set(workload.quantities)
+    if "value" in wanted:
+        yield Method("value", "value", lambda: estimator.value(**data), one)
+    yield Method("gradient", "gradient", lambda: estimator.gradient(**data), lambda a: flat(leaves, a))
+    if "hessian" in wanted:
+        yield Method("hessian", "hessian", lambda: estimator.hessian(**data), lambda a: one(a.matrix()))
+    values = {v: v for v in leaves}
+    if "diagonal" in wanted:
+        columns = estimator.columns("diagonal")
+        if columns is not None and columns <= EXACT_LIMIT:
+            yield Method(
+                "diagonal",
+                f"exact, {columns} columns" if columns else "exact, closed form",
+                lambda: estimator.diagonal(exact=True, **data),
+                lambda a: flat(leaves, {v: a[v].value for v in values}),
+            )
+    if "sample" in wanted:
+        for label, count in (("sample", 1), (f"{SAMPLES} samples", SAMPLES)):
+            yield Method(
+                label,
+                "curvature propagation",
+                lambda count=count: estimator.diagonal(samples=count, exact=False, **data),
+                lambda a: flat(leaves, {v: a[v].value for v in values}),
+                stochastic=True,
+            )
+    if "trace" in wanted:
+        yield Method("trace", "exact", lambda: estimator.trace(exact=True, **data), lambda a: one(a.value))
+    if "trace sample" in wanted:
+        for label, count in (("trace sample", 1), (f"{SAMPLES} trace samples", SAMPLES)):
+            yield Method(
+                label,
+                "curvature propagation",
+                lambda count=count: estimator.trace(samples=count, exact=False, **data),
+                lambda a: one(a.value),
+                stochastic=True,
+            )
+
+
+def references(workload: Workload, real: str, threads: int) -> dict[str, Answer]:
+    """Products with the probe (what a Hutchinson sampler must return) and Hutchinson's error at 64 samples."""
+    data, leaves = workload.data(real), workload.leaves
+    estimator = cp.compile(workload.build(), wrt=list(leaves), real=real, threads=threads, programs=())
+    probe = workload.probe(data)
+    product = estimator.hvp(probe, **data)
+    answers: dict[str, Answer] = {}
+    if "sample" in workload.quantities:
+        answers["sample"] = flat(leaves, {v: probe[v] * product[v] for v in leaves})
+        drawn = estimator.diagonal(samples=64, method="hutchinson", exact=False, **data)
+        answers["hutchinson"] = flat(leaves, {v: drawn[v].value for v in leaves})
+        drawn = estimator.diagonal(samples=64, exact=False, design="independent", **data)
+        answers["curvature propagation"] = flat(leaves, {v: drawn[v].value for v in leaves})
+    if "trace sample" in workload.quantities:
+        answers["trace sample"] = (probe["x"] * product["x"]).sum(1).astype(np.float64)
+    return answers

@@ -1,0 +1,75 @@
+"""PyTorch on the CPU: autograd as written, and torch.func under torch.compile."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from benchmarks.peers.methods import Method, Methods, one
+from benchmarks.peers.workloads import Workload
+
+OPS = SimpleNamespace(
+    sin=torch.sin,
+    cos=torch.cos,
+    tanh=torch.tanh,
+    sqrt=torch.sqrt,
+    einsum=torch.einsum,
+    softplus=functional.softplus,
+    softmax=torch.softmax,
+    logsumexp=torch.logsumexp,
+    conv=lambda x, w, padding: functional.conv2d(x, w, padding=padding),
+    pool=lambda x: functional.avg_pool2d(x, 2),
+    mean=lambda x, axis: x.mean(axis, keepdim=True),
+)
+
+
+def joined(parts: Any) -> Any:
+    return one(torch.cat([p.detach().reshape(-1) for p in parts]))
+
+
+def methods(workload: Workload, real: str, threads: int) -> Methods:
+    torch.set_num_threads(threads)
+    data = {name: torch.from_numpy(array) for name, array in workload.data(real).items()}
+    names = workload.leaves
+    leaves = tuple(data[v].clone().requires_grad_() for v in names)
+    plain = tuple(data[v] for v in names)
+    probe = tuple(torch.from_numpy(workload.probe(workload.data(real))[v]) for v in names)
+    wanted = set(workload.quantities)
+
+    def total(*leaves: Any) -> Any:
+        rows = workload.rows(OPS, {**data, **dict(zip(names, leaves, strict=True))})
+        return rows.mean() if workload.mean else rows.sum()
+
+    if "value" in wanted:
+        yield Method("value", "eager", lambda: total(*plain), lambda a: one(a.detach()))
+    yield Method("gradient", "autograd", lambda: torch.autograd.grad(total(*leaves), leaves), joined)
+
+    def double_backward() -> Any:
+        gradient = torch.autograd.grad(total(*leaves), leaves, create_graph=True)
+        return torch.autograd.grad(gradient, leaves, probe)
+
+    def times_probe(products: Any) -> Any:
+        return joined([v * p for v, p in zip(probe, products, strict=True)])
+
+    def by_row(products: Any) -> Any:
+        return one((probe[0] * products[0]).sum(1))
+
+    quantity, answer = ("sample", times_probe) if "sample" in wanted else ("trace sample", by_row)
+    sampled = bool(wanted & {"sample", "trace sample"})
+    if sampled:
+        yield Method(quantity, "Hutchinson, autograd double backward", double_backward, answer)
+    if workload.single:
+        return
+    gradient = torch.func.grad(total, argnums=tuple(range(len(names))))
+    compiled = torch.compile(gradient, dynamic=False)
+    yield Method("gradient", "torch.func, torch.compile", lambda: compiled(*plain), joined)
+    if sampled:
+
+        def along(*leaves: Any) -> Any:
+            return sum((g * v).sum() for g, v in zip(gradient(*leaves), probe, strict=True))
+
+        product = torch.compile(torch.func.grad(along, argnums=tuple(range(len(names)))), dynamic=False)
+        yield Method(quantity, "Hutchinson, torch.func, torch.compile", lambda: product(*plain), answer)

@@ -1,0 +1,207 @@
+"""From timings to one table, as text, data and a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.methods import SAMPLES
+
+Errors = Mapping[tuple[str, str, str], float]
+OWN = "cpgen"
+ERROR_SAMPLES = 64  # with which the errors were measured
+TARGET = 0.01
+
+
+@dataclass(frozen=True)
+class Row:
+    """Times in seconds; ``distance``: relative L2 distance of the answer from the reference, if comparable."""
+
+    workload: str
+    real: str
+    threads: int
+    quantity: str
+    peer: str
+    method: str
+    median: float
+    lower: float
+    upper: float
+    batches: int
+    scale: float
+    distance: float | None
+
+
+def spread(times: Sequence[float]) -> tuple[float, float, float]:
+    """Median and quartiles."""
+    if not times:
+        return 0.0, 0.0, 0.0
+    lower, median, upper = np.quantile(times, [0.25, 0.5, 0.75])
+    return float(median), float(lower), float(upper)
+
+
+def text(rows: Sequence[Row], errors: Errors, trouble: Sequence[str]) -> str:
+    """The whole table in Markdown."""
+    lines = [
+        "| workload | real | quantity | threads | cpgen | quartiles | best peer | time | peer / cpgen "
+        "| / own gradient | floor / cpgen |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key in dict.fromkeys((r.workload, r.real, r.quantity, r.threads) for r in rows):
+        line = _line(key, rows)
+        if line:
+            lines.append(line)
+    lines += ["", *_price(rows, errors)]
+    if trouble:
+        lines += ["", "Not run, or left out because answers differ:", "", *(f"- {line}" for line in trouble)]
+    return "\n".join(lines)
+
+
+def _best(rows: Sequence[Row], own: bool) -> Row | None:
+    found = [r for r in rows if (r.peer == OWN) == own and r.peer != "floor"]
+    return min(found, key=lambda r: r.median) if found else None
+
+
+def _same(rows: Sequence[Row], workload: str, real: str, quantity: str, threads: int) -> list[Row]:
+    return [
+        r for r in rows if (r.workload, r.real, r.quantity, r.threads) == (workload, real, quantity, threads)
+    ]
+
+
+def _line(key: tuple[str, str, str, int], rows: Sequence[Row]) -> str | None:
+    workload, real, quantity, threads = key
+    here = _same(rows, *key)
+    own, peer = _best(here, True), _best(here, False)
+    if quantity in ("floor", "xdiag") or own is None:
+        return None
+    gradient = _best(_same(rows, workload, real, "gradient", threads), True)
+    floor = _same(rows, workload, real, "floor", threads)
+    cells = [
+        workload,
+        real,
+        quantity,
+        str(threads),
+        duration(own.median),
+        f"{duration(own.lower)} - {duration(own.upper)}",
+        f"{peer.peer}: {peer.method}" + (f" (scaled x{peer.scale:.0f})" if peer.scale > 1 else "")
+        if peer
+        else "",
+        duration(peer.median) if peer else "",
+        f"{peer.median / own.median:.3g}" if peer else "",
+        f"{own.median / gradient.median:.2f}" if gradient and quantity not in ("gradient", "value") else "",
+        f"{floor[0].median / own.median:.2f}" if floor and quantity == "gradient" else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def price(rows: Sequence[Row], errors: Errors) -> list[tuple[str, str, int, float, str, float, str]]:
+    """Time to a relative error of 1 percent of the diagonal: (workload, real, threads, own, how, peer's, how).
+
+    Sampling needs K samples with error e to be repeated (e / 0.01)^2 / K times; each further sample costs what the
+    difference between 16 samples and one says.  The shortest of all methods, exact ones included, counts.
+    """
+    result = []
+    for workload, real, threads in dict.fromkeys((r.workload, r.real, r.threads) for r in rows):
+        own: list[tuple[float, str]] = []
+        others: list[tuple[float, str]] = []
+        for kind, target in ((OWN, own), ("peer", others)):
+            mine = kind == OWN
+            exact = _best(_same(rows, workload, real, "diagonal", threads), mine)
+            if exact:
+                target.append((exact.median, exact.method))
+            first = _best(_same(rows, workload, real, "sample", threads), mine)
+            more = _best(_same(rows, workload, real, f"{SAMPLES} samples", threads), mine)
+            error = errors.get((workload, real, "curvature propagation" if mine else "hutchinson"))
+            if first and error is not None:
+                further = max((more.median - first.median) / (SAMPLES - 1), 0.0) if more else first.median
+                further = min(further, first.median)
+                needed = max(1.0, ERROR_SAMPLES * (error / TARGET) ** 2)
+                name = f"{needed:,.0f} samples"
+                target.append((first.median + (needed - 1) * further, name))
+            if not mine:
+                for r in _same(rows, workload, real, "xdiag", threads):
+                    if r.distance is not None:
+                        target.append(
+                            (r.median * max(1.0, (r.distance / TARGET) ** 2), f"{r.method}, repeated")
+                        )
+        if own and others and any(r.quantity == "sample" for r in rows if r.workload == workload):
+            result.append((workload, real, threads, *min(own), *min(others)))
+    return result
+
+
+def _price(rows: Sequence[Row], errors: Errors) -> list[str]:
+    found = price(rows, errors)
+    if not found:
+        return []
+    lines = [
+        "Time to a relative L2 error of 1 percent of the diagonal: the shortest of all methods, exact ones included; "
+        "the number of samples is extrapolated from the error of 64.",
+        "",
+        "| workload | real | threads | cpgen | how | best peer | how | peer / cpgen |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for workload, real, threads, own, how, peer, peers_way in found:
+        cells = (workload, real, threads, duration(own), how, duration(peer), peers_way, f"{peer / own:.3g}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+def write(folder: Path, rows: Sequence[Row], errors: Errors, trouble: Sequence[str]) -> None:
+    """peers.csv, accuracy.csv, peers.md and peers.svg."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "peers.csv").open("w", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(f.name for f in fields(Row))
+        for row in rows:
+            out.writerow(_cell(value) for value in astuple(row))
+    with (folder / "peers-errors.csv").open("w", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["workload", "real", "estimator", "samples", "relative_error"])
+        for (workload, real, method), error in errors.items():
+            out.writerow([workload, real, method, ERROR_SAMPLES, f"{error:.4g}"])
+    (folder / "peers.md").write_text(text(rows, errors, trouble) + "\n")
+    picture(folder / "peers.svg", rows)
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.5g}" if isinstance(value, float) else "" if value is None else value
+
+
+def picture(path: Path, rows: Sequence[Row]) -> None:
+    """How many times longer the best peer takes, on two threads."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    bars = []
+    for key in dict.fromkeys((r.workload, r.real, r.quantity, r.threads) for r in rows if r.threads == 2):
+        own, peer = _best(_same(rows, *key), True), _best(_same(rows, *key), False)
+        if own and peer and key[2] not in ("floor", "xdiag"):
+            real = " float32" if key[1] == "float32" else ""
+            bars.append((f"{key[0]}{real} {key[2]}", peer.median / own.median, peer.peer))
+    if not bars:
+        return
+    matplotlib.rcParams["svg.hashsalt"] = "cpgen"
+    figure, axes = plt.subplots(figsize=(8, 0.22 * len(bars) + 1))
+    places = np.arange(len(bars))[::-1]
+    axes.barh(places, [b[1] for b in bars], color=["#2a6f97" if b[1] >= 1 else "#c1666b" for b in bars])
+    axes.set_yticks(places, [f"{b[0]} ({b[2]})" for b in bars], fontsize=7)
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("time of the best peer / time of cpgen, two threads")
+    axes.margins(y=0.01)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
