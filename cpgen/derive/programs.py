@@ -8,10 +8,21 @@ the mean, absent where the answer is exact); ``trace`` with ``var_trace``; ``blo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import sympy
 
+from cpgen.derive import probes
+from cpgen.derive.derived import (
+    Derived,
+    Drawn,
+    Statistics,
+    kink_outputs,
+    own_shape,
+    program_of,
+    role_of,
+    rows_summed,
+)
 from cpgen.derive.forward import tangents
 from cpgen.derive.linear import pull_back
 from cpgen.derive.points import over
@@ -31,10 +42,10 @@ from cpgen.derive.sweep import (
 )
 from cpgen.derive.uses import Uses
 from cpgen.errors import RequestError
-from cpgen.ir.build import add, constant, elementwise, make_map, new_input, reduce_sum
-from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Map, Node, Origin, Program
-from cpgen.ir.noise import elements, noise_count
-from cpgen.scalar import kinks, maximum, placeholder
+from cpgen.ir.build import add, constant, elementwise, new_input, reduce_sum
+from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Node, Origin, Program
+from cpgen.ir.noise import noise_count
+from cpgen.scalar import maximum, placeholder
 
 _0, _1, _2, _3 = (placeholder(k) for k in range(4))
 
@@ -46,65 +57,12 @@ Entry = tuple[Input, tuple[int, ...]]
 ESTIMATORS = ("cp", "s", "tu", "hutchinson", "gauss_newton", "becker_lecun")
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """One source of noise: its name, what it is and its elements per row."""
-
-    name: str
-    what: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A program with what the derivation knows about it.
-
-    ``columns``: noise columns an exact answer needs (0: exact as it stands; None: sampling never ends). ``exact``:
-    outputs that are exact whatever the number of samples.  ``drawn`` and ``dropped``: noise that is used, and noise
-    that is not needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
-    sketch, the pairs of leaves whose block it estimates without bias.  ``unit``: the columns are unit directions, never
-    random, so the answer is always the exact one.
-    """
-
-    program: Program
-    estimator: str = ""
-    columns: int | None = 0
-    exact: frozenset[str] = frozenset()
-    drawn: tuple[Drawn, ...] = ()
-    dropped: tuple[Drawn, ...] = ()
-    readouts: tuple[tuple[str, str], ...] = ()
-    biased: str = ""
-    answers: frozenset[tuple[str, str]] = frozenset()
-    unit: bool = False
-
-
-def _program(graph: Graph, name: str, outputs: Iterable[tuple[str, Node]]) -> Program:
-    """Wrap outputs; inputs in order of declaration, then directions, noise in sweep order and scales."""
-    listed = tuple(outputs)
-    probe = Program(name, listed, ())
-    used = [n for n in probe.nodes() if isinstance(n, Input)]
-    declared = {id(v): k for k, v in enumerate(graph.variables)}
-    rank = {"tangent": 1, "noise": 2, "scale": 3}
-
-    def key(node: Input) -> tuple[int, int, str]:
-        if id(node) in declared:
-            return 0, declared[id(node)], node.name
-        return rank.get(node.kind, 0), node.offset, node.name
-
-    return Program(name, listed, tuple(sorted(used, key=key)), graph.origin)
-
-
-def _own_shape(node: Node | None, shape_of: Input) -> Node:
-    """A result in the leaf's shape, zero where nothing arrives."""
-    return node if node is not None else constant(0, shape_of.shape, Origin(shape_of.name))
-
-
 # First order
 
 
 def value(graph: Graph) -> Derived:
     """``value``: the objective summed over rows; ``rows``: the objective of each row (models with rows)."""
-    return Derived(_program(graph, "value", [*_value_outputs(graph), *_kink_outputs(graph, graph.variables)]))
+    return Derived(program_of(graph, "value", [*_value_outputs(graph), *kink_outputs(graph, graph.variables)]))
 
 
 def _value_outputs(graph: Graph) -> list[tuple[str, Node]]:
@@ -118,8 +76,8 @@ def gradient(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``value`` and ``grad_<leaf>``: per row for inputs with rows, summed over rows for parameters."""
     found = gradients(graph.objective, wrt)
     outputs: list[tuple[str, Node]] = [("value", _value_outputs(graph)[0][1])]
-    outputs += [(f"grad_{v.name}", _own_shape(g, v)) for v, g in zip(wrt, found, strict=True)]
-    return Derived(_program(graph, "gradient", [*outputs, *_kink_outputs(graph, wrt)]))
+    outputs += [(f"grad_{v.name}", own_shape(g, v)) for v, g in zip(wrt, found, strict=True)]
+    return Derived(program_of(graph, "gradient", [*outputs, *kink_outputs(graph, wrt)]))
 
 
 def _directions(wrt: Sequence[Input]) -> dict[Input, Node]:
@@ -131,75 +89,15 @@ def jvp(graph: Graph, wrt: Sequence[Input]) -> Derived:
     (tangent,) = tangents([graph.objective], _directions(wrt))
     if tangent is None:
         tangent = constant(0, graph.objective.shape)
-    return Derived(_program(graph, "jvp", [("jvp", tangent)]))
+    return Derived(program_of(graph, "jvp", [("jvp", tangent)]))
 
 
 def hvp(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``hvp_<leaf>``: the Hessian times ``dir_<leaf>``, forward over reverse."""
-    found = [_own_shape(g, v) for v, g in zip(wrt, gradients(graph.objective, wrt), strict=True)]
+    found = [own_shape(g, v) for v, g in zip(wrt, gradients(graph.objective, wrt), strict=True)]
     products = tangents(found, _directions(wrt))
-    outputs = [(f"hvp_{v.name}", _own_shape(h, v)) for v, h in zip(wrt, products, strict=True)]
-    return Derived(_program(graph, "hvp", [*outputs, *_kink_outputs(graph, wrt)]))
-
-
-def _kink_outputs(graph: Graph, wrt: Sequence[Input]) -> list[tuple[str, Node]]:
-    """The number of evaluation points, over all rows, at which some function of the model sits on a kink."""
-    uses = Uses([graph.objective], wrt)
-    counts: list[Node] = []
-    for node in uses.nodes:
-        if not isinstance(node, Map) or node.reduce != "sum" or not uses.active(node):
-            continue
-        found = kinks(node.expr)
-        if not found:
-            continue
-        hit = sympy.Add(*(sympy.Piecewise((1, sympy.Eq(k, 0)), (0, True)) for k in found))
-        # a map that reads several things is counted at each of its loop points, its reduction axes included
-        counts.append(
-            make_map(
-                node.extents, node.rank, node.args, hit, node.guards, origin=adjoint_origin(node, "kinks")
-            )
-        )
-    per_row = [_sum_elements(n) for n in counts]
-    total = add(per_row, Origin("kinks"))
-    if total is None:
-        return []
-    return [("kinks", reduce_sum(total, range(len(total.shape)), Origin("kinks")))]
-
-
-def _sum_elements(node: Node) -> Node:
-    return reduce_sum(node, range(node.lead, len(node.shape)), node.origin)
-
-
-# Statistics over columns
-
-
-class _Statistics:
-    """Means over the columns of a sweep and the variances of those means.
-
-    The runtime supplies ``column_scale`` (1/K, or 1 when the columns are unit vectors) and ``variance_scale``
-    (1/(K(K-1)), 0 when there is nothing to estimate).
-    """
-
-    def __init__(self) -> None:
-        self.column = new_input("column_scale", (), "scale")
-        self.variance = new_input("variance_scale", (), "scale")
-
-    def of(self, expr: sympy.Expr, nodes: Sequence[Node], origin: Origin) -> tuple[Node, Node]:
-        """Mean and variance of the mean of ``expr`` of nodes of equal element shape, for each row and element."""
-        shape = nodes[0].element_shape
-        reads = [(n, range(len(shape))) for n in nodes]
-        total = over(shape, reads, expr, (COLUMNS,), _role(origin, "sum"))
-        squares = over(shape, reads, expr**2, (COLUMNS,), _role(origin, "sum_sq"))
-        mean = elementwise(_0 * _1, [total, self.column], _role(origin, "mean"))
-        spread = maximum(_1 - _2 * _0**2, 0) * _3
-        variance = elementwise(
-            spread, [total, squares, self.column, self.variance], _role(origin, "mean_var")
-        )
-        return mean, variance
-
-
-def _role(origin: Origin, role: str) -> Origin:
-    return Origin(origin.name, origin.file, origin.line, "", origin.axes, role)
+    outputs = [(f"hvp_{v.name}", own_shape(h, v)) for v, h in zip(wrt, products, strict=True)]
+    return Derived(program_of(graph, "hvp", [*outputs, *kink_outputs(graph, wrt)]))
 
 
 # The sweep's programs
@@ -254,9 +152,9 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
     and the cheapest where there are few of them.
     """
     if estimator == "hutchinson":
-        return _hutchinson(graph, wrt)
+        return probes.hutchinson_diagonal(graph, wrt)
     if estimator == "directions":
-        return _directions_diagonal(graph, wrt)
+        return probes.directions_diagonal(graph, wrt)
     if estimator == "becker_lecun":
         return _becker_lecun(graph, wrt)
     if estimator in ("s", "tu"):
@@ -267,7 +165,7 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
     readouts = [find_readout(curvature, leaf, sources) for leaf in wrt]
     drawn = needed(sources, [r.exact for r in readouts])
     sweep = Sweep(curvature, drawn)
-    statistics = _Statistics()
+    statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
     local = _counts(curvature, estimator)
@@ -282,15 +180,15 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
             parts.append(mean)
         top = add(parts, adjoint_origin(readout.variable, "diag"))
         outputs.append(
-            (f"diag_{name}", _own_shape(carry_down(curvature, readout, top, 2, local), readout.leaf))
+            (f"diag_{name}", own_shape(carry_down(curvature, readout, top, 2, local), readout.leaf))
         )
         if variance is None:
             exact.append(f"diag_{name}")
         else:
             carried = carry_down(curvature, readout, variance, 4, lambda node: False)
-            outputs.append((f"var_diag_{name}", _own_shape(carried, readout.leaf)))
-    outputs += _kink_outputs(graph, wrt)
-    program = _program(graph, _name("diagonal", estimator), outputs)
+            outputs.append((f"var_diag_{name}", own_shape(carried, readout.leaf)))
+    outputs += kink_outputs(graph, wrt)
+    program = program_of(graph, _name("diagonal", estimator), outputs)
     where = [(r.leaf.name, r.variable.name) for r in readouts]  # type: ignore[attr-defined]
     return _summary(program, estimator, curvature, drawn, every, exact, where)
 
@@ -312,9 +210,9 @@ def _counts(curvature: Curvature, estimator: str) -> Callable[[Node], bool]:
 def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
     """``trace`` and ``var_trace``: per row if every leaf has rows (the Laplacian), else over everything."""
     if estimator == "hutchinson":
-        return _hutchinson_trace(graph, wrt)
+        return probes.hutchinson_trace(graph, wrt)
     if estimator == "directions":
-        return _directions_trace(graph, wrt)
+        return probes.directions_trace(graph, wrt)
     if estimator not in ("cp", "gauss_newton"):
         raise RequestError(f"the trace is estimated by cp, gauss_newton or hutchinson, not by {estimator}")
     curvature = Curvature(graph, list(wrt), setting)
@@ -322,7 +220,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
     readouts = [find_readout(curvature, leaf, sources) for leaf in wrt]
     drawn = needed(sources, [r.exact for r in readouts])
     sweep = Sweep(curvature, drawn)
-    statistics = _Statistics()
+    statistics = Statistics()
     sampled: list[Node | None] = []
     known: list[Node | None] = []
     origin = Origin("trace")
@@ -338,7 +236,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
             expr, nodes = difference
             reads = [(n, axes) for n in [*nodes, weight]]
             sampled.append(
-                over((), reads, expr * placeholder(len(nodes)), shape, _role(origin, readout.leaf.name))
+                over((), reads, expr * placeholder(len(nodes)), shape, role_of(origin, readout.leaf.name))
             )
         top = add(readout.terms)
         if top is not None:
@@ -359,22 +257,16 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
     per_row = all(v.has_rows for v in wrt)
     if result is None:
         result = constant(0, (ROWS,) if per_row else ())
-    outputs = [("trace", _rows_summed(result, per_row))]
+    outputs = [("trace", rows_summed(result, per_row))]
     exact = []
     if variance is None:
         exact.append("trace")
     else:
-        outputs.append(("var_trace", _rows_summed(variance, per_row)))
-    outputs += _kink_outputs(graph, wrt)
-    program = _program(graph, _name("trace", estimator), outputs)
+        outputs.append(("var_trace", rows_summed(variance, per_row)))
+    outputs += kink_outputs(graph, wrt)
+    program = program_of(graph, _name("trace", estimator), outputs)
     where = [(r.leaf.name, r.variable.name) for r in readouts]  # type: ignore[attr-defined]
     return _summary(program, estimator, curvature, drawn, [*sources, *left_out], exact, where)
-
-
-def _rows_summed(node: Node, per_row: bool) -> Node:
-    if per_row or not node.has_rows:
-        return node
-    return reduce_sum(node, [node.shape.index(ROWS)], node.origin)
 
 
 def blocks(
@@ -391,7 +283,7 @@ def blocks(
     readouts = [find_block_readout(curvature, pair, sources) for pair in pairs]
     drawn = needed(sources, [r.exact for r in readouts])
     sweep = Sweep(curvature, drawn)
-    statistics = _Statistics()
+    statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
     for readout in readouts:
@@ -402,17 +294,17 @@ def blocks(
         if mean is None:
             shape = ((ROWS,) if per_row else ()) + a.element_shape + b.element_shape
             mean = constant(0, shape)
-        outputs.append((label, _rows_summed(mean, per_row)))
+        outputs.append((label, rows_summed(mean, per_row)))
         if variance is None:
             exact.append(label)
         else:
-            outputs.append((f"var_{label}", _rows_summed(variance, per_row)))
-    outputs += _kink_outputs(graph, wrt)
-    program = _program(graph, _name(name, estimator), outputs)
+            outputs.append((f"var_{label}", rows_summed(variance, per_row)))
+    outputs += kink_outputs(graph, wrt)
+    program = program_of(graph, _name(name, estimator), outputs)
     return _summary(program, estimator, curvature, drawn, [*sources, *left_out], exact)
 
 
-def _block(sweep: Sweep, statistics: _Statistics, readout: BlockReadout) -> tuple[Node | None, Node | None]:
+def _block(sweep: Sweep, statistics: Statistics, readout: BlockReadout) -> tuple[Node | None, Node | None]:
     a, b = readout.pair
     fields = [sweep.fields(leaf, readout.exact) for leaf in (a, b)]
     shape = a.element_shape + b.element_shape
@@ -428,12 +320,12 @@ def _block(sweep: Sweep, statistics: _Statistics, readout: BlockReadout) -> tupl
     parts: list[Node | None] = list(readout.terms)
     variance: Node | None = None
     if reads:
-        total = over(shape, reads, expr, (COLUMNS,), _role(origin, "sum"))
-        squares = over(shape, reads, expr**2, (COLUMNS,), _role(origin, "sum_sq"))
-        parts.append(elementwise(_0 * _1, [total, statistics.column], _role(origin, "mean")))
+        total = over(shape, reads, expr, (COLUMNS,), role_of(origin, "sum"))
+        squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "sum_sq"))
+        parts.append(elementwise(_0 * _1, [total, statistics.column], role_of(origin, "mean")))
         spread = maximum(_1 - _2 * _0**2, 0) * _3
         variance = elementwise(
-            spread, [total, squares, statistics.column, statistics.variance], _role(origin, "var")
+            spread, [total, squares, statistics.column, statistics.variance], role_of(origin, "var")
         )
     return add(parts, origin), variance
 
@@ -444,7 +336,7 @@ def hessian(
     """Every block ``block_A_B`` with A not after B in ``wrt``; by "directions" instead ``column_A``, the products of the
     Hessian with its unit directions (one column each)."""
     if estimator == "directions":
-        return _directions_hessian(graph, wrt)
+        return probes.directions_hessian(graph, wrt)
     pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
     return blocks(graph, wrt, pairs, "cp", setting, name="hessian")
 
@@ -466,9 +358,9 @@ def sketch(
         for role, part in zip("pq", sweep.fields(leaf), strict=True):
             if part is None:
                 part = constant(0, (COLUMNS, *leaf.shape), adjoint_origin(leaf, role))
-            outputs.append((f"{role}_{leaf.name}", _rows_summed(part, leaf.has_rows)))
+            outputs.append((f"{role}_{leaf.name}", rows_summed(part, leaf.has_rows)))
     name = "sketch" if pairs is None else "sketch_of_" + "_".join(f"{a.name}_{b.name}" for a, b in pairs)
-    program = _program(graph, name, [*outputs, *_kink_outputs(graph, wrt)])
+    program = program_of(graph, name, [*outputs, *kink_outputs(graph, wrt)])
     drawn = {s.name for s in sources}
     dropped = [s for s in every if s.name not in drawn]
     answers = frozenset(
@@ -488,7 +380,7 @@ def entries(
     sources = curvature.sources()
     readouts = [find_block_readout(curvature, (a, b), sources) for (a, _), (b, _) in wanted]
     sweep = Sweep(curvature, needed(sources, [r.exact for r in readouts]))
-    statistics = _Statistics()
+    statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
     for k, (((a, i), (b, j)), readout) in enumerate(zip(wanted, readouts, strict=True)):
@@ -506,15 +398,15 @@ def entries(
         if nodes:
             mean, variance = statistics.of(expr, nodes, origin)
             parts.append(mean)
-            outputs.append((f"var_entry_{k}", _rows_summed(variance, per_row)))
+            outputs.append((f"var_entry_{k}", rows_summed(variance, per_row)))
         else:
             exact.append(f"entry_{k}")
         total = add(parts, origin)
         shape = (ROWS,) if per_row else ()
         outputs.append(
-            (f"entry_{k}", _rows_summed(total, per_row) if total is not None else constant(0, shape, origin))
+            (f"entry_{k}", rows_summed(total, per_row) if total is not None else constant(0, shape, origin))
         )
-    program = _program(graph, "entries", [*outputs, *_kink_outputs(graph, wrt)])
+    program = program_of(graph, "entries", [*outputs, *kink_outputs(graph, wrt)])
     return _summary(program, "cp", curvature, sweep.sources, sources, exact)
 
 
@@ -527,11 +419,11 @@ def _whole_graph(graph: Graph, wrt: Sequence[Input], estimator: str) -> Derived:
     curvature = Curvature(graph, list(wrt))
     sources = _paper_sources(curvature, estimator)
     sweep = Sweep(curvature, sources)
-    statistics = _Statistics()
+    statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
     for leaf in wrt:
-        pair = [_rows_summed(f, leaf.has_rows) if f is not None else None for f in sweep.fields(leaf)]
+        pair = [rows_summed(f, leaf.has_rows) if f is not None else None for f in sweep.fields(leaf)]
         difference = squared_difference(pair[0], pair[1])
         if difference is None:
             outputs.append((f"diag_{leaf.name}", constant(0, leaf.shape)))
@@ -539,138 +431,11 @@ def _whole_graph(graph: Graph, wrt: Sequence[Input], estimator: str) -> Derived:
             continue
         mean, variance = statistics.of(*difference, adjoint_origin(leaf, "diag"))
         outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
-    program = _program(graph, _name("diagonal", estimator), [*outputs, *_kink_outputs(graph, wrt)])
+    program = program_of(graph, _name("diagonal", estimator), [*outputs, *kink_outputs(graph, wrt)])
     summary = _summary(program, estimator, curvature, sources, sources, exact)
     # rows are summed before squaring, so unit columns shared by all rows do not give the exact answer
     columns = summary.columns if not graph.objective.has_rows or all(v.has_rows for v in wrt) else None
     return Derived(program, estimator, columns, summary.exact, summary.drawn)
-
-
-# Hutchinson
-
-
-def _probes(graph: Graph, wrt: Sequence[Input]) -> tuple[dict[Input, Node], list[Node]]:
-    """Random directions for every leaf and the Hessian times them."""
-    offset = 0
-    directions: dict[Input, Node] = {}
-    for leaf in wrt:
-        noise = Input(f"v_{leaf.name}", (COLUMNS, *leaf.shape), "noise", Origin(f"v_{leaf.name}"), offset)
-        offset += elements(noise)
-        directions[leaf] = noise
-    found = [_own_shape(g, v) for v, g in zip(wrt, gradients(graph.objective, wrt), strict=True)]
-    products = tangents(found, directions)
-    return directions, [
-        h if h is not None else constant(0, (COLUMNS, *v.shape)) for v, h in zip(wrt, products, strict=True)
-    ]
-
-
-def _hutchinson(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    """``v * Hv`` (Bekas, Kokiopoulou & Saad 2007)."""
-    directions, products = _probes(graph, wrt)
-    statistics = _Statistics()
-    outputs: list[tuple[str, Node]] = []
-    for leaf, product in zip(wrt, products, strict=True):
-        mean, variance = statistics.of(_0 * _1, [product, directions[leaf]], adjoint_origin(leaf, "diag"))
-        outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
-    program = _program(graph, "diagonal_hutchinson", [*outputs, *_kink_outputs(graph, wrt)])
-    return Derived(program, "hutchinson", _probe_columns(graph, wrt), drawn=_probe_summary(wrt, directions))
-
-
-def _probe_columns(graph: Graph, wrt: Sequence[Input]) -> int | None:
-    """Unit probes give the exact answer if no probe is shared by rows whose answers are kept apart, or all
-    rows share it."""
-    mixed = any(v.has_rows for v in wrt) and not all(v.has_rows for v in wrt)
-    if mixed:
-        return None
-    return sum(_count(v) for v in wrt)
-
-
-def _count(leaf: Input) -> int:
-    total = 1
-    for extent in leaf.element_shape:
-        total *= extent
-    return total
-
-
-def _probe_summary(wrt: Sequence[Input], directions: dict[Input, Node]) -> tuple[Drawn, ...]:
-    return tuple(Drawn(directions[v].name, f"direction of {v.name}", _count(v)) for v in wrt)  # type: ignore[attr-defined]
-
-
-def _hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    """``v . Hv`` per row if every leaf has rows, else over everything (Hutchinson 1989)."""
-    directions, products = _probes(graph, wrt)
-    per_row = all(v.has_rows for v in wrt)
-    if not per_row and any(v.has_rows for v in wrt):
-        raise RequestError(
-            "a Hutchinson trace is over inputs with rows or over parameters, not over both at once"
-        )
-    parts: list[Node | None] = []
-    for leaf, product in zip(wrt, products, strict=True):
-        axes = range(len(leaf.element_shape))
-        parts.append(
-            over(
-                (), [(product, axes), (directions[leaf], axes)], _0 * _1, leaf.element_shape, Origin("trace")
-            )
-        )
-    total = add(parts, Origin("trace"))
-    assert total is not None
-    mean, variance = _Statistics().of(_0, [total], Origin("trace"))
-    outputs = [("trace", mean), ("var_trace", variance), *_kink_outputs(graph, wrt)]
-    program = _program(graph, "trace_hutchinson", outputs)
-    return Derived(program, "hutchinson", _probe_columns(graph, wrt), drawn=_probe_summary(wrt, directions))
-
-
-# Unit directions: as many Hessian-vector products as there are variables, exact
-
-
-def directions(graph: Graph, wrt: Sequence[Input]) -> int | None:
-    """How many unit directions cover ``wrt``: its elements, of one row for inputs.  None where leaves with and without
-    rows are mixed."""
-    return _probe_columns(graph, wrt)
-
-
-def _directed(
-    graph: Graph, name: str, wrt: Sequence[Input], found: Iterable[tuple[str, Node]], units: dict[Input, Node]
-) -> Derived:
-    outputs = tuple(found)
-    program = _program(graph, name, [*outputs, *_kink_outputs(graph, wrt)])
-    return Derived(
-        program,
-        "directions",
-        directions(graph, wrt),
-        frozenset(label for label, _ in outputs),
-        drawn=_probe_summary(wrt, units),
-        unit=True,
-    )
-
-
-def _directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    units, products = _probes(graph, wrt)
-    outputs = []
-    for leaf, product in zip(wrt, products, strict=True):
-        axes = range(len(leaf.element_shape))
-        reads = [(product, axes), (units[leaf], axes)]
-        label = f"diag_{leaf.name}"
-        outputs.append((label, over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))))
-    return _directed(graph, "diagonal_directions", wrt, outputs, units)
-
-
-def _directions_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    units, products = _probes(graph, wrt)
-    parts: list[Node | None] = []
-    for leaf, product in zip(wrt, products, strict=True):
-        axes = range(len(leaf.element_shape))
-        reads = [(product, axes), (units[leaf], axes)]
-        parts.append(over((), reads, _0 * _1, (COLUMNS, *leaf.element_shape), Origin("trace")))
-    total = add(parts, Origin("trace"))
-    assert total is not None
-    return _directed(graph, "trace_directions", wrt, [("trace", total)], units)
-
-
-def _directions_hessian(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    units, products = _probes(graph, wrt)
-    outputs = [(f"column_{leaf.name}", product) for leaf, product in zip(wrt, products, strict=True)]
-    return _directed(graph, "hessian_directions", wrt, outputs, units)
 
 
 # Becker-LeCun
@@ -700,8 +465,8 @@ def _becker_lecun(graph: Graph, wrt: Sequence[Input]) -> Derived:
         if region is not None:
             parts.append(region.diagonal)
         known[id(node)] = add(parts, adjoint_origin(node, "diag"))
-    outputs = [(f"diag_{v.name}", _own_shape(known.get(id(v)), v)) for v in wrt]
-    program = _program(graph, "diagonal_becker_lecun", [*outputs, *_kink_outputs(graph, wrt)])
+    outputs = [(f"diag_{v.name}", own_shape(known.get(id(v)), v)) for v in wrt]
+    program = program_of(graph, "diagonal_becker_lecun", [*outputs, *kink_outputs(graph, wrt)])
     names = frozenset(f"diag_{v.name}" for v in wrt)
     return Derived(program, "becker_lecun", 0, names, biased=BIASED["becker_lecun"])
 
@@ -722,8 +487,8 @@ def estimate_gradient(
     uses = Uses([root], parameters)
     adjoints = Adjoints(root, uses)
     outputs = [("trace", root)]
-    outputs += [(f"grad_{v.name}", _own_shape(adjoints.summed(v), v)) for v in parameters]
-    program = _program(graph, "trace_gradient", outputs)
+    outputs += [(f"grad_{v.name}", own_shape(adjoints.summed(v), v)) for v in parameters]
+    program = program_of(graph, "trace_gradient", outputs)
     return Derived(
         program, "cp", estimate.columns, frozenset(), estimate.drawn, estimate.dropped, estimate.readouts
     )

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.derive import programs
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
+from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.emit import emit_c
 from cpgen.errors import BudgetError, CheckError, RequestError
@@ -532,7 +533,7 @@ class Estimator:
         """
         if method not in (None, "cp", "directions"):
             raise RequestError(f"method={method!r} is not one of cp, directions")
-        if method == "directions" and programs.directions(self.graph, self.wrt) is None:
+        if method == "directions" and direction_count(self.wrt) is None:
             raise RequestError("method='directions' is for inputs with rows or for parameters, not for both at once")
         loaded = self.loaded(f"hessian:{method}" if method else "hessian")
         given, rows = self.arrays(loaded, arrays)

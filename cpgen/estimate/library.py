@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cpgen.derive import programs
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
+from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.estimate.backends import Backend, Interpreted, Native
@@ -97,7 +98,7 @@ class Library:
         samples of it are.
         """
         sweep = self.derive(f"{what}:cp")
-        count = programs.directions(self.graph, self.wrt)
+        count = direction_count(self.wrt)
         chosen = sweep
         if sweep.columns and count and count <= sweep.columns:
             directed = self.derive(f"{what}:directions")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
 from cpgen.errors import RequestError
 
 Array = NDArray[np.floating]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
 from cpgen.emit import emit_c, stage_text
 from cpgen.estimate.memory import human
 from cpgen.ir.text import text

@@ -16,7 +16,7 @@ import sympy as sp
 from numpy.typing import NDArray
 
 import cpgen as cp
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import ROWS, Graph, Input, Program
 from cpgen.ir.noise import elements, noise_count, noise_inputs

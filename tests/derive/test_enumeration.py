@@ -14,7 +14,7 @@ import sympy as sp
 
 import cpgen as cp
 from cpgen.derive import programs
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
 from cpgen.derive.sources import Setting
 from cpgen.ir.noise import HADAMARD, noise_array, noise_count, noise_inputs, noise_order
 from tests.derive.small import (

@@ -11,7 +11,7 @@ import sympy as sp
 
 import cpgen as cp
 from cpgen.derive import programs
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
 from cpgen.derive.sources import Setting
 from cpgen.errors import RequestError
 from cpgen.ir.nodes import Graph

@@ -9,7 +9,7 @@ import pytest
 import sympy
 
 from cpgen.derive import programs
-from cpgen.derive.programs import Derived
+from cpgen.derive.derived import Derived
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read, reduce_sum
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Map, Node, Origin, Program
