@@ -39,7 +39,7 @@ def write_bundle(
     name = identifier(options.prefix or estimator.graph.name, "model")
     real = estimator.options.real
     derived = [estimator.derive(key) for key in options.programs]
-    plans = [plan(d.program, real, options.tile or 1) for d in derived]
+    plans = [plan(d.program, real, options.tile or 1, compact=True) for d in derived]
     weights = _arrays(estimator, options.weights, "weights", real, ("param",))
     suffix = "f64" if real == "float64" else "f32"
     files = emit_c(

@@ -109,8 +109,25 @@ def emit_c(
     header = render("c/program.h.j2", {**context, "declarations": declarations})
     if private:
         runtime = {rename(file, name): rename(text, name) for file, text in runtime.items()}
-        source = rename(source, name)
+        source = rename(_apart(source), name)
     return CFiles(name, header, source, runtime, declarations, views)
+
+
+# so that no frame holds the variables of all stages at once, and the deepest stack is short
+_STAGE = """/* Stages stay functions of their own: the stack then holds one at a time. */
+#if defined(__GNUC__)
+#define STAGE static __attribute__((noinline)) void
+#else
+#define STAGE static void
+#endif
+
+"""
+
+
+def _apart(source: str) -> str:
+    """``source`` with every function that returns nothing kept out of line."""
+    place = source.index("/* Sizes that stay")
+    return source[:place] + _STAGE + re.sub(r"^static void ", "STAGE ", source[place:], flags=re.MULTILINE)
 
 
 def render(template: str, context: Mapping[str, object]) -> str:

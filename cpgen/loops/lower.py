@@ -19,17 +19,18 @@ LANES = 16
 TILE_BYTES = 8 << 20  # a tile that needs more memory than this gets fewer lanes
 BLOCK = {"float64": 4, "float32": 8}
 VECTOR = 16
+COMPACT = 4  # sums held at once, of an axis, where the stack is small
 LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 
 
-def plan(program: Program, real: str = "float64", tile: int | None = None) -> Plan:
+def plan(program: Program, real: str = "float64", tile: int | None = None, compact: bool = False) -> Plan:
     """Decide phases, stages, loops and memory of ``program``.
 
-    ``tile`` overrides the number of rows in a tile.  Raises UnsupportedError if rows depend on each other in a way that
+    ``tile`` overrides the number of rows in a tile; ``compact`` keeps few sums on the stack.  Raises UnsupportedError if rows depend on each other in a way that
     one pass over the rows cannot compute, or if the program is too large.
     """
     outputs, nodes = split_sums(program)
-    return _Lowering(program, outputs, nodes, real, tile).plan()
+    return _Lowering(program, outputs, nodes, real, tile, compact).plan()
 
 
 @dataclass
@@ -48,6 +49,7 @@ class _Lowering:
     nodes: tuple[Node, ...]
     real: str
     tile: int | None
+    compact: bool = False
     phase: dict[int, str] = field(default_factory=dict)
     output_names: dict[int, list[str]] = field(default_factory=dict)
 
@@ -291,11 +293,12 @@ class _Lowering:
         vector_width = 0
         if not in_rows and reduction and free:
             vector = free.pop()
-            vector_width = min(VECTOR, _extent(node, vector))
+            vector_width = min(COMPACT if self.compact else VECTOR, _extent(node, vector))
         block = next((a for a in reversed(free) if reduction and self._reuses(node, vector, a)), None)
         if block is None and not in_rows and vector is not None:
-            vector_width = min(2 * VECTOR, _extent(node, vector))
-        width = min(BLOCK[self.real], _extent(node, block)) if block is not None else 1
+            vector_width = min(COMPACT if self.compact else 2 * VECTOR, _extent(node, vector))
+        widest = COMPACT if self.compact else BLOCK[self.real]
+        width = min(widest, _extent(node, block)) if block is not None else 1
         outer = [a for a in range(node.rank) if a not in hidden and a not in (block, vector)]
         return Nest(tuple(outer), block, width, vector, vector_width, in_rows, tuple(reduction), carried)
 
