@@ -285,7 +285,7 @@ def _parser() -> argparse.ArgumentParser:
         "--math", choices=("builtin", "libm"), default="builtin", help="mathematical functions (default: builtin)"
     )
     bundler.add_argument("--tile", type=_count, metavar="N", help="rows computed at once (default: 1)")
-    bundler.add_argument("--columns", type=_count, default=16, metavar="N", help="noise columns of the report (default 16)")
+    bundler.add_argument("--columns", type=_count, default=16, metavar="N", help="noise columns to report for (16)")
     bundler.add_argument("--ram", metavar="SIZE", help="refuse if one row needs more, for example 32k")
     bundler.add_argument("--flash", metavar="SIZE", help="refuse if code and weights are larger, for example 128k")
     bundler.add_argument("--recompute", action="store_true", help="compute values again instead of keeping them")

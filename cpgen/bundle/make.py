@@ -57,8 +57,8 @@ def write_bundle(
     if directory is None:
         return report
     vectors_given = _arrays(estimator, options.vectors, "vectors", real, ("data", "param", "tangent")) | weights
-    builtin = options.math == "builtin"
-    vectors = make_vectors(estimator.graph.name, plans, real, vectors_given, builtin, options.tile or 1)
+    exact = "#include <math.h>" not in files.source + "".join(files.runtime.values())
+    vectors = make_vectors(files, plans, real, vectors_given, exact)
     texts = _texts(estimator, options, plans, files, weights, vectors, report)
     write_files(Path(directory), name, texts)
     return Report(**{**report.__dict__, "files": tuple(texts)})

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.emit import CFiles
 from cpgen.emit.views import arrays, scale_inputs
 from cpgen.errors import CheckError, EnvironmentProblem, ShapeError
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Input
 from cpgen.ir.noise import HADAMARD, noise_array
 from cpgen.loops import Plan
-from cpgen.native import build
+from cpgen.native import load
 
 Array = NDArray[np.floating]
 ROWS_TESTED, COLUMNS_TESTED, SEED = 3, 2, 1
@@ -34,11 +35,11 @@ class Vectors:
 
 
 def make_vectors(
-    name: str, plans: Sequence[Plan], real: str, given: Mapping[str, Array], exact: bool, tile: int | None
+    files: CFiles, plans: Sequence[Plan], real: str, given: Mapping[str, Array], exact: bool
 ) -> Vectors:
-    """Vectors of ``plans``; ``given`` arrays are used, others are random in (0.2, 0.8).
+    """Vectors of ``plans`` and their C text; ``given`` arrays are used, others are random in (0.2, 0.8).
 
-    ``exact``: also run compiled code to learn the bits (left out where there is no compiler).  Raises ShapeError for a
+    ``exact``: also run the text, compiled to learn the bits (left out where there is no compiler).  Raises ShapeError for a
     wrong array and CheckError where a result is not finite.
     """
     wanted: dict[str, Input] = {}
@@ -70,7 +71,7 @@ def make_vectors(
                     f"the test vector of {program} is useless: {output} is not finite for random inputs in (0.2, 0.8); "
                     "give arrays inside the model's domain with vectors={...}"
                 )
-    bits = _bits(name, plans, real, inputs, scales, rows, columns, tile) if exact else None
+    bits = _bits(files, plans, inputs, scales, rows, columns) if exact else None
     return Vectors(rows, inputs, scales, columns, expected, bits)
 
 
@@ -97,17 +98,15 @@ def _reference(
 
 
 def _bits(
-    name: str,
+    files: CFiles,
     plans: Sequence[Plan],
-    real: str,
     inputs: Mapping[str, Array],
     scales: Mapping[str, float],
     rows: int,
     columns: Mapping[str, int],
-    tile: int | None,
 ) -> dict[str, dict[str, Array]] | None:
     try:
-        module = build(name, [p.program for p in plans], real, tile)
+        module = load(files, plans)
     except EnvironmentProblem:
         return None
     found = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 import cpgen
-from cpgen.emit.runtime import needs_library, rename, select, uses
+from cpgen.emit.runtime import needs_library, own_functions, rename, select, uses
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
 from cpgen.errors import RequestError
 from cpgen.loops.names import identifier
@@ -97,6 +97,10 @@ def emit_c(
         "definitions": list(dict.fromkeys(d for v in views for d in v.definitions)),
     }
     body = render("c/program.c.j2", {**context, "includes": [], "math_header": False})
+    scalar = runtime_header("cpgen_scalar.h")
+    own = private and not libm
+    if own:
+        body = own_functions(body, scalar, real)
     needed = uses(body) | set(helpers)
     runtime = {}
     for file in ("cpgen_philox.h", "cpgen_scalar.h"):
@@ -105,6 +109,8 @@ def emit_c(
             runtime[file] = select(text, needed, runtime_header("cpgen_libm.h") if libm else "") if private else text
     math_header = needs_library(body)
     source = render("c/program.c.j2", {**context, "includes": sorted(runtime), "math_header": math_header})
+    if own:
+        source = own_functions(source, scalar, real)
     declarations = render("c/declarations.h.j2", context)
     header = render("c/program.h.j2", {**context, "declarations": declarations})
     if private:

@@ -52,6 +52,19 @@ def select(text: str, needed: Iterable[str], others: str = "") -> str:
     return chosen if needs_library(chosen) else chosen.replace("#include <math.h>\n\n", "")
 
 
+def own_functions(text: str, header: str, real: str) -> str:
+    """``text`` with calls of math.h replaced by what ``header`` defines for them."""
+    suffix, end = ("f64", "") if real == "float64" else ("f32", "f")
+    defined = {n for b in _blocks(header) for n in b.names}
+
+    def put(match: re.Match[str]) -> str:
+        own = f"cpgen_{match[1]}_{suffix}"
+        return f"{own}(" if own in defined else match[0]
+
+    text = re.sub(rf"\b([a-z][a-z0-9]*?){end}\(", put, text)
+    return re.sub(r"\bHUGE_VALF?\b", f"cpgen_infinity_{suffix}()", text)
+
+
 def needs_library(text: str) -> bool:
     """Whether a C text calls math.h."""
     return bool(LIBRARY.search(_COMMENT.sub("", text)))

@@ -26,8 +26,8 @@ LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 def plan(program: Program, real: str = "float64", tile: int | None = None, compact: bool = False) -> Plan:
     """Decide phases, stages, loops and memory of ``program``.
 
-    ``tile`` overrides the number of rows in a tile; ``compact`` keeps few sums on the stack.  Raises UnsupportedError if rows depend on each other in a way that
-    one pass over the rows cannot compute, or if the program is too large.
+    ``tile`` overrides the number of rows in a tile; ``compact`` keeps few sums on the stack.  Raises UnsupportedError if
+    rows depend on each other in a way that one pass over the rows cannot compute, or if the program is too large.
     """
     outputs, nodes = split_sums(program)
     return _Lowering(program, outputs, nodes, real, tile, compact).plan()

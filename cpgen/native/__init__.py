@@ -2,6 +2,14 @@
 
 from cpgen.native.check import check_against_interpreter
 from cpgen.native.compiler import Compiler, find_compiler
-from cpgen.native.module import NativeModule, NativeProgram, build
+from cpgen.native.module import NativeModule, NativeProgram, build, load
 
-__all__ = ["Compiler", "NativeModule", "NativeProgram", "build", "check_against_interpreter", "find_compiler"]
+__all__ = [
+    "Compiler",
+    "NativeModule",
+    "NativeProgram",
+    "build",
+    "check_against_interpreter",
+    "find_compiler",
+    "load",
+]

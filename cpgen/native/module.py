@@ -44,9 +44,13 @@ def build(
 
     Raises EnvironmentProblem without a working C compiler and UnsupportedError for programs that loops cannot express.
     """
-    compiler = compiler or find_compiler()
     plans = [plan(program, real, tile) for program in programs]
-    files = emit_c(model_name, plans, real)
+    return load(emit_c(model_name, plans, real), plans, compiler)
+
+
+def load(files: CFiles, plans: Sequence[Plan], compiler: Compiler | None = None) -> NativeModule:
+    """Compile (or find in the cache) and load the text of ``plans``.  Raises EnvironmentProblem like :func:`build`."""
+    compiler = compiler or find_compiler()
     library = compile_library(files.name, files.files(), compiler)
     ffi = cffi.FFI()
     ffi.cdef(files.declarations)

@@ -822,4 +822,208 @@ static inline float cpgen_polygamma_f32(int n, float x)
     return ((n % 2) == 1) ? result : -result;
 }
 
+/* ---- trigonometric and hyperbolic functions: sin, cos and tan need |x| <= 1e6 (double), 1e4 (float) and give NaN beyond ---- */
+
+/* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
+static inline double cpgen_quarter_f64(double x, uint64_t *quarter)
+{
+    const double t = (x * 0x1.45f306dc9c883p-1) + 0x1.8p52;
+    const double k = t - 0x1.8p52;
+    const double first = (x - (k * 0x1.921fb54400000p+0));
+    const double product = k * 0x1.0b4611a600000p-34;
+    const double rough = first - product;
+    const double rest = ((first - rough) - product) - (k * 0x1.3198a2e037073p-69);
+    *quarter = cpgen_to_bits_f64(t);
+    return rough + rest;
+}
+
+/* sin(r) and cos(r) for |r| <= pi/4, minimax polynomials (Moshier's and fdlibm's). */
+static inline double cpgen_sin_near_f64(double r)
+{
+    const double z = r * r;
+    double p = 1.58969099521155010221e-10;
+    p = (p * z) + (-2.50507602534068634195e-08);
+    p = (p * z) + 2.75573137070700676789e-06;
+    p = (p * z) + (-1.98412698298579493134e-04);
+    p = (p * z) + 8.33333333332248946124e-03;
+    p = (p * z) + (-1.66666666666666324348e-01);
+    return r + ((r * z) * p);
+}
+
+static inline double cpgen_cos_near_f64(double r)
+{
+    const double z = r * r;
+    const double half = 0.5 * z;
+    const double w = 1.0 - half;
+    double p = -1.13596475577881948265e-11;
+    p = (p * z) + 2.08757232129817482790e-09;
+    p = (p * z) + (-2.75573143513906633035e-07);
+    p = (p * z) + 2.48015872894767294178e-05;
+    p = (p * z) + (-1.38888888888741095749e-03);
+    p = (p * z) + 4.16666666666666019037e-02;
+    return w + (((1.0 - w) - half) + ((z * z) * p));
+}
+
+static inline double cpgen_sin_f64(double x)
+{
+    uint64_t quarter;
+    const int inside = cpgen_fabs_f64(x) <= 1.0e6;
+    const double r = cpgen_quarter_f64(inside ? x : 0.0, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? c : s;
+    const double y = ((quarter & 2U) != 0U) ? -size : size;
+    const double exact = (x == 0.0) ? x : y;
+    return inside ? exact : cpgen_nan_f64();
+}
+
+static inline double cpgen_cos_f64(double x)
+{
+    uint64_t quarter;
+    const int inside = cpgen_fabs_f64(x) <= 1.0e6;
+    const double r = cpgen_quarter_f64(inside ? x : 0.0, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? s : c;
+    const double y = (((quarter + 1U) & 2U) != 0U) ? -size : size;
+    return inside ? y : cpgen_nan_f64();
+}
+
+static inline double cpgen_tan_f64(double x)
+{
+    return cpgen_sin_f64(x) / cpgen_cos_f64(x);
+}
+
+static inline double cpgen_sinh_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double growth = cpgen_expm1_f64(size);
+    const double root = cpgen_exp_f64(0.5 * size);
+    const double low = 0.5 * (growth + (growth / (growth + 1.0)));
+    const double high = (0.5 * root) * root;
+    return cpgen_copysign_f64((size < 700.0) ? low : high, x);
+}
+
+static inline double cpgen_cosh_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double growth = cpgen_exp_f64(size);
+    const double root = cpgen_exp_f64(0.5 * size);
+    const double low = (0.5 * growth) + (0.5 / growth);
+    const double high = (0.5 * root) * root;
+    return (size < 700.0) ? low : high;
+}
+
+/* sqrt(x^2 + y^2) without overflow on the way */
+static inline double cpgen_hypot_f64(double x, double y)
+{
+    const double a = cpgen_fabs_f64(x);
+    const double b = cpgen_fabs_f64(y);
+    const double large = (a > b) ? a : b;
+    const double small = (a > b) ? b : a;
+    const double ratio = small / large;
+    const double length = large * cpgen_sqrt_f64(1.0 + (ratio * ratio));
+    const double finite = (large == 0.0) ? large : length;
+    const double infinite = ((a == cpgen_infinity_f64()) || (b == cpgen_infinity_f64())) ? cpgen_infinity_f64() : finite;
+    return infinite;
+}
+
+/* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
+static inline float cpgen_quarter_f32(float x, uint32_t *quarter)
+{
+    const float t = (x * 0x1.45f3060000000p-1f) + 0x1.8p23f;
+    const float k = t - 0x1.8p23f;
+    const float first = ((x - (k * 0x1.9200000000000p+0f)) - (k * 0x1.fb40000000000p-12f));
+    const float product = k * 0x1.4440000000000p-24f;
+    const float rough = first - product;
+    const float rest = ((first - rough) - product) - (k * 0x1.68c2340000000p-39f);
+    *quarter = cpgen_to_bits_f32(t);
+    return rough + rest;
+}
+
+/* sin(r) and cos(r) for |r| <= pi/4, minimax polynomials (Moshier's and fdlibm's). */
+static inline float cpgen_sin_near_f32(float r)
+{
+    const float z = r * r;
+    float p = -1.9515295891e-4f;
+    p = (p * z) + 8.3321608736e-3f;
+    p = (p * z) + (-1.6666654611e-1f);
+    return r + ((r * z) * p);
+}
+
+static inline float cpgen_cos_near_f32(float r)
+{
+    const float z = r * r;
+    const float half = 0.5f * z;
+    const float w = 1.0f - half;
+    float p = 2.443315711809948e-5f;
+    p = (p * z) + (-1.388731625493765e-3f);
+    p = (p * z) + 4.166664568298827e-2f;
+    return w + (((1.0f - w) - half) + ((z * z) * p));
+}
+
+static inline float cpgen_sin_f32(float x)
+{
+    uint32_t quarter;
+    const int inside = cpgen_fabs_f32(x) <= 1.0e4f;
+    const float r = cpgen_quarter_f32(inside ? x : 0.0f, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? c : s;
+    const float y = ((quarter & 2U) != 0U) ? -size : size;
+    const float exact = (x == 0.0f) ? x : y;
+    return inside ? exact : cpgen_nan_f32();
+}
+
+static inline float cpgen_cos_f32(float x)
+{
+    uint32_t quarter;
+    const int inside = cpgen_fabs_f32(x) <= 1.0e4f;
+    const float r = cpgen_quarter_f32(inside ? x : 0.0f, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? s : c;
+    const float y = (((quarter + 1U) & 2U) != 0U) ? -size : size;
+    return inside ? y : cpgen_nan_f32();
+}
+
+static inline float cpgen_tan_f32(float x)
+{
+    return cpgen_sin_f32(x) / cpgen_cos_f32(x);
+}
+
+static inline float cpgen_sinh_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float growth = cpgen_expm1_f32(size);
+    const float root = cpgen_exp_f32(0.5f * size);
+    const float low = 0.5f * (growth + (growth / (growth + 1.0f)));
+    const float high = (0.5f * root) * root;
+    return cpgen_copysign_f32((size < 80.0f) ? low : high, x);
+}
+
+static inline float cpgen_cosh_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float growth = cpgen_exp_f32(size);
+    const float root = cpgen_exp_f32(0.5f * size);
+    const float low = (0.5f * growth) + (0.5f / growth);
+    const float high = (0.5f * root) * root;
+    return (size < 80.0f) ? low : high;
+}
+
+/* sqrt(x^2 + y^2) without overflow on the way */
+static inline float cpgen_hypot_f32(float x, float y)
+{
+    const float a = cpgen_fabs_f32(x);
+    const float b = cpgen_fabs_f32(y);
+    const float large = (a > b) ? a : b;
+    const float small = (a > b) ? b : a;
+    const float ratio = small / large;
+    const float length = large * cpgen_sqrt_f32(1.0f + (ratio * ratio));
+    const float finite = (large == 0.0f) ? large : length;
+    const float infinite = ((a == cpgen_infinity_f32()) || (b == cpgen_infinity_f32())) ? cpgen_infinity_f32() : finite;
+    return infinite;
+}
+
 #endif /* CPGEN_SCALAR_H */
