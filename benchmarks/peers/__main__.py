@@ -203,6 +203,7 @@ def main() -> int:
         "--output", type=Path, help="where to write; default: benchmarks/results for a whole run"
     )
     parser.add_argument("--peers", default=",".join(PEERS), help="only these, by commas")
+    parser.add_argument("--threads", type=int, nargs="*", default=[2, 1], help="thread counts")
     options = parser.parse_args()
     chosen = [
         w for w in WORKLOADS
@@ -211,7 +212,7 @@ def main() -> int:
     if not chosen:
         parser.error(f"no such workload; there are {', '.join(WORKLOADS)}")
     peers = options.peers.split(",")
-    processes = [Process(peer, threads) for threads in (2, 1) for peer in PEERS if peer in peers]
+    processes = [Process(peer, threads) for threads in options.threads for peer in PEERS if peer in peers]
     rows: list[table.Row] = []
     trouble: list[str] = []
     output = options.output or (None if options.workloads else ROOT / "benchmarks/results")

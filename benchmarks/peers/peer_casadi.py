@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +91,12 @@ def _single(quantity: str, function: Any, point: Any) -> Method:
     result = np.zeros(compiled.numel_out(0))
     buffer.set_arg(0, memoryview(point))
     buffer.set_res(0, memoryview(result))
-    owner = (buffer, call, compiled)
+    owner = (point, buffer, compiled)  # the buffer keeps addresses only
 
-    def run(call: Callable[[], Any] = call, owner: Any = owner) -> Any:
-        call()
-        return result
+    def answer(_: Any, owner: Any = owner) -> Answer:
+        return one(result)
 
-    run()
-    return Method(quantity, "CasADi SX C, buffer", call, lambda _: one(_of(owner, result)))
-
-
-def _of(owner: Any, result: Any) -> Any:
-    return result
+    return Method(quantity, "CasADi SX C, buffer", call, answer)
 
 
 def _batched(quantity: str, function: Any, rows: Any, threads: int) -> Method:
