@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cpgen.emit.statements import (
     Body,
+    Declaration,
     Statement,
     branch,
     condition,
@@ -49,9 +50,10 @@ def address(plan: Plan, slot: Slot, value: str) -> str:
 
 
 class StageBody:
-    """Builds the statements of one stage.
+    """Builds the statements of one stage, after which ``declared`` holds what stands above them.
 
-    ``helpers`` collects the scalar functions it calls, ``definitions`` the C text of the user's own.
+    Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
+    the C text of the user's own.
     """
 
     def __init__(self, plan: Plan, stage: Stage, prefix: str) -> None:
@@ -62,7 +64,7 @@ class StageBody:
         self.lowest = "-HUGE_VAL" if plan.real == "float64" else "-HUGE_VALF"
         self.inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
         self.axes = axis_names(plan, stage)
-        self.declared: dict[str, str] = {}
+        self.declared: dict[str, Declaration] = {}
         self.prefix = prefix  # of the C functions made for user functions
         self.helpers: set[str] = set()
         self.definitions: dict[str, None] = {}
@@ -76,27 +78,26 @@ class StageBody:
             "store": self._store,
             "copy": self._copy,
         }[self.stage.kind]
-        body = make()
-        return [line(text) for text in self.declared.values()] + body
+        return make()
 
     # Names and addresses
 
     def _variable(self, a: int) -> str:
         return self.axes[a]
 
-    def _declare(self, name: str, text: str) -> str:
-        self.declared.setdefault(name, text)
+    def _declare(self, name: str, kind: str, value: str) -> str:
+        self.declared.setdefault(name, Declaration(kind, name, value))
         return name
 
     def _column(self) -> str:
         """The current column; in the row phase it belongs to the frame."""
         if self.stage.phase == ROW:
-            self._declare("col", "const ptrdiff_t col = f->col;")
+            self._declare("col", "const ptrdiff_t", "f->col")
         return "col"
 
     def _pointer(self, name: str, place: str, constant: bool = True) -> str:
         qualifier = "const " if constant else ""
-        return self._declare(name, f"{qualifier}{self.real} *const {name} = {place};")
+        return self._declare(name, f"{qualifier}{self.real} *const", place)
 
     def _argument(self, node: Input) -> str:
         name = self.plan.value(node).name
@@ -107,7 +108,7 @@ class StageBody:
         assert value.tile is not None
         place = address(self.plan, value.tile, value.name)
         if value.tile.columns:
-            place += f" + {self._column()} * LANES * {value.tile.elements}"
+            place += f" + f->col * LANES * {value.tile.elements}"
         return self._pointer(f"{value.name}_tile", place, constant)
 
     def _rows(self, node: Node, constant: bool) -> str:
@@ -137,7 +138,7 @@ class StageBody:
             return self.plan.value(node).name
         if is_scale(node):
             name = self.plan.value(node).name
-            return self._declare(name, f"const {self.real} {name} = f->args->{name};")
+            return self._declare(name, f"const {self.real}", f"f->args->{name}")
         lead = node.lead
         place = position(access.index[lead:], node.element_shape, self._variable)
         count = 1
@@ -154,7 +155,7 @@ class StageBody:
             return f"{self._tile(node, True)}[{_sum(place.text('LANES'), 'lane')}]"
         if isinstance(node, Input) and not is_noise(node):
             name = self._argument(node)
-            self._declare("begin", "const ptrdiff_t begin = f->begin;")
+            self._declare("begin", "const ptrdiff_t", "f->begin")
             row = "begin + row"
             if node.has_columns:
                 row = f"{self._column()} * f->n_rows + begin + row"
@@ -405,11 +406,11 @@ class StageBody:
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
         count = self._count(node)
-        name = self._argument(node)
         row = "f->begin + f->row"
         if node.has_columns:
-            row = f"{self._column()} * f->n_rows + {row}"
-        self._declare("source", f"const {self.real} *const source = {name} + {_times(row, str(count))};")
+            row = f"f->col * f->n_rows + {row}"
+        place = f"f->args->{self.plan.value(node).name} + {_times(row, str(count))}"
+        self._pointer("source", place)
         target = self._tile(node, False)
         rest = [
             line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;"),
@@ -466,7 +467,7 @@ class StageBody:
         value = self.plan.value(node)
         if self.stage.phase == ROW:
             target = self._tile(node, False)
-            self._declare("last", "const ptrdiff_t last = f->lanes - 1;")
+            self._declare("last", "const ptrdiff_t", "f->lanes - 1")
             row = "f->args->first_row + f->begin + f->row + (lane < last ? lane : last)"
             put = f"{target}[(item + bit) * LANES + lane]"
         else:
@@ -475,7 +476,9 @@ class StageBody:
             row = "0"
             put = f"{target}[{_times('col', str(count))} + item + bit]"
         column = f"f->args->first_column + {self._column()}"
-        key = f"{self.plan.noise_order}U, {node.offset}U, {node_key(node.name)}U"
+        self._declare("noise_offset", "const uint32_t", f"{node.offset}U")
+        self._declare("noise_key", "const uint32_t", f"{node_key(node.name)}U")
+        key = f"{self.plan.noise_order}U, noise_offset, noise_key"
         body: Body = [
             line("const cpgen_noise noise = cpgen_noise_at("),
             line(f"    f->args->seed, f->args->design, {key}, (uint64_t)({column}), (uint32_t)({row}));"),

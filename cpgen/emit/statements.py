@@ -21,6 +21,23 @@ class Statement:
 Body = list[Statement]
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """``kind name = value;`` at the top of a function."""
+
+    kind: str
+    name: str
+    value: str
+
+    @property
+    def left(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    @property
+    def text(self) -> str:
+        return f"{self.left} = {self.value};"
+
+
 def line(text: str) -> Statement:
     return Statement(text)
 

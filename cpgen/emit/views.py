@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, member_axes, offset_name
-from cpgen.emit.statements import Body, Statement, line, loop
+from cpgen.emit.share import Draft, Function, share
+from cpgen.emit.statements import Body, Statement, line
 from cpgen.ir.nodes import Extent, Index, Input, Map, Node
 from cpgen.ir.text import digest, extent_text
 from cpgen.loops.names import identifier
@@ -56,9 +57,14 @@ class Offset:
 
 @dataclass(frozen=True)
 class StageView:
-    """``comment`` lines, then ``static void function(const frame *f)`` with ``body``."""
+    """``comment`` lines, then ``static void function(const frame *f, parameters)`` with ``body``.
+
+    ``signature`` is that without the body; ``members`` are the stages it is called for.
+    """
 
     function: str
+    members: tuple[Stage, ...]
+    signature: str
     comment: tuple[str, ...]
     body: tuple[Statement, ...]
 
@@ -66,7 +72,7 @@ class StageView:
 @dataclass(frozen=True)
 class SegmentView:
     columns: bool
-    calls: tuple[str, ...]
+    calls: tuple[str, ...]  # statements, which may be several lines
 
 
 @dataclass(frozen=True)
@@ -105,20 +111,27 @@ class ProgramView:
 def program_view(plan: Plan, model: str) -> ProgramView:
     """The view of one plan; ``model`` prefixes every external name."""
     name = f"{model}_{identifier(plan.name, 'program')}"
-    stages, helpers, definitions = [], set[str](), dict[str, None]()
-    functions: dict[int, str] = {}
+    drafts, helpers, definitions = [], set[str](), dict[str, None]()
     for stage in plan.stages:
-        functions[stage.number] = _function(plan, stage, identifier(plan.name, "program"))
         body = StageBody(plan, stage, f"{model}_")
-        statements = tuple(body.build())
+        statements = body.build()
         helpers |= body.helpers
         definitions.update(body.definitions)
-        stages.append(StageView(functions[stage.number], tuple(stage_text(plan, stage)), statements))
+        function = _function(plan, stage, identifier(plan.name, "program"))
+        drafts.append(Draft(function, tuple(body.declared.values()), statements))
+    stages = []
+    text: dict[int, str] = {}
+    for shared in share(drafts):
+        members = tuple(plan.stages[k] for k in shared.members)
+        stages.append(_stage_view(plan, name, shared, members))
+        for stage, arguments in zip(members, shared.arguments, strict=True):
+            frame = ["f"] if shared.uses_frame else []
+            text[stage.number] = _list(f"{shared.name}(", [*frame, *arguments], ");")
 
     def calls(phase: Sequence[Stage]) -> tuple[str, ...]:
-        return tuple(functions[s.number] for s in phase)
+        return tuple(text[s.number] for s in phase)
 
-    clear = _clear(plan)
+    clear = _clear(plan, name)
     sizes = (plan.work, plan.tile_memory, plan.rows) if plan.segments else (plan.work,)
     return ProgramView(
         name=name,
@@ -149,6 +162,32 @@ def program_view(plan: Plan, model: str) -> ProgramView:
         helpers=tuple(sorted(helpers)),
         definitions=tuple(definitions),
     )
+
+
+def _stage_view(plan: Plan, name: str, shared: Function, members: tuple[Stage, ...]) -> StageView:
+    comment = stage_text(plan, members[0])
+    if len(members) > 1:
+        others = ", ".join(str(s.number) for s in members[1:])
+        comment += textwrap.wrap(f"The same, on other arrays: stages {others}", WIDTH, subsequent_indent="  ")
+    kind = "SHARED" if len(members) > 1 else "static"
+    frame = [f"const {name}_frame *f"] if shared.uses_frame else []
+    signature = _list(f"{kind} void {shared.name}(", [*frame, *shared.parameters], ")")
+    body = [*(line(d.text) for d in shared.declared), *shared.body]
+    return StageView(shared.name, members, signature, tuple(comment), tuple(body))
+
+
+def _list(start: str, items: Sequence[str], end: str) -> str:
+    """``start item, item end``, broken into lines where it is long."""
+    text = ", ".join(items)
+    if len(start) + len(text) + len(end) <= WIDTH:
+        return start + text + end
+    lines = [""]
+    for k, item in enumerate(items):
+        piece = item + ("," if k < len(items) - 1 else end)
+        if lines[-1] and len(lines[-1]) + len(piece) > WIDTH:
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else ''}{piece}"
+    return "\n    ".join([start, *lines])
 
 
 # The interface
@@ -296,11 +335,10 @@ def _offsets(plan: Plan) -> list[Offset]:
     return offsets
 
 
-def _clear(plan: Plan) -> Body:
-    """Loops that set the sums over rows to their starting values."""
+def _clear(plan: Plan, name: str) -> Body:
+    """Calls that set the sums over rows to their starting values."""
     body: Body = []
     zero, lowest = ("0.0", "-HUGE_VAL") if plan.real == "float64" else ("0.0f", "-HUGE_VALF")
-    real = "double" if plan.real == "float64" else "float"
     for stage in plan.accumulate:
         node = stage.nodes[0]
         assert isinstance(node, Map)
@@ -308,22 +346,14 @@ def _clear(plan: Plan) -> Body:
         count = 1
         for extent in node.element_shape:
             count *= extent
-        stop = f"f->columns * {count}" if node.has_columns else str(count)
+        size = f"f->columns * {count}" if node.has_columns else str(count)
         start = zero if node.reduce == "sum" else lowest
         if value.direct:
             target = f"f->args->{plan.output_field(value.direct)}"
-            condition = f"{target} != NULL && f->args->accumulate == 0"
-            inner = [
-                line(f"{real} *const {value.name}_out = {target};"),
-                loop("item", stop, [line(f"{value.name}_out[item] = {start};")], pragma="OMP_FOR"),
-            ]
-            body.append(Statement(f"if ({condition})", inner))
+            call = line(f"{name}_fill({target}, {size}, {start});")
+            body.append(Statement(f"if ({target} != NULL && f->args->accumulate == 0)", [call]))
         elif value.work is not None:
-            inner = [
-                line(f"{real} *const {value.name}_out = {address(plan, value.work, value.name)};"),
-                loop("item", stop, [line(f"{value.name}_out[item] = {start};")], pragma="OMP_FOR"),
-            ]
-            body.append(Statement("", inner))
+            body.append(line(f"{name}_fill({address(plan, value.work, value.name)}, {size}, {start});"))
     return body
 
 

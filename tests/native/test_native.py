@@ -20,7 +20,7 @@ from cpgen.emit import emit_c
 from cpgen.emit.render import template_folder
 from cpgen.errors import CheckError, DataError, EnvironmentProblem, RequestError, ShapeError, UnsupportedError
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read, reduce_sum
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Node, Origin, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Node, Origin, Program, topological
 from cpgen.ir.noise import noise_array
 from cpgen.loops import plan
 from cpgen.native import build, check_against_interpreter, compiler, find_compiler
@@ -623,3 +623,30 @@ def test_large_footprints_get_small_tiles() -> None:
     assert plan(classifier()).tile == 16
     assert plan(classifier(200_000, 21, 10)).tile < 16
     assert compiler.FLAGS.count("-ffp-contract=off") == 1
+
+
+def layers(depth: int, width: int = 5) -> Program:
+    """A residual network of equal layers, and the sum of its last one over rows."""
+    h: Node = new_input("x", (ROWS, width), "data", origin("x", "n", "i"))
+    for k in range(depth):
+        weight = new_input(f"W{k}", (width, width), "param", origin(f"W{k}", "j", "i"))
+        u = make_map(
+            (ROWS, width, width), 2, [read(h, 0, 2), read(weight, 1, 2)], p(0) * p(1), origin=origin(f"u{k}")
+        )
+        h = elementwise(p(0) + sympy.tanh(p(1)), [h, u], origin(f"h{k}", "n", "j"))
+    total = reduce_sum(h, [0], origin("total"))
+    return Program(
+        "layers", (("total", total),), tuple(n for n in topological([total]) if isinstance(n, Input))
+    )
+
+
+def test_equal_layers_share_functions() -> None:
+    small, large = (emit_c("deep", [plan(layers(depth))]).source for depth in (4, 40))
+    assert len(re.findall(r"^(?:SHARED|static) void", large, re.MULTILINE)) == len(
+        re.findall(r"^(?:SHARED|static) void", small, re.MULTILINE)
+    )
+    assert len(large) - len(small) < 36 * 500
+    rng = np.random.default_rng(5)
+    program = layers(6)
+    arrays = {f"W{k}": rng.normal(size=(5, 5)) for k in range(6)} | {"x": rng.normal(size=(19, 5))}
+    assert check_against_interpreter(build("deep", [program])["layers"], arrays, rows=19) < 1e-12
