@@ -9,6 +9,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from cpgen.api import bundle, compile, verify
+from cpgen.bundle import Report
 from cpgen.errors import CpgenError
 from cpgen.estimate.estimator import Estimator
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch
@@ -34,6 +35,7 @@ __all__ = [
     "Estimator",
     "Hessian",
     "Model",
+    "Report",
     "Sketch",
     "bundle",
     "compile",

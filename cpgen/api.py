@@ -66,14 +66,16 @@ def bundle(
     flash: int | str | None = None,
     recompute: bool = False,
     command: str = "",
+    instructions: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Report:
     """Write C99 sources, header, test vectors, self-test, example, build files and README of a model to ``directory``.
 
     ``model``: a model, an expression or an estimator.  ``weights``: parameters that become constant data.  ``vectors``:
     arrays for the self-test (default: random in (0.2, 0.8)).  ``math``: "builtin" (same bits on every machine, no math.h)
     or "libm".  ``tile``: rows computed at once (default 1, the least memory).  ``ram``, ``flash``: budgets for one row
-    and ``columns`` noise columns, in bytes or as "32k".  ``recompute``: trade time for workspace.  ``directory=None``
-    only makes the report.
+    and ``columns`` noise columns, in bytes or as "32k".  ``recompute``: trade time for workspace.  ``instructions``:
+    measured instructions for one row, machine -> program -> count, for the README.  ``directory=None`` only makes the
+    report.
 
     The folder is written whole or not at all.  Raises BudgetError with the numbers where a budget does not fit,
     RequestError, ShapeError or DataError for wrong arguments.
@@ -87,7 +89,19 @@ def bundle(
     names = (programs,) if isinstance(programs, str) else tuple(programs)
     limits = [None if size is None else size_in_bytes(size) for size in (ram, flash)]
     options = BundleOptions(
-        names, prefix, weights, vectors, amalgamate, math, tile, columns, limits[0], limits[1], recompute, command
+        names,
+        prefix,
+        weights,
+        vectors,
+        amalgamate,
+        math,
+        tile,
+        columns,
+        limits[0],
+        limits[1],
+        recompute,
+        command,
+        instructions,
     )
     return write_bundle(estimator, directory, options)
 

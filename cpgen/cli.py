@@ -107,6 +107,7 @@ def bundle(options: argparse.Namespace) -> Reply:
         flash=options.flash,
         recompute=options.recompute,
         command=options.written,
+        instructions=_counts(options.instructions),
     )
     if report.files:
         _log(f"wrote {len(report.files)} files to {options.out or f'{report.prefix}-bundle'}")
@@ -126,6 +127,17 @@ def _stored(place: str | None) -> dict[str, Any] | None:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, AttributeError) as error:
         raise RequestError(f"{place} cannot be read as an .npz file of arrays: {error}") from error
+
+
+def _counts(place: str | None) -> dict[str, dict[str, int]] | None:
+    """Machine -> program -> instructions, from a JSON file."""
+    if place is None:
+        return None
+    try:
+        found = json.loads(Path(place).read_text(encoding="utf-8"))
+        return {str(m): {str(p): int(n) for p, n in counts.items()} for m, counts in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RequestError(f"{place} is not a JSON object of machine -> program -> count: {error}") from error
 
 
 def _command_line(arguments: Sequence[str]) -> str:
@@ -289,6 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     bundler.add_argument("--ram", metavar="SIZE", help="refuse if one row needs more, for example 32k")
     bundler.add_argument("--flash", metavar="SIZE", help="refuse if code and weights are larger, for example 128k")
     bundler.add_argument("--recompute", action="store_true", help="compute values again instead of keeping them")
+    bundler.add_argument("--instructions", metavar="FILE.json", help="measured instructions, for the README")
     bundler.add_argument("--report", action="store_true", help="only report the sizes, write nothing")
     bundler.add_argument("--out", metavar="DIR", help="where to write (default: NAME-bundle, after the prefix)")
     for subparser, default in ((builder, BUILT), (bundler, BUILT), (sizer, BUILT), (shower, SHOWN)):

@@ -156,6 +156,7 @@ def _texts(
         "stream": noisy,
         "variables": [_described(v, weights) for v in estimator.graph.variables],
         "objective": "summed" if estimator.graph.reduction == "sum" else "averaged",
+        "instructions": _measured(options.instructions, plans),
         "mathematics": [_mathematics(estimator, key, p) for key, p in zip(options.programs, plans, strict=True)],
         "zero": _number(0.0, real),
         "one": _number(1.0, real),
@@ -188,6 +189,15 @@ def _texts(
     ):
         made[target] = render(f"bundle/{template}", context)
     return made
+
+
+def _measured(
+    counts: Mapping[str, Mapping[str, int]] | None, plans: Sequence[Plan]
+) -> list[tuple[str, list[str]]]:
+    """(machine, counts in the order of the programs)."""
+    return [
+        (machine, [str(found.get(p.name, "-")) for p in plans]) for machine, found in sorted((counts or {}).items())
+    ]
 
 
 def _number(value: float, real: str) -> str:

@@ -26,7 +26,8 @@ class BundleOptions:
     (0.2, 0.8).  ``amalgamate``: one .c file besides the header.  ``math``: "builtin" or "libm".  ``tile``: rows computed
     at once; None for 1, the least memory.  ``columns``: noise columns for which sizes are reported.  ``ram``, ``flash``:
     budgets in bytes.  ``recompute``: compute values again where they are read instead of keeping them.  ``command``: how
-    to make the bundle again, for its README.
+    to make the bundle again, for its README.  ``instructions``: measured instructions for one row, machine -> program ->
+    count, for the README.
     """
 
     programs: tuple[str, ...]
@@ -41,6 +42,7 @@ class BundleOptions:
     flash: int | None = None
     recompute: bool = False
     command: str = ""
+    instructions: Mapping[str, Mapping[str, int]] | None = None
 
     def check(self) -> None:
         """Raise RequestError for what no bundle can be."""

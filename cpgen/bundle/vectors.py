@@ -39,8 +39,8 @@ def make_vectors(
 ) -> Vectors:
     """Vectors of ``plans`` and their C text; ``given`` arrays are used, others are random in (0.2, 0.8).
 
-    ``exact``: also run the text, compiled to learn the bits (left out where there is no compiler).  Raises ShapeError for a
-    wrong array and CheckError where a result is not finite.
+    ``exact``: also run the text, compiled, to learn the bits (left out where there is no compiler).  Raises ShapeError
+    for a wrong array and CheckError where a result is not finite.
     """
     wanted: dict[str, Input] = {}
     for p in plans:

@@ -945,9 +945,9 @@ static inline float cpgen_quarter_f32(float x, uint32_t *quarter)
 static inline float cpgen_sin_near_f32(float r)
 {
     const float z = r * r;
-    float p = -1.9515295891e-4f;
-    p = (p * z) + 8.3321608736e-3f;
-    p = (p * z) + (-1.6666654611e-1f);
+    float p = -0x1.9943f20000000p-13f;
+    p = (p * z) + 0x1.11073c0000000p-7f;
+    p = (p * z) + (-0x1.5555460000000p-3f);
     return r + ((r * z) * p);
 }
 
@@ -956,9 +956,9 @@ static inline float cpgen_cos_near_f32(float r)
     const float z = r * r;
     const float half = 0.5f * z;
     const float w = 1.0f - half;
-    float p = 2.443315711809948e-5f;
-    p = (p * z) + (-1.388731625493765e-3f);
-    p = (p * z) + 4.166664568298827e-2f;
+    float p = 0x1.99eb9c0000000p-16f;
+    p = (p * z) + (-0x1.6c0c340000000p-10f);
+    p = (p * z) + 0x1.55554a0000000p-5f;
     return w + (((1.0f - w) - half) + ((z * z) * p));
 }
 
