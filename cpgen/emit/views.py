@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, member_axes, offset_name
@@ -19,6 +19,7 @@ from cpgen.loops.plan import Plan, Stage, Totals, Value, is_noise, is_scale
 WIDTH = 100
 LARGEST = 2147483647  # rows and columns of one call: positions fit ptrdiff_t on 32-bit machines too
 MOST_THREADS = 65536
+CALL = 16  # operations that one elementary function costs, about
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class ProgramView:
     row_numbers: str
     size: SizeView
     sizes_use_columns: bool
+    cost: str
     uses_noise: bool
     helpers: tuple[str, ...]
     definitions: tuple[str, ...]
@@ -157,6 +159,7 @@ def program_view(plan: Plan, model: str) -> ProgramView:
         tile_numbers=_size(plan.tile_memory),
         row_numbers=_size(plan.rows),
         size=_size_view(plan),
+        cost=_cost(plan),
         sizes_use_columns=any(t.columns for t in sizes),
         uses_noise=plan.has_noise,
         helpers=tuple(sorted(helpers)),
@@ -309,6 +312,32 @@ def _size(total: Totals) -> str:
     if total.columns:
         parts.append(f"(size_t){total.columns} * (size_t)columns")
     return " + ".join(parts)
+
+
+def _cost(plan: Plan) -> str:
+    """Operations of a run that threads can share, a call counting as CALL of them: C text in ``rows`` and ``cols``.
+
+    The stages of one tile of rows are one thread's.
+    """
+    others = replace(plan, segments=())
+    suffix = "" if plan.real == "float64" else "f"
+
+    def total(rows: int, columns: int) -> tuple[int, int]:
+        found, rest = (
+            o.total + (CALL - 1) * sum(n for _, n in o.calls)
+            for o in (plan.operations(rows, columns), others.operations(rows, columns))
+        )
+        return rest, found - rest
+
+    def text(part: int) -> str:
+        fixed, rows, columns, both = (total(r, k)[part] for r, k in ((0, 0), (1, 0), (0, 1), (1, 1)))
+        terms = [(fixed, ""), (rows - fixed, " * rows"), (columns - fixed, " * cols")]
+        terms.append((both - rows - columns + fixed, " * rows * cols"))
+        return " + ".join(f"{number}.0{suffix}{by}" for number, by in terms if number) or f"0.0{suffix}"
+
+    tiles = text(1)
+    one_tile = f"(args->n_rows > LANES ? {tiles} : 0.0{suffix})"
+    return f"{text(0)} + {one_tile}" if plan.segments else text(0)
 
 
 def _size_view(plan: Plan) -> SizeView:

@@ -17,6 +17,7 @@ from cpgen.errors import BudgetError, CheckError, RequestError
 from cpgen.estimate import show
 from cpgen.estimate.arrays import check_arrays
 from cpgen.estimate.backends import Call, output_bytes
+from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.library import Library, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
@@ -194,6 +195,17 @@ class Estimator:
             else:
                 result[node.name] = np.zeros(shape, self.real)
         return result
+
+    def bind(self, what: str = "gradient", out: Mapping[str, Array] | None = None, **arrays: object) -> Bound:
+        """``what`` ("value", "gradient" or the exact "diagonal") of these very arrays, for calling again and again.
+
+        The arrays are checked once and read in place: change their elements between calls, not their memory.  The
+        function that is returned fills ``out`` (leaf -> array shaped like it, or "value"; absent ones are made) and
+        returns it; a call costs little more than the generated C.  Values are not checked: what is not finite stays so.
+
+        Raises RequestError, ShapeError, DataError, BudgetError.
+        """
+        return bind(self, what, out, arrays)
 
     # Estimates
 

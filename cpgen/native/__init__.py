@@ -2,10 +2,11 @@
 
 from cpgen.native.check import check_against_interpreter
 from cpgen.native.compiler import Compiler, find_compiler
-from cpgen.native.module import NativeModule, NativeProgram, build, load
+from cpgen.native.module import NativeCall, NativeModule, NativeProgram, build, load
 
 __all__ = [
     "Compiler",
+    "NativeCall",
     "NativeModule",
     "NativeProgram",
     "build",

@@ -65,6 +65,35 @@ def load(files: CFiles, plans: Sequence[Plan], compiler: Compiler | None = None)
     return NativeModule(made, files, compiler)
 
 
+class NativeCall:
+    """One program on fixed memory: calling it costs little more than the C call.
+
+    Returns ``out``, the output arrays by name, which every call overwrites.  Not for several threads at once.
+    """
+
+    __slots__ = ("_args", "_bytes", "_keep", "_program", "_run", "_work", "out")
+
+    def __init__(
+        self,
+        program: NativeProgram,
+        run: Any,
+        args: Any,
+        work: Any,
+        work_bytes: int,
+        out: dict[str, Array],
+        keep: tuple[object, ...],
+    ) -> None:
+        self._program, self._run, self._args, self._work, self._bytes = program, run, args, work, work_bytes
+        self._keep = keep  # owns the memory that ``args`` and ``work`` point to
+        self.out = out
+
+    def __call__(self) -> dict[str, Array]:
+        status = self._run(self._args, self._work, self._bytes)
+        if status:
+            raise self._program.refusal(status)
+        return self.out
+
+
 class NativeProgram:
     """One compiled program.  Calls release the GIL and may be made from several threads at once."""
 
@@ -115,6 +144,44 @@ class NativeProgram:
 
         Raises ShapeError, DataError or RequestError; nothing has been written then.
         """
+        return self.bind(
+            arrays,
+            rows,
+            columns,
+            seed,
+            design,
+            first_row,
+            first_column,
+            row_scale,
+            column_scale,
+            variance_scale,
+            accumulate,
+            out,
+            threads,
+            wanted,
+        )()
+
+    def bind(
+        self,
+        arrays: Mapping[str, Array],
+        rows: int = 1,
+        columns: int = 0,
+        seed: int = 0,
+        design: int = 0,
+        first_row: int = 0,
+        first_column: int = 0,
+        row_scale: float = 1.0,
+        column_scale: float = 1.0,
+        variance_scale: float = 0.0,
+        accumulate: bool = False,
+        out: Mapping[str, Array] | None = None,
+        threads: int | None = None,
+        wanted: Sequence[str] | None = None,
+    ) -> NativeCall:
+        """What :meth:`run` does, as a function to be called many times: memory is looked up here, once.
+
+        Every call reads the arrays as they then are and writes the same outputs.
+        """
         if columns < 0 or rows < 0:
             raise RequestError(f"rows and columns must not be negative, got rows={rows}, columns={columns}")
         sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
@@ -155,12 +222,14 @@ class NativeProgram:
             raise RequestError(
                 f"the program {self.name} needs {needed} bytes of workspace; use fewer columns"
             ) from error
-        status = self._run(args, self._ffi.cast("void *", work.ctypes.data), needed)
-        if status != 0:
-            raise RequestError(
-                f"the program {self.name} refused its arguments: {self._meanings.get(status, status)}"
-            )
-        return result
+        keep.append(work)
+        place = self._ffi.cast("void *", work.ctypes.data)
+        return NativeCall(self, self._run, args, place, needed, result, tuple(keep))
+
+    def refusal(self, status: int) -> RequestError:
+        """The error behind a status other than 0."""
+        meaning = self._meanings.get(status, status)
+        return RequestError(f"the program {self.name} refused its arguments: {meaning}")
 
     def _threads(self, threads: int | None) -> int:
         if threads is None:

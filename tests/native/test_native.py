@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cffi
@@ -23,9 +24,14 @@ from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read,
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Node, Origin, Program, topological
 from cpgen.ir.noise import noise_array
 from cpgen.loops import plan
-from cpgen.native import build, check_against_interpreter, compiler, find_compiler
+from cpgen.native import Compiler, build, check_against_interpreter, compiler, find_compiler
 from cpgen.native.compiler import compile_library, warnings_of
 from cpgen.scalar import placeholder as p
+
+
+def threads_for_all(compiler: Compiler) -> Compiler:
+    """A compiler whose programs use threads for problems of any size."""
+    return replace(compiler, flags=(*compiler.flags, "-DCPGEN_SERIAL_BELOW=-1.0"))
 
 
 def origin(name: str, *axes: str, role: str = "", line: int = 0) -> Origin:
@@ -189,7 +195,7 @@ def test_classifier_equals_the_interpreter(real: str) -> None:
 
 
 def test_bits_do_not_depend_on_threads() -> None:
-    native = build("toy", [classifier()])["diagonal"]
+    native = build("toy", [classifier()], compiler=threads_for_all(find_compiler()))["diagonal"]
     given = arrays(native.program, 130)
     runs = [native.run(given, 130, 4, seed=3, threads=t) for t in (1, 2, 7)]
     for name, value in runs[0].items():
@@ -650,3 +656,15 @@ def test_equal_layers_share_functions() -> None:
     program = layers(6)
     arrays = {f"W{k}": rng.normal(size=(5, 5)) for k in range(6)} | {"x": rng.normal(size=(19, 5))}
     assert check_against_interpreter(build("deep", [program])["layers"], arrays, rows=19) < 1e-12
+
+
+def test_calls_on_fixed_memory() -> None:
+    native = build("toy", [classifier()])["diagonal"]
+    given = arrays(native.program, 20)
+    call = native.bind(given, 20, 3, seed=5)
+    for factor in (1.0, 0.5):
+        given["x"][...] *= factor
+        expected = native.run(given, 20, 3, seed=5)
+        found = call()
+        assert found is call.out
+        assert all(found[name].tobytes() == value.tobytes() for name, value in expected.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cpgen.ir.build import affine, axis, make_map, new_input
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Input, Map, Node, Origin, Program
 from cpgen.ir.verify import verify
 from cpgen.loops import plan
-from cpgen.native import NativeModule, build, check_against_interpreter
+from cpgen.native import NativeModule, build, check_against_interpreter, find_compiler
 from cpgen.scalar import placeholder as p
 
 SIZES = [1, 2, 3, 5, 8, 17, 21, 40]
@@ -133,7 +134,9 @@ def supported(seed: int) -> Program:
 @pytest.fixture(scope="module", params=["float64", "float32"])
 def module(request: pytest.FixtureRequest) -> NativeModule:
     programs = [supported(seed) for seed in range(16)]
-    return build("randoms", programs, request.param)
+    found = find_compiler()
+    threaded = replace(found, flags=(*found.flags, "-DCPGEN_SERIAL_BELOW=-1.0"))  # threads at any size
+    return build("randoms", programs, request.param, compiler=threaded)
 
 
 def test_random_programs_equal_the_interpreter(module: NativeModule) -> None:

@@ -1,0 +1,113 @@
+"""One program on fixed arrays, for many calls with little overhead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.errors import DataError, RequestError, ShapeError
+from cpgen.estimate.backends import Call, Native
+from cpgen.ir.nodes import ROWS
+from cpgen.ir.noise import IDENTITY
+from cpgen.native import build
+
+if TYPE_CHECKING:
+    from cpgen.estimate.estimator import Estimator
+
+Array = NDArray[np.floating]
+
+FEW_ROWS = 2  # up to this many rows are computed one by one rather than as a padded tile
+PREFIX = {"value": "", "gradient": "grad_", "diagonal": "diag_"}
+
+
+class Bound(Protocol):
+    """Made by :meth:`Estimator.bind`.  ``out``: the output arrays by name; calling it fills and returns them."""
+
+    out: dict[str, Array]
+
+    def __call__(self) -> dict[str, Array]: ...
+
+
+class _Interpreted:
+    """The same where there is no compiler."""
+
+    def __init__(self, run: Callable[[], None], out: dict[str, Array]) -> None:
+        self._run, self.out = run, out
+
+    def __call__(self) -> dict[str, Array]:
+        self._run()
+        return self.out
+
+
+def bind(
+    estimator: Estimator, what: str, out: Mapping[str, Array] | None, arrays: Mapping[str, object]
+) -> Bound:
+    """See :meth:`Estimator.bind`."""
+    if what not in PREFIX:
+        raise RequestError(f"bind({what!r}): only {', '.join(PREFIX)} can be bound")
+    loaded = estimator.loaded(what)
+    given, rows = estimator.arrays(loaded, arrays)
+    for name, array in given.items():
+        if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):
+            raise DataError(
+                f"{name} would have to be copied, so that later changes of it were not seen: bind needs an array of "
+                f"dtype {estimator.real}"
+            )
+    columns = loaded.derived.columns
+    if columns is None:
+        raise RequestError(
+            f"{what} of {estimator.graph.name!r} has no exact form, and bind computes exact answers only"
+        )
+    call = Call(rows or 1, columns, design=IDENTITY, row_scale=1.0 / (rows or 1))
+    estimator.check_memory(loaded, call)
+    fields = {"value": "value"} if what == "value" else {v.name: PREFIX[what] + v.name for v in estimator.wrt}
+    shapes = {
+        name: tuple(e if isinstance(e, int) else call.rows for e in node.shape)
+        for name, node in loaded.program.outputs
+    }
+    results: dict[str, Array] = {}
+    for name, field in fields.items():
+        shape = shapes[field]
+        array = out[name] if out is not None and name in out else np.empty(shape, estimator.real)
+        if array.shape != shape:
+            raise ShapeError(f"out[{name!r}] has shape {array.shape}, expected {shape}")
+        if array.dtype != estimator.real or not array.flags.c_contiguous or not array.flags.writeable:
+            raise DataError(f"out[{name!r}] must be a writable C-contiguous array of dtype {estimator.real}")
+        results[name] = array
+    unknown = sorted(set(out or {}) - set(fields))
+    if unknown:
+        raise RequestError(f"out has {', '.join(unknown)}; expected some of {', '.join(fields)}")
+    backend = loaded.backend
+    by_field = {field: results[name] for name, field in fields.items()}
+    if rows is None:
+        nodes = dict(loaded.program.outputs)
+        for name, field in fields.items():
+            if nodes[field].has_rows:
+                results[name] = np.squeeze(results[name], axis=nodes[field].shape.index(ROWS))
+    if isinstance(backend, Native):
+        program = backend.native
+        if call.rows <= FEW_ROWS and program.plan.tile > 1:
+            module = build(estimator.graph.name, [loaded.program], estimator.options.real, tile=1)
+            program = Native(module[loaded.program.name], module.compiler).native
+        bound = program.bind(
+            given,
+            rows=call.rows,
+            columns=call.columns,
+            design=call.design,
+            row_scale=call.row_scale,
+            out=by_field,
+            threads=estimator.options.threads,
+            wanted=list(by_field),
+        )
+        bound.out = results
+        return bound
+
+    def run() -> None:
+        found = backend.run(given, call, estimator.options.threads)
+        for field, array in by_field.items():
+            array[...] = found[field]
+
+    return _Interpreted(run, results)
