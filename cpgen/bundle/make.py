@@ -20,10 +20,11 @@ from cpgen.emit.runtime import amalgamated
 from cpgen.emit.views import arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.estimator import Estimator
-from cpgen.ir.nodes import ROWS, Input
+from cpgen.ir.nodes import ROWS, Input, Program
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import Plan, plan
 from cpgen.loops.names import identifier
+from cpgen.simplify import recompute
 
 Array = NDArray[np.floating]
 
@@ -39,7 +40,7 @@ def write_bundle(
     name = identifier(options.prefix or estimator.graph.name, "model")
     real = estimator.options.real
     derived = [estimator.derive(key) for key in options.programs]
-    plans = [plan(d.program, real, options.tile or 1, compact=True) for d in derived]
+    plans = [_planned(d.program, real, options) for d in derived]
     weights = _arrays(estimator, options.weights, "weights", real, ("param",))
     suffix = "f64" if real == "float64" else "f32"
     files = emit_c(
@@ -62,6 +63,17 @@ def write_bundle(
     texts = _texts(estimator, options, plans, files, weights, vectors, report)
     write_files(Path(directory), name, texts)
     return Report(**{**report.__dict__, "files": tuple(texts)})
+
+
+def _planned(program: Program, real: str, options: BundleOptions) -> Plan:
+    def planned(candidate: Program) -> Plan:
+        return plan(candidate, real, options.tile or 1, compact=True)
+
+    def memory(candidate: Program) -> int:
+        found = planned(candidate)
+        return found.workspace_bytes(1, options.columns if found.has_columns else 0, 1)
+
+    return planned(recompute(program, memory) if options.recompute else program)
 
 
 def _notes(options: BundleOptions) -> list[str]:
