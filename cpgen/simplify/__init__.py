@@ -3,9 +3,8 @@
 from cpgen.simplify.hoist import hoist
 from cpgen.simplify.inline import inline
 from cpgen.simplify.merge import merge_sums
-from cpgen.simplify.share import share
 from cpgen.simplify.recompute import recompute
 
-PASSES = (inline, merge_sums, hoist, share)
+PASSES = (inline, merge_sums, hoist)
 
 __all__ = ["PASSES", "hoist", "inline", "merge_sums", "recompute"]
