@@ -106,7 +106,7 @@ static inline double cpgen_copysign_f64(double size, double sign)
 
 static inline double cpgen_sqrt_f64(double x)
 {
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 8) != 0)) || \
+#if defined(__GNUC__) && defined(__NO_MATH_ERRNO__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 8) != 0)) || \
         (defined(__riscv_flen) && (__riscv_flen >= 64)))
     return __builtin_sqrt(x);
 #else
@@ -169,7 +169,7 @@ static inline float cpgen_copysign_f32(float size, float sign)
 
 static inline float cpgen_sqrt_f32(float x)
 {
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 4) != 0)) || \
+#if defined(__GNUC__) && defined(__NO_MATH_ERRNO__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 4) != 0)) || \
         (defined(__riscv_flen) && (__riscv_flen >= 32)))
     return __builtin_sqrtf(x);
 #else
