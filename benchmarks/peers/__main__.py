@@ -4,7 +4,7 @@
 
 Every peer runs in a process of its own for each thread count.  A workload is opened by all of them, their answers are
 compared, and only then are the calls timed, one short batch of each in turn, round after round.  Writes peers.csv,
-peers.md, accuracy.csv and peers.svg; exits with 1 if an answer disagrees.
+peers-errors.csv, peers.md and peers.svg; exits with 1 if an answer disagrees.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import table
+from benchmarks.peers import claims, table
 from benchmarks.peers.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,7 @@ class Process:
         environment = {**os.environ, **dict.fromkeys(variables, str(threads))}
         # a thread that spins while it waits would take the core that another process needs
         environment.setdefault("OMP_WAIT_POLICY", "passive")
+        environment.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
         if peer == "jax" and threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         command = [sys.executable, "-m", "benchmarks.peers.worker", peer, str(threads)]
@@ -242,7 +243,7 @@ def main() -> int:
     finally:
         for process in processes:
             process.end()
-    print(table.text(rows, ERRORS, trouble))
+    print("\n".join([table.text(rows, ERRORS, trouble), "", *claims.text(rows, ERRORS)]))
     return 1 if any("DISAGREES" in line for line in trouble) else 0
 
 

@@ -36,6 +36,23 @@ class Row:
     distance: float | None
 
 
+def read(folder: Path) -> tuple[list[Row], dict[tuple[str, str, str], float]]:
+    """What :func:`write` left: the rows and the errors of 64 samples."""
+    rows = []
+    with (folder / "peers.csv").open() as file:
+        for line in csv.DictReader(file):
+            numbers = {k: float(line[k]) for k in ("median", "lower", "upper", "scale")}
+            counts = {k: int(line[k]) for k in ("threads", "batches")}
+            distance = float(line["distance"]) if line["distance"] else None
+            rows.append(Row(**{**line, **numbers, **counts, "distance": distance}))  # type: ignore[arg-type]
+    with (folder / "peers-errors.csv").open() as file:
+        errors = {
+            (line["workload"], line["real"], line["estimator"]): float(line["relative_error"])
+            for line in csv.DictReader(file)
+        }
+    return rows, errors
+
+
 def spread(times: Sequence[float]) -> tuple[float, float, float]:
     """Median and quartiles."""
     if not times:
@@ -61,12 +78,14 @@ def text(rows: Sequence[Row], errors: Errors, trouble: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _best(rows: Sequence[Row], own: bool) -> Row | None:
+def best(rows: Sequence[Row], own: bool) -> Row | None:
+    """The fastest of cpgen's own rows, or of the peers'."""
     found = [r for r in rows if (r.peer == OWN) == own and r.peer != "floor"]
     return min(found, key=lambda r: r.median) if found else None
 
 
-def _same(rows: Sequence[Row], workload: str, real: str, quantity: str, threads: int) -> list[Row]:
+def same(rows: Sequence[Row], workload: str, real: str, quantity: str, threads: int) -> list[Row]:
+    """The rows of one quantity."""
     return [
         r for r in rows if (r.workload, r.real, r.quantity, r.threads) == (workload, real, quantity, threads)
     ]
@@ -74,12 +93,12 @@ def _same(rows: Sequence[Row], workload: str, real: str, quantity: str, threads:
 
 def _line(key: tuple[str, str, str, int], rows: Sequence[Row]) -> str | None:
     workload, real, quantity, threads = key
-    here = _same(rows, *key)
-    own, peer = _best(here, True), _best(here, False)
+    here = same(rows, *key)
+    own, peer = best(here, True), best(here, False)
     if quantity in ("floor", "xdiag") or own is None:
         return None
-    gradient = _best(_same(rows, workload, real, "gradient", threads), True)
-    floor = _same(rows, workload, real, "floor", threads)
+    gradient = best(same(rows, workload, real, "gradient", threads), True)
+    floor = same(rows, workload, real, "floor", threads)
     cells = [
         workload,
         real,
@@ -110,11 +129,11 @@ def price(rows: Sequence[Row], errors: Errors) -> list[tuple[str, str, int, floa
         others: list[tuple[float, str]] = []
         for kind, target in ((OWN, own), ("peer", others)):
             mine = kind == OWN
-            exact = _best(_same(rows, workload, real, "diagonal", threads), mine)
+            exact = best(same(rows, workload, real, "diagonal", threads), mine)
             if exact:
                 target.append((exact.median, exact.method))
-            first = _best(_same(rows, workload, real, "sample", threads), mine)
-            more = _best(_same(rows, workload, real, f"{SAMPLES} samples", threads), mine)
+            first = best(same(rows, workload, real, "sample", threads), mine)
+            more = best(same(rows, workload, real, f"{SAMPLES} samples", threads), mine)
             error = errors.get((workload, real, "curvature propagation" if mine else "hutchinson"))
             if first and error is not None:
                 further = max((more.median - first.median) / (SAMPLES - 1), 0.0) if more else first.median
@@ -123,7 +142,7 @@ def price(rows: Sequence[Row], errors: Errors) -> list[tuple[str, str, int, floa
                 name = f"{needed:,.0f} samples"
                 target.append((first.median + (needed - 1) * further, name))
             if not mine:
-                for r in _same(rows, workload, real, "xdiag", threads):
+                for r in same(rows, workload, real, "xdiag", threads):
                     if r.distance is not None:
                         target.append(
                             (r.median * max(1.0, (r.distance / TARGET) ** 2), f"{r.method}, repeated")
@@ -158,7 +177,7 @@ def duration(seconds: float) -> str:
 
 
 def write(folder: Path, rows: Sequence[Row], errors: Errors, trouble: Sequence[str]) -> None:
-    """peers.csv, accuracy.csv, peers.md and peers.svg."""
+    """peers.csv, peers-errors.csv, peers.md and peers.svg."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "peers.csv").open("w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
@@ -187,7 +206,7 @@ def picture(path: Path, rows: Sequence[Row]) -> None:
 
     bars = []
     for key in dict.fromkeys((r.workload, r.real, r.quantity, r.threads) for r in rows if r.threads == 2):
-        own, peer = _best(_same(rows, *key), True), _best(_same(rows, *key), False)
+        own, peer = best(same(rows, *key), True), best(same(rows, *key), False)
         if own and peer and key[2] not in ("floor", "xdiag"):
             real = " float32" if key[1] == "float32" else ""
             bars.append((f"{key[0]}{real} {key[2]}", peer.median / own.median, peer.peer))
