@@ -4,7 +4,8 @@ from cpgen.simplify.hoist import hoist
 from cpgen.simplify.inline import inline
 from cpgen.simplify.merge import merge_sums
 from cpgen.simplify.recompute import recompute
+from cpgen.simplify.share import share
 
-PASSES = (inline, merge_sums, hoist)
+PASSES = (inline, merge_sums, hoist, share)
 
 __all__ = ["PASSES", "hoist", "inline", "merge_sums", "recompute"]

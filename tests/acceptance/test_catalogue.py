@@ -77,7 +77,7 @@ def test_a_full_hadamard_block_of_columns_sums_to_the_hessian(
 ) -> None:
     entry, est = CATALOGUE[name], compiled(name, backend)
     arrays, _, wanted, tolerance = expected(name)
-    order = noise_order(est.derive("hessian").program)
+    order = noise_order(est.derive("hessian:cp").program)
     assert frobenius(hessian(entry, est, arrays, order, DESIGNS["hadamard"]), wanted) < tolerance
 
 

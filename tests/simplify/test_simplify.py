@@ -17,7 +17,7 @@ from cpgen.ir.noise import INDEPENDENT, noise_array
 from cpgen.ir.text import text
 from cpgen.ir.verify import verify
 from cpgen.scalar import placeholder as p
-from cpgen.simplify import PASSES, hoist, inline, merge_sums
+from cpgen.simplify import PASSES, hoist, inline, merge_sums, share
 from tests.catalogue import CATALOGUE
 
 Pass = Callable[[Program], Program]
@@ -229,6 +229,61 @@ def test_hoist_under_a_guard_keeps_excluded_points_out() -> None:
     arrays = {"x": np.array([0.0, 1.0, 2.0, 3.0]), "m": np.arange(1.0, 7.0).reshape(2, 3)}
     for q in (before, after):
         np.testing.assert_allclose(run(q, arrays)["y0"], [0, 5, 3.5, 3], rtol=1e-14)
+
+
+# share
+
+
+def calls(q: Program, function: object) -> int:
+    return sum(m.expr.count(function) for m in q.maps())
+
+
+def test_share_computes_a_call_of_two_maps_once() -> None:
+    nodes = [elementwise(expr, [X]) for expr in (sympy.sin(p(0)) + p(0), 2 * sympy.sin(p(0)), sympy.cos(p(0)))]
+    _, after = applied(share, *nodes)
+    assert (calls(after, sympy.sin), calls(after, sympy.cos)) == (1, 1)
+    assert work(after)[0] == ((ROWS, 3), sympy.sin(p(0)))
+
+
+def test_share_computes_over_no_more_axes_than_needed() -> None:
+    """exp(w[j]) does not depend on the row, sin(x[row, 1]) not on j."""
+    first = Access(X, (axis(0), affine({}, 1)))
+    node = make_map((ROWS, 3), 2, [first, read(W, 1)], sympy.sin(p(0)) + sympy.exp(p(1)) * p(0))
+    _, after = applied(share, node)
+    assert {m.extents for m in after.maps()} == {(ROWS,), (3,), (ROWS, 3)}
+
+
+def test_share_reads_the_map_that_is_the_call() -> None:
+    z = named("z", sympy.tanh(p(0)), X)
+    _, after = applied(share, z, elementwise(1 - sympy.tanh(p(0)) ** 2, [X]))
+    assert calls(after, sympy.tanh) == 1 and len(after.maps()) == 2
+
+
+def test_share_looks_inside_what_it_shares() -> None:
+    inner = sympy.cos(p(0))
+    nodes = [elementwise(expr, [X]) for expr in (sympy.exp(inner) + 1, 3 * sympy.exp(inner), inner * p(0))]
+    _, after = applied(share, *nodes)
+    assert (calls(after, sympy.exp), calls(after, sympy.cos)) == (1, 1)
+
+
+def test_share_tells_places_and_guards_apart() -> None:
+    """x[i] and x[i + 1] are different values, and what a guard keeps out of range is not computed there."""
+    here, there = (Access(X, (axis(0), affine({1: 1}, k))) for k in (0, 1))
+    nodes = [make_map((ROWS, 2), 2, [a], sympy.sin(p(0)) * k) for k, a in enumerate((here, there), 2)]
+    _, after = applied(share, *nodes)
+    assert len(after.maps()) == 2
+    outside = affine({1: 1}, 1)
+    padded = [
+        make_map((ROWS, 3), 2, [Access(X, (axis(0), outside))], k * sympy.sin(p(0)), [Guard(outside, 3)])
+        for k in (2, 3)
+    ]
+    _, after = applied(share, *padded)
+    assert len(after.maps()) == 2
+
+
+def test_share_leaves_what_is_cheap() -> None:
+    _, after = applied(share, elementwise(2 * (p(0) + 1), [X]), elementwise((p(0) + 1) ** 2, [X]))
+    assert len(after.maps()) == 2
 
 
 # Whole models

@@ -1,0 +1,169 @@
+"""Compute once what several maps compute: calls, and long sums and products, over the axes that they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import sympy
+
+from cpgen.ir.build import always_valid, axis, make_map, substitute
+from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Origin, Program
+from cpgen.scalar import canonical, operations, placeholder
+
+# additions: below, reading a stored value costs as much as computing it again
+WORTH_STORING = 8
+ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A subexpression as a map over ``extents`` of its own; equal parts of different maps are equal."""
+
+    extents: tuple[Extent, ...]
+    reads: tuple[tuple[int, tuple[Index, ...]], ...]
+    expr: sympy.Expr
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A part where it stands in a map: which of the map's axes its own are, and the nodes it reads."""
+
+    part: _Part
+    axes: tuple[int, ...]
+    nodes: tuple[Node, ...]
+
+
+def share(program: Program) -> Program:
+    """Give every expensive subexpression that two maps have in common, or that one map repeats over axes it does not
+    depend on, a map of its own.
+
+    Forward-mode, reverse-mode and curvature passes each differentiate a node on their own; this is where the sine and the
+    cosine that they all need are made once.
+    """
+    parts = _Parts()
+    for _ in range(ROUNDS):
+        changed = _once(program, parts)
+        if changed is program:
+            break
+        program = changed
+    return program
+
+
+def _once(program: Program, parts: _Parts) -> Program:
+    nodes = program.nodes()
+    parts.see(nodes)
+    count: dict[_Part, int] = {}
+    first: dict[_Part, Map] = {}
+    repeated: set[_Part] = set()
+    for reader in program.maps():
+        for part in dict.fromkeys(found.part for _, found in parts.of(reader)):
+            count[part] = count.get(part, 0) + 1
+            first.setdefault(part, reader)
+            if len(part.extents) < len(reader.extents):
+                repeated.add(part)
+    known: dict[int, Node] = {}
+    for node in nodes:
+        known[id(node)] = node
+        if not isinstance(node, Map):
+            continue
+        args = [Access(known[id(a.node)], a.index) for a in node.args]
+        taken: dict[sympy.Expr, sympy.Expr] = {}
+        for sub, found in parts.of(node):
+            # a map that is nothing but the part is where the others will read it
+            alone = sub == canonical(node.expr) and not node.reduced and not node.guards
+            if not alone and (count[found.part] > 1 or found.part in repeated):
+                taken[sub] = placeholder(len(args))
+                args.append(_access(found, known, first[found.part]))
+        if taken or any(new.node is not old.node for new, old in zip(args, node.args, strict=False)):
+            expr = canonical(node.expr).xreplace(taken) if taken else node.expr
+            known[id(node)] = make_map(
+                node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin
+            )
+    outputs = tuple((name, known[id(node)]) for name, node in program.outputs)
+    if all(new is old for (_, new), (_, old) in zip(outputs, program.outputs, strict=True)):
+        return program
+    return replace(program, outputs=outputs)
+
+
+def _access(found: _Found, known: dict[int, Node], origin_of: Map) -> Access:
+    part = found.part
+    args = [Access(known[id(n)], index) for n, (_, index) in zip(found.nodes, part.reads, strict=True)]
+    origin = origin_of.origin
+    source = found.nodes[0].origin if len(found.nodes) == 1 else origin
+    role = part.expr.func.__name__ if part.expr.is_Function else "part"
+    named = Origin(source.name, origin.file, origin.line, "", (), f"{source.role}_{role}".lstrip("_"))
+    made = make_map(part.extents, len(part.extents), args, part.expr, origin=named)
+    return Access(made, tuple(axis(a) for a in found.axes))
+
+
+class _Parts:
+    """The expensive subexpressions of maps, found once; nodes are told apart by the order in which they were seen."""
+
+    def __init__(self) -> None:
+        self._number: dict[int, int] = {}
+        self._found: dict[int, tuple[tuple[sympy.Expr, _Found], ...]] = {}
+        self._alive: list[Node] = []  # an identity stays taken as long as its node lives
+
+    def see(self, nodes: Sequence[Node]) -> None:
+        """Number the nodes that are new."""
+        for node in nodes:
+            if id(node) not in self._number:
+                self._number[id(node)] = len(self._number)
+                self._alive.append(node)
+
+    def of(self, node: Map) -> tuple[tuple[sympy.Expr, _Found], ...]:
+        """Subexpressions of ``node`` with their part, larger ones before those inside them."""
+        if id(node) not in self._found:
+            self._found[id(node)] = tuple(self._find(node))
+        return self._found[id(node)]
+
+    def _find(self, node: Map) -> Iterator[tuple[sympy.Expr, _Found]]:
+        reads = {placeholder(k): a for k, a in enumerate(node.args)}
+        for sub in _expensive(canonical(node.expr)):
+            symbols = sub.free_symbols
+            if not all(
+                always_valid(i, e, node.extents)
+                for s in symbols
+                for i, e in zip(reads[s].index, reads[s].node.shape, strict=True)
+            ):
+                continue
+            used = {a for s in symbols for index in reads[s].index for a in index.axes}
+            # run-time axes first, in the order that every shape has them
+            axes = sorted(used, key=lambda a: (_rank(node.extents[a]), a))
+            place = {a: axis(k) for k, a in enumerate(axes)}
+            moved = {s: tuple(substitute(i, place) for i in reads[s].index) for s in symbols}
+            order = sorted(moved, key=lambda s: (self._number[id(reads[s].node)], repr(moved[s])))
+            numbered = {s: placeholder(k) for k, s in enumerate(order)}
+            where = tuple((self._number[id(reads[s].node)], moved[s]) for s in order)
+            extents = tuple(node.extents[a] for a in axes)
+            part = _Part(extents, where, canonical(sub.xreplace(numbered)))
+            yield sub, _Found(part, tuple(axes), tuple(reads[s].node for s in order))
+
+
+def _rank(extent: Extent) -> int:
+    return 0 if extent is Dim.COLUMNS else 1 if extent is Dim.ROWS else 2
+
+
+@lru_cache(maxsize=1 << 14)
+def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
+    """Subexpressions worth storing, larger ones first."""
+    weights: dict[sympy.Expr, int] = {}
+
+    def weigh(sub: sympy.Expr) -> int:
+        if sub not in weights:
+            own = 0
+            if sub.args and not sub.is_number:
+                own = len(sub.args) - 1
+                if (sub.is_Function and not sub.is_Piecewise) or sub.is_Pow:
+                    plain = (a if a.is_number else placeholder(k) for k, a in enumerate(sub.args))
+                    own = operations(sub.func(*plain))
+            weights[sub] = own + sum(weigh(a) for a in sub.args)
+        return weights[sub]
+
+    weigh(expr)
+    order = {sub: k for k, sub in enumerate(sympy.preorder_traversal(expr))}
+    found = [s for s, weight in weights.items() if weight >= WORTH_STORING and isinstance(s, sympy.Expr)]
+    found = [s for s in found if s.free_symbols]
+    return tuple(sorted(found, key=order.__getitem__))
