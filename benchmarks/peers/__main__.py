@@ -216,6 +216,7 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, help="where to write; default: benchmarks/results for a whole run"
     )
+    parser.add_argument("--update", action="store_true", help="keep the other workloads that --output holds")
     parser.add_argument("--peers", default=",".join(PEERS), help="only these, by commas")
     parser.add_argument("--threads", type=int, nargs="*", default=[2, 1], help="thread counts")
     options = parser.parse_args()
@@ -229,6 +230,10 @@ def main() -> int:
     processes = [Process(peer, threads) for threads in options.threads for peer in PEERS if peer in peers]
     rows: list[table.Row] = []
     trouble: list[str] = []
+    if options.update:
+        rows, errors = table.read(options.output)
+        rows = [r for r in rows if r.workload not in chosen]
+        ERRORS.update({key: error for key, error in errors.items() if key[0] not in chosen})
     output = options.output or (None if options.workloads else ROOT / "benchmarks/results")
     try:
         for name in chosen:
@@ -243,6 +248,10 @@ def main() -> int:
     finally:
         for process in processes:
             process.end()
+    order = list(WORKLOADS)
+    rows.sort(key=lambda r: order.index(r.workload))
+    if output:
+        table.write(output, rows, ERRORS, trouble)
     print("\n".join([table.text(rows, ERRORS, trouble), "", *claims.text(rows, ERRORS)]))
     return 1 if any("DISAGREES" in line for line in trouble) else 0
 

@@ -104,7 +104,7 @@ def _line(key: tuple[str, str, str, int], rows: Sequence[Row]) -> str | None:
         real,
         quantity,
         str(threads),
-        duration(own.median),
+        duration(own.median) + (" (bound)" if own.method == "bound" else ""),
         f"{duration(own.lower)} - {duration(own.upper)}",
         f"{peer.peer}: {peer.method}" + (f" (scaled x{peer.scale:.0f})" if peer.scale > 1 else "")
         if peer
