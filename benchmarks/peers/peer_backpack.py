@@ -38,6 +38,7 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
     if workload.by_row or workload.name == "W7":
         return
     torch.set_num_threads(threads)
+    torch.set_default_dtype(getattr(torch, real))  # BackPACK makes unit vectors of the default
     data = {name: torch.from_numpy(array) for name, array in workload.data(real).items()}
     squared = "par" in workload.name
     rows = FEW_ROWS if workload.name == "W6" else len(data["x"])
