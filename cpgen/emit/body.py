@@ -246,7 +246,7 @@ class StageBody:
     def _blocks(self, nest: Nest) -> list[tuple[int, int]]:
         """(axis, width) of the output axes that are walked in blocks."""
         found = [] if nest.block is None else [(nest.block, nest.block_width)]
-        return found if nest.lanes or nest.vector is None else [*found, (nest.vector, nest.vector_width)]
+        return found if nest.lanes or nest.vector is None else [(nest.vector, nest.vector_width), *found]
 
     def _overlap(self, root: Map, nest: Nest) -> list[str]:
         """Conditions that hold where a block does not repeat sums of the block before it."""

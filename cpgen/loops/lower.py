@@ -15,10 +15,15 @@ from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sum
 from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
 from cpgen.loops.ranges import checked_axes
 
-LANES = 16
+# rows in a tile: a cache line of them where sums are blocked, which then fit the registers, else enough to hide what a
+# stage costs besides
+LANES = {"float64": 8, "float32": 16}
+PLAIN = 4
 TILE_BYTES = 8 << 20  # a tile that needs more memory than this gets fewer lanes
-BLOCK = {"float64": 4, "float32": 8}
-VECTOR = 16
+# Sums held at once along a blocked axis, best first: measured; fewer than five do not hide the latency of additions.
+BLOCKS = (10, 12, 8, 6, 5, 7)
+VECTOR = {"float64": 8, "float32": 16}  # sums along a vector axis, beside a blocked one
+WIDE = 32  # and alone
 COMPACT = 4  # sums held at once, of an axis, where the stack is small
 LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 
@@ -69,7 +74,10 @@ class _Lowering:
         tile_slots, tile_total = self._tile_memory(segments)
         row_slots, row_total = place("rows", self._kept_demands())
         work_slots, work_total = place("work", work, ROUND)
-        lanes = self.tile or _lanes(tile_total, self.real)
+        blocked = any(
+            stage.nest is not None and stage.nest.block is not None for s in segments for stage in s.stages
+        )
+        lanes = self.tile or _lanes(tile_total, self.real, LANES[self.real] * (1 if blocked else PLAIN))
         self._check_size((work_total, tile_total, row_total))
         numbered = _number([setup, *(s.stages for s in segments), accumulate, finish])
         names = node_names((*self.program.inputs, *self.nodes))
@@ -293,12 +301,14 @@ class _Lowering:
         vector_width = 0
         if not in_rows and reduction and free:
             vector = free.pop()
-            vector_width = min(COMPACT if self.compact else VECTOR, _extent(node, vector))
+            vector_width = min(COMPACT if self.compact else VECTOR[self.real], _extent(node, vector))
         block = next((a for a in reversed(free) if reduction and self._reuses(node, vector, a)), None)
         if block is None and not in_rows and vector is not None:
-            vector_width = min(COMPACT if self.compact else 2 * VECTOR, _extent(node, vector))
-        widest = COMPACT if self.compact else BLOCK[self.real]
-        width = min(widest, _extent(node, block)) if block is not None else 1
+            vector_width = min(COMPACT if self.compact else WIDE, _extent(node, vector))
+        width = 1
+        if block is not None:
+            extent = _extent(node, block)
+            width = min(COMPACT, extent) if self.compact else _block_width(extent)
         outer = [a for a in range(node.rank) if a not in hidden and a not in (block, vector)]
         return Nest(tuple(outer), block, width, vector, vector_width, in_rows, tuple(reduction), carried)
 
@@ -313,7 +323,10 @@ class _Lowering:
 
     def _check_size(self, totals: Iterable[Totals]) -> None:
         largest = max((_count(n.element_shape) for n in self.nodes), default=0)
-        if max(largest, *(max(t.constant, t.columns) for t in totals)) * LANES > LARGEST_OFFSET:
+        if (
+            max(largest, *(max(t.constant, t.columns) for t in totals)) * LANES[self.real] * PLAIN
+            > LARGEST_OFFSET
+        ):
             raise UnsupportedError(
                 f"the program {self.program.name} needs arrays of more than 2**31 numbers; reduce the extents or ask for "
                 "fewer entries at a time",
@@ -336,6 +349,13 @@ def _extent(node: Map, axis: int) -> int:
     return extent
 
 
+def _block_width(extent: int) -> int:
+    """Sums held at once along an axis: a width that divides it, else the one that repeats the fewest sums."""
+    if extent <= BLOCKS[0]:
+        return extent
+    return min(BLOCKS, key=lambda width: -extent % width)
+
+
 def _count(shape: Sequence[int]) -> int:
     count = 1
     for extent in shape:
@@ -343,9 +363,8 @@ def _count(shape: Sequence[int]) -> int:
     return count
 
 
-def _lanes(total: Totals, real: str) -> int:
+def _lanes(total: Totals, real: str, lanes: int) -> int:
     """Rows in a tile: fewer if a tile would not fit the cache anyway."""
-    lanes = LANES
     per_lane = (total.constant + total.columns) * (8 if real == "float64" else 4)
     while lanes > 1 and per_lane * lanes > TILE_BYTES:
         lanes //= 2

@@ -25,7 +25,7 @@ from cpgen.ir.nodes import COLUMNS, ROWS, Index, Input, Map, Node, Program
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
-TILES_PER_THREAD = 4  # tiles of a chunk, for each thread
+TILES_PER_THREAD = 16  # tiles of a chunk, for each thread
 
 
 @dataclass(frozen=True)

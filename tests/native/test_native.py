@@ -626,7 +626,7 @@ def test_operation_counts() -> None:
 
 
 def test_large_footprints_get_small_tiles() -> None:
-    assert plan(classifier()).tile == 16
+    assert plan(classifier()).tile == 8
     assert plan(classifier(200_000, 21, 10)).tile < 16
     assert compiler.FLAGS.count("-ffp-contract=off") == 1
 
