@@ -67,6 +67,10 @@ static inline cpgen_noise cpgen_noise_at(
 /* The random bits of elements 128 * block ... 128 * block + 127. */
 static inline void cpgen_noise_words(const cpgen_noise *noise, uint32_t block, uint32_t words[4])
 {
+    if (noise->design == 2) {
+        words[0] = words[1] = words[2] = words[3] = 0U; /* no signs are needed */
+        return;
+    }
     cpgen_philox(noise->sample, noise->row, noise->node, block, noise->seed, words);
 }
 
