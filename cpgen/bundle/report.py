@@ -13,11 +13,12 @@ from cpgen.ir.nodes import COLUMNS, ROWS, Node
 from cpgen.loops import Plan
 from cpgen.loops.plan import Operations
 
-# Bytes of Thumb-2 code (gcc -Os, soft or hard float) for each operator, call and loop of the C text, fitted to the
-# catalogue; benchmarks/check_bundles.py prints estimate beside measurement.
-CODE_PER_OPERATOR, CODE_PER_PROGRAM = 7, 420
-# of the built-in functions; the largest few
-CODE_PER_HELPER = 150
+# Bytes of Thumb-2 code (gcc -Os, Cortex-M4F: float in hardware, double in software) for each operator, subscript and loop
+# of the C text, each built-in function and each program, fitted to the catalogue and rounded up;
+# benchmarks/check_bundles.py prints estimate beside measurement.
+CODE_PER_OPERATOR = {"float32": 2.4, "float64": 1.9}
+CODE_PER_HELPER = {"float32": 75, "float64": 310}
+CODE_PER_PROGRAM = 450
 FRAME_WORDS = 14
 
 
@@ -113,7 +114,7 @@ def make_report(
     programs = []
     constants: dict[str, int] = {}
     helpers = sum(len(re.findall(r"^static inline", text, re.MULTILINE)) for text in files.runtime.values())
-    shared = CODE_PER_HELPER * helpers
+    shared = CODE_PER_HELPER[real] * helpers
     for k, (p, view) in enumerate(zip(plans, files.programs, strict=True)):
         k_columns = columns if p.has_columns else 0
         inputs = 0
@@ -124,7 +125,7 @@ def make_report(
             else:
                 inputs += count
         outputs = size * sum(_count(node, k_columns) for _, node in p.program.outputs)
-        code = CODE_PER_PROGRAM + CODE_PER_OPERATOR * _operators(view) + (shared if k == 0 else 0)
+        code = int(CODE_PER_PROGRAM + CODE_PER_OPERATOR[real] * _operators(view)) + (shared if k == 0 else 0)
         programs.append(
             ProgramReport(
                 p.name,
@@ -174,10 +175,10 @@ def _operators(view: ProgramView) -> int:
 
 
 def _stack(plan: Plan, size: int) -> int:
-    """Three frames, the largest local sums, and what calls save."""
+    """Three frames (of the call, of a thread and of a tile), the largest local sums, and what the calls save."""
     sums = 0
     for stage in plan.stages:
         if stage.nest is not None:
             width = plan.tile if stage.nest.lanes else max(stage.nest.vector_width, 1)
             sums = max(sums, size * stage.nest.block_width * width)
-    return 2 * FRAME_WORDS * 4 + sums + 120
+    return 3 * FRAME_WORDS * 4 + sums + 240
