@@ -21,7 +21,7 @@ from cpgen.ir.build import axis
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Input, Map, Node
 from cpgen.ir.noise import node_key
 from cpgen.loops.names import identifier, unique
-from cpgen.loops.phases import ROW
+from cpgen.loops.phases import ACCUMULATE, ROW
 from cpgen.loops.plan import Check, Nest, Plan, Slot, Stage, is_noise, is_scale
 from cpgen.loops.ranges import access_checks, guard_checks
 from cpgen.scalar import placeholder, to_c
@@ -227,6 +227,7 @@ class StageBody:
                     )
         body = starts + body
         shared = self.stage.phase != ROW
+        wait = "_NOWAIT" if self.stage.phase == ACCUMULATE else ""  # sums over rows are independent of each other
         for depth in range(len(loops) - 1, -1, -1):
             name, stop, step = loops[depth]
             pragma = ""
@@ -236,11 +237,12 @@ class StageBody:
                 pragma = "OMP_FOR" if count == 1 else f"OMP_FOR_{min(count, 4)}"
                 if elementwise and len(loops) == 1:
                     pragma = "OMP_FOR_SIMD"
+                pragma += wait
             elif elementwise and not nest.lanes and depth == len(loops) - 1:
                 pragma = "OMP_SIMD"
             body = [loop(name, stop, body, step=step, pragma=pragma)]
         if shared and not loops:
-            body = [Statement("", body, "OMP_SINGLE")]
+            body = [Statement("", body, f"OMP_SINGLE{wait}")]
         return body
 
     def _blocks(self, nest: Nest) -> list[tuple[int, int]]:
