@@ -178,6 +178,46 @@ def msan(b: Bundle) -> str:
     return example(b, "clang", [*SANITIZE, "-fsanitize=memory"])
 
 
+@needs("clang")
+def tsan(b: Bundle) -> str:
+    """Two threads, each with memory of its own, run the self-test at once."""
+    unit, program = b.scratch / "threads.c", b.scratch / "threads"
+    unit.write_text(THREADS.replace("REAL", "float" if b.real == "float32" else "double").replace("motor", b.prefix))
+    flags = [*SANITIZE, "-fsanitize=thread", f"-I{b.folder}"]
+    run(["clang", *flags, str(unit), *b.library, "-o", str(program), "-lpthread"])
+    run([str(program)])
+    return "ok"
+
+
+THREADS = """
+#include <pthread.h>
+#include "motor_selftest.h"
+static REAL memory[2][MOTOR_SELFTEST_BYTES / sizeof(REAL) + 1];
+static void *test(void *place)
+{
+    for (int k = 0; k < 20; ++k) {
+        const REAL error = motor_selftest(place, sizeof memory[0], 0);
+        if (!(error >= 0 && error <= MOTOR_SELFTEST_TOLERANCE)) {
+            return place;
+        }
+    }
+    return 0;
+}
+int main(void)
+{
+    pthread_t thread[2];
+    void *bad[2];
+    for (int k = 0; k < 2; ++k) {
+        pthread_create(&thread[k], 0, test, memory[k]);
+    }
+    for (int k = 0; k < 2; ++k) {
+        pthread_join(thread[k], &bad[k]);
+    }
+    return bad[0] || bad[1];
+}
+"""
+
+
 @needs("gcc")
 def analyzer(b: Bundle) -> str:
     for source in b.library:
@@ -434,6 +474,7 @@ CHECKS: dict[str, Callable[[Bundle], str]] = {
     "clang bits": selftest_clang,
     "asan+ubsan": asan,
     "msan": msan,
+    "tsan": tsan,
     "fanalyzer": analyzer,
     "clang-tidy": tidy,
     "cppcheck": cppcheck,

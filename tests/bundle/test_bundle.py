@@ -205,6 +205,35 @@ def test_running_mean_and_standard_error(tmp_path):
     np.testing.assert_allclose(found[:, 1], data.std(0, ddof=1) / np.sqrt(7), rtol=1e-13)
 
 
+@needs_gcc
+def test_one_row_at_a_time_gives_the_bits_of_one_call(bundles, tmp_path):
+    """Rows that arrive one by one, in constant memory: mean and variance go on in the outputs."""
+    folder = bundles("mlp_tanh", "float32")
+    main = (folder / "main.c").read_text()
+    block = main[main.index("static int run_diagonal") : main.index("int main(void)")]
+    inputs = re.findall(r"        \.(\w+) = (motor_test_\w+),", block)
+    outputs = re.findall(r"        \.(out_\w+) = diagonal_\w+,", block)
+    header = (folder / "motor_vectors.h").read_text()
+    sizes = {name: int(n) for name, n in re.findall(r"(motor_bits_diagonal_\w+)\[(\d+)\]", header)}
+    lines = ['#include <string.h>\n#include "motor.h"\n#include "motor_vectors.h"\n']
+    lines += [f"static float {o}[{sizes[f'motor_bits_diagonal_{o[4:]}']}];" for o in outputs]
+    lines += ["static float work[MOTOR_DIAGONAL_WORKSPACE_BYTES(1, 2, 1) / sizeof(float) + 1];", "int main(void) {"]
+    lines += ["motor_diagonal_args args = {0};"]
+    lines += [f"args.{field} = {source};" for field, source in inputs]
+    lines += [f"args.{o} = {o};" for o in outputs]
+    lines += [f"args.{name} = {value};" for name, value in re.findall(r"        \.(\w+_scale) = (.*),", block)]
+    lines += ["args.columns = 2; args.seed = 1; args.design = 1; args.threads = 1; args.n_rows = 1; args.accumulate = 1;"]
+    lines += ["for (int n = 0; n < MOTOR_TEST_ROWS; ++n) { args.first_row = n;"]
+    lines += ["args.x = motor_test_x + 4 * n; args.y = motor_test_y + 3 * n;"]
+    lines += ["if (motor_diagonal_run(&args, work, sizeof work) != 0) { return 1; } }"]
+    lines += [f"if (memcmp({o}, motor_bits_diagonal_{o[4:]}, sizeof {o}) != 0) {{ return 2; }}" for o in outputs]
+    unit = tmp_path / "rows.c"
+    unit.write_text("\n".join(lines) + "\nreturn 0; }\n")
+    sources = [folder / "motor.c", folder / "motor_vectors.c"]
+    run("gcc", "-std=c99", *EXACT, f"-I{folder}", unit, *sources, "-o", tmp_path / "rows")
+    run(tmp_path / "rows")
+
+
 def test_budgets_are_refused_with_the_numbers(tmp_path):
     with pytest.raises(BudgetError, match=r"RAM \d+ bytes of 100 allowed(.|\n)*workspace \d+"):
         make("mlp_tanh", tmp_path / "out", ram=100)
