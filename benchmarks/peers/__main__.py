@@ -252,7 +252,12 @@ def main() -> int:
     rows.sort(key=lambda r: order.index(r.workload))
     if output:
         table.write(output, rows, ERRORS, trouble)
-    print("\n".join([table.text(rows, ERRORS, trouble), "", *claims.text(rows, ERRORS)]))
+        judged = ["", *claims.text(rows, ERRORS), "", *table.brief(rows), ""]
+        with (output / "peers.md").open("a") as file:
+            file.write("\n".join(judged))
+    print(
+        "\n".join([table.text(rows, ERRORS, trouble), "", *claims.text(rows, ERRORS), "", *table.brief(rows)])
+    )
     return 1 if any("DISAGREES" in line for line in trouble) else 0
 
 

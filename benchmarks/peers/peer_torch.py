@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks.peers.methods import Method, Methods, one
+from benchmarks.peers.methods import SAMPLES, Method, Methods, one
 from benchmarks.peers.workloads import Workload
 
 OPS = SimpleNamespace(
@@ -61,6 +61,20 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
     sampled = bool(wanted & {"sample", "trace sample"})
     if sampled:
         yield Method(quantity, "Hutchinson, autograd double backward", double_backward, answer)
+    if "sample" in wanted:
+
+        def several() -> Any:
+            gradient = torch.autograd.grad(total(*leaves), leaves, create_graph=True)
+            sums = [torch.zeros_like(v) for v in plain]
+            for _ in range(SAMPLES):
+                signs = tuple(torch.randint(0, 2, v.shape).to(v.dtype) * 2 - 1 for v in plain)
+                products = torch.autograd.grad(gradient, leaves, signs, retain_graph=True)
+                for running, v, product in zip(sums, signs, products, strict=True):
+                    running += v * product
+            return [s / SAMPLES for s in sums]
+
+        label = "Hutchinson, autograd double backward"
+        yield Method(f"{SAMPLES} samples", label, several, joined, stochastic=True)
     if workload.single:
         return
     gradient = torch.func.grad(total, argnums=tuple(range(len(names))))

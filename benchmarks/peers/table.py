@@ -78,6 +78,30 @@ def text(rows: Sequence[Row], errors: Errors, trouble: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def brief(rows: Sequence[Row]) -> list[str]:
+    """One line a quantity: two threads, and one in brackets; the peer is the fastest on that many threads."""
+    lines = ["| workload | quantity | cpgen | best peer | peer / cpgen |", "|---|---|---|---|---|"]
+    for workload, real, quantity in dict.fromkeys((r.workload, r.real, r.quantity) for r in rows):
+        cells: list[tuple[str, str, str]] = []
+        for threads in (2, 1):
+            here = same(rows, workload, real, quantity, threads)
+            own, peer = best(here, True), best(here, False)
+            if own and peer and quantity not in ("floor", "xdiag"):
+                cells.append(
+                    (
+                        duration(own.median),
+                        f"{peer.peer} {duration(peer.median)}",
+                        f"{peer.median / own.median:.2g}",
+                    )
+                )
+        if cells:
+            both = [first if len(cells) == 1 else f"{first} ({second})"
+                    for first, second in zip(cells[0], cells[-1], strict=True)]  # fmt: skip
+            name = workload + (" float32" if real == "float32" else "")
+            lines.append("| " + " | ".join([name, quantity, *both]) + " |")
+    return lines
+
+
 def best(rows: Sequence[Row], own: bool) -> Row | None:
     """The fastest of cpgen's own rows, or of the peers'."""
     found = [r for r in rows if (r.peer == OWN) == own and r.peer != "floor"]
