@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: CC0-1.0
  * Random signs from a counter: the same bits for any threads, any split of the rows and any machine.
  * Philox4x32-10 of Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
  */
@@ -67,6 +67,10 @@ static inline cpgen_noise cpgen_noise_at(
 /* The random bits of elements 128 * block ... 128 * block + 127. */
 static inline void cpgen_noise_words(const cpgen_noise *noise, uint32_t block, uint32_t words[4])
 {
+    if (noise->design == 2) {
+        words[0] = words[1] = words[2] = words[3] = 0U; /* no signs are needed */
+        return;
+    }
     cpgen_philox(noise->sample, noise->row, noise->node, block, noise->seed, words);
 }
 

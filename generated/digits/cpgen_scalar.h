@@ -1,12 +1,15 @@
-/* Scalar functions for generated code: plain C99, <math.h> and <stdint.h> only, no state, every function for double
- * (suffix _f64) and for float (_f32; no double arithmetic in it).
+/* SPDX-License-Identifier: CC0-1.0
+ * Scalar functions for generated code: plain C99, no state, every function for double (suffix _f64) and for float (_f32;
+ * no double arithmetic in it).  The header math.h is needed for the gamma function alone.
  *
- * exp, expm1, log, log1p, tanh and what is built from them (sigmoid, softplus, logcosh, silu, sech) contain no branches,
- * calls or tables, so a compiler can vectorise a loop over them; the same operations run in scalar and in vector code,
- * so both give the same bits if contraction into fused multiply-adds is off.  Largest errors against the exact value, in
- * units in the last place of the result, over the whole range: exp, log 1.1; log1p 2; expm1 2.5; tanh, sigmoid, softplus,
- * sech 3; logcosh 6.
- * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
+ * exp, expm1, log, log1p, tanh, sin, cos and what is built from them (sigmoid, softplus, logcosh, silu, sech) contain no
+ * branches, calls or tables, so a compiler can vectorise a loop over them; the same operations run in scalar and in vector
+ * code, so both give the same bits if contraction into fused multiply-adds is off.
+ *
+ * Largest errors against the exact value, in units in the last place of the result, over the whole range: sqrt 0.5; pow
+ * 0.9; exp, log 1.1; sin, cos 1.4; atan, hypot 1.8; log1p, sinh, cosh, asinh, acosh, atanh, erf, asin, acos, atan2 2.4;
+ * expm1, tan 2.5; tanh, sigmoid, softplus, sech 3; erfc 4; logcosh 6.  sin, cos and tan need |x| <= 1e6 (double), 1e4
+ * (float).  NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
  *
  * Needs round-to-nearest arithmetic and no value-changing compiler options: rounding to an integer is done by adding
  * and subtracting 1.5 * 2^52 (2^23), which -ffast-math would remove.
@@ -14,8 +17,9 @@
 #ifndef CPGEN_SCALAR_H
 #define CPGEN_SCALAR_H
 
-#include <math.h>
 #include <stdint.h>
+
+#include <math.h>
 
 #ifdef __FAST_MATH__
 #error "cpgen_scalar.h needs exact floating-point semantics: compile without -ffast-math"
@@ -83,6 +87,134 @@ static inline float cpgen_nan_f32(void)
     return cpgen_from_bits_f32(UINT32_C(0x7fc00000));
 }
 
+/* ---- sign and square root: exact, with the machine's own instruction where there is one ---- */
+
+static inline double cpgen_fabs_f64(double x)
+{
+#if defined(__GNUC__)
+    return __builtin_fabs(x);
+#else
+    return cpgen_from_bits_f64(cpgen_to_bits_f64(x) & UINT64_C(0x7fffffffffffffff));
+#endif
+}
+
+static inline double cpgen_copysign_f64(double size, double sign)
+{
+#if defined(__GNUC__)
+    return __builtin_copysign(size, sign);
+#else
+    return cpgen_from_bits_f64((cpgen_to_bits_f64(size) & UINT64_C(0x7fffffffffffffff)) | (cpgen_to_bits_f64(sign) & UINT64_C(0x8000000000000000)));
+#endif
+}
+
+static inline double cpgen_sqrt_f64(double x)
+{
+#if defined(__GNUC__) && defined(__NO_MATH_ERRNO__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 8) != 0)) || \
+        (defined(__riscv_flen) && (__riscv_flen >= 64)))
+    return __builtin_sqrt(x);
+#else
+    /* one bit of the root after the other; the remainder tells how to round */
+    const int subnormal = x < 0x1p-1022;
+    const uint64_t bits = cpgen_to_bits_f64(subnormal ? (x * 0x1p54) : x);
+    uint64_t rest = (bits & UINT64_C(0x000fffffffffffff)) | UINT64_C(0x0010000000000000);
+    uint64_t exponent = bits >> 52U;
+    uint64_t root = 0U;
+    uint64_t sum = 0U;
+    uint64_t bit;
+    double y;
+    if (!(x > 0.0) || (x == cpgen_infinity_f64()))
+    {
+        return ((x == 0.0) || (x > 0.0) || (x != x)) ? x : cpgen_nan_f64();
+    }
+    if ((exponent & 1U) == 0U)
+    {
+        rest += rest;
+        exponent -= 1U;
+    }
+    rest += rest;
+    for (bit = UINT64_C(0x0020000000000000); bit != 0U; bit >>= 1U)
+    {
+        const uint64_t trial = sum + bit;
+        if (trial <= rest)
+        {
+            sum = trial + bit;
+            rest -= trial;
+            root += bit;
+        }
+        rest += rest;
+    }
+    if (rest != 0U)
+    {
+        root += root & 1U;
+    }
+    y = cpgen_from_bits_f64((root >> 1U) + ((((exponent - 1023U) + 2048U) >> 1U) << 52U) - UINT64_C(0x20000000000000));
+    return subnormal ? (y * 0x1p-27) : y;
+#endif
+}
+
+static inline float cpgen_fabs_f32(float x)
+{
+#if defined(__GNUC__)
+    return __builtin_fabsf(x);
+#else
+    return cpgen_from_bits_f32(cpgen_to_bits_f32(x) & UINT32_C(0x7fffffff));
+#endif
+}
+
+static inline float cpgen_copysign_f32(float size, float sign)
+{
+#if defined(__GNUC__)
+    return __builtin_copysignf(size, sign);
+#else
+    return cpgen_from_bits_f32((cpgen_to_bits_f32(size) & UINT32_C(0x7fffffff)) | (cpgen_to_bits_f32(sign) & UINT32_C(0x80000000)));
+#endif
+}
+
+static inline float cpgen_sqrt_f32(float x)
+{
+#if defined(__GNUC__) && defined(__NO_MATH_ERRNO__) && (defined(__x86_64__) || defined(__aarch64__) || (defined(__ARM_FP) && ((__ARM_FP & 4) != 0)) || \
+        (defined(__riscv_flen) && (__riscv_flen >= 32)))
+    return __builtin_sqrtf(x);
+#else
+    /* one bit of the root after the other; the remainder tells how to round */
+    const int subnormal = x < 0x1p-126f;
+    const uint32_t bits = cpgen_to_bits_f32(subnormal ? (x * 0x1p24f) : x);
+    uint32_t rest = (bits & UINT32_C(0x007fffff)) | UINT32_C(0x00800000);
+    uint32_t exponent = bits >> 23U;
+    uint32_t root = 0U;
+    uint32_t sum = 0U;
+    uint32_t bit;
+    float y;
+    if (!(x > 0.0f) || (x == cpgen_infinity_f32()))
+    {
+        return ((x == 0.0f) || (x > 0.0f) || (x != x)) ? x : cpgen_nan_f32();
+    }
+    if ((exponent & 1U) == 0U)
+    {
+        rest += rest;
+        exponent -= 1U;
+    }
+    rest += rest;
+    for (bit = UINT32_C(0x01000000); bit != 0U; bit >>= 1U)
+    {
+        const uint32_t trial = sum + bit;
+        if (trial <= rest)
+        {
+            sum = trial + bit;
+            rest -= trial;
+            root += bit;
+        }
+        rest += rest;
+    }
+    if (rest != 0U)
+    {
+        root += root & 1U;
+    }
+    y = cpgen_from_bits_f32((root >> 1U) + ((((exponent - 127U) + 256U) >> 1U) << 23U) - UINT32_C(0x1000000));
+    return subnormal ? (y * 0x1p-12f) : y;
+#endif
+}
+
 /* ---- exponentials and logarithms, double ---- */
 
 /* (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2, minimax polynomial. */
@@ -143,7 +275,7 @@ static inline double cpgen_expm1_f64(double x)
     const double inverse = cpgen_scale_f64(1.0, 4096U - biased);
     const double y = cpgen_scale_f64(tail + (1.0 - inverse), biased);
     const double high = (x > 709.8) ? cpgen_infinity_f64() : y;
-    const double small = (fabs(x) < 0x1p-54) ? x : high;
+    const double small = (cpgen_fabs_f64(x) < 0x1p-54) ? x : high;
     return (x == x) ? small : x;
 }
 
@@ -189,7 +321,7 @@ static inline double cpgen_log1p_f64(double x)
 
 static inline double cpgen_tanh_f64(double x)
 {
-    const double size = fabs(x);
+    const double size = cpgen_fabs_f64(x);
     const double twice = (size < 20.0) ? (size + size) : (20.0 + 20.0);
     uint64_t biased;
     double power;
@@ -199,7 +331,372 @@ static inline double cpgen_tanh_f64(double x)
     /* expm1(2|x|) / (expm1(2|x|) + 2) */
     const double growth = (scale * tail) + (scale - 1.0);
     const double y = growth / (growth + 2.0);
-    return (x == x) ? copysign(y, x) : x;
+    return (x == x) ? cpgen_copysign_f64(y, x) : x;
+}
+
+/* ---- trigonometric and hyperbolic functions: sin, cos and tan need |x| <= 1e6 and give NaN beyond, double ---- */
+
+/* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
+static inline double cpgen_quarter_f64(double x, uint64_t *quarter)
+{
+    const double t = (x * 0x1.45f306dc9c883p-1) + 0x1.8p52;
+    const double k = t - 0x1.8p52;
+    const double first = (x - (k * 0x1.921fb54400000p+0));
+    const double product = k * 0x1.0b4611a600000p-34;
+    const double rough = first - product;
+    const double rest = ((first - rough) - product) - (k * 0x1.3198a2e037073p-69);
+    *quarter = cpgen_to_bits_f64(t);
+    return rough + rest;
+}
+
+/* sin(r) and cos(r) for |r| <= pi/4, minimax polynomials (Moshier's and fdlibm's). */
+static inline double cpgen_sin_near_f64(double r)
+{
+    const double z = r * r;
+    double p = 1.58969099521155010221e-10;
+    p = (p * z) + (-2.50507602534068634195e-08);
+    p = (p * z) + 2.75573137070700676789e-06;
+    p = (p * z) + (-1.98412698298579493134e-04);
+    p = (p * z) + 8.33333333332248946124e-03;
+    p = (p * z) + (-1.66666666666666324348e-01);
+    return r + ((r * z) * p);
+}
+
+static inline double cpgen_cos_near_f64(double r)
+{
+    const double z = r * r;
+    const double half = 0.5 * z;
+    const double w = 1.0 - half;
+    double p = -1.13596475577881948265e-11;
+    p = (p * z) + 2.08757232129817482790e-09;
+    p = (p * z) + (-2.75573143513906633035e-07);
+    p = (p * z) + 2.48015872894767294178e-05;
+    p = (p * z) + (-1.38888888888741095749e-03);
+    p = (p * z) + 4.16666666666666019037e-02;
+    return w + (((1.0 - w) - half) + ((z * z) * p));
+}
+
+static inline double cpgen_sin_f64(double x)
+{
+    uint64_t quarter;
+    const int inside = cpgen_fabs_f64(x) <= 1000000.0;
+    const double r = cpgen_quarter_f64(inside ? x : 0.0, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? c : s;
+    const double y = ((quarter & 2U) != 0U) ? -size : size;
+    const double exact = (x == 0.0) ? x : y;
+    return inside ? exact : cpgen_nan_f64();
+}
+
+static inline double cpgen_cos_f64(double x)
+{
+    uint64_t quarter;
+    const int inside = cpgen_fabs_f64(x) <= 1000000.0;
+    const double r = cpgen_quarter_f64(inside ? x : 0.0, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? s : c;
+    const double y = (((quarter + 1U) & 2U) != 0U) ? -size : size;
+    return inside ? y : cpgen_nan_f64();
+}
+
+static inline double cpgen_tan_f64(double x)
+{
+    return cpgen_sin_f64(x) / cpgen_cos_f64(x);
+}
+
+static inline double cpgen_sinh_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double growth = cpgen_expm1_f64(size);
+    const double root = cpgen_exp_f64(0.5 * size);
+    const double low = 0.5 * (growth + (growth / (growth + 1.0)));
+    const double high = (0.5 * root) * root;
+    return cpgen_copysign_f64((size < 700.0) ? low : high, x);
+}
+
+static inline double cpgen_cosh_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double growth = cpgen_exp_f64(size);
+    const double root = cpgen_exp_f64(0.5 * size);
+    const double low = (0.5 * growth) + (0.5 / growth);
+    const double high = (0.5 * root) * root;
+    return (size < 700.0) ? low : high;
+}
+
+/* sqrt(x^2 + y^2) without overflow on the way */
+static inline double cpgen_hypot_f64(double x, double y)
+{
+    const double a = cpgen_fabs_f64(x);
+    const double b = cpgen_fabs_f64(y);
+    const double large = (a > b) ? a : b;
+    const double small = (a > b) ? b : a;
+    const double ratio = small / large;
+    const double length = large * cpgen_sqrt_f64(1.0 + (ratio * ratio));
+    const double finite = (large == 0.0) ? large : length;
+    const double infinite = ((a == cpgen_infinity_f64()) || (b == cpgen_infinity_f64())) ? cpgen_infinity_f64() : finite;
+    return (((x != x) || (y != y)) && (infinite != cpgen_infinity_f64())) ? (x + y) : infinite;
+}
+
+/* ---- inverse trigonometric and hyperbolic functions, double ---- */
+
+static inline double cpgen_atan_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const int high = size > 0x1.3504f333f9de6p+1;
+    const int middle = !high && (size > 0.66);
+    const double y = high ? (-1.0 / size) : (middle ? ((size - 1.0) / (size + 1.0)) : size);
+    const double from = high ? 0x1.921fb54442d18p+0 : (middle ? 0x1.921fb54442d18p-1 : 0.0);
+    const double rest = high ? 0x1.1a62633145c07p-54 : (middle ? 0x1.1a62633145c07p-55 : 0.0);
+    const double z = y * y;
+    double p = -0x1.c007fa1f72594p-1;
+    p = (p * z) + (-0x1.028545b6b807ap+4);
+    p = (p * z) + (-0x1.2c08c36880273p+6);
+    p = (p * z) + (-0x1.eb8bf2d05ba25p+6);
+    p = (p * z) + (-0x1.03669fd28ec8ep+6);
+    double q = 0x1.0000000000000p+0;
+    q = (q * z) + 0x1.8dbc45b14603cp+4;
+    q = (q * z) + 0x1.4a0dd43b8fa25p+7;
+    q = (q * z) + 0x1.b0e18d2e2be3bp+8;
+    q = (q * z) + 0x1.e563f13b049eap+8;
+    q = (q * z) + 0x1.8519efbbd62ecp+7;
+    p = (z * p) / q;
+    p = from + (((y * p) + rest) + y);
+    return cpgen_copysign_f64(p, x);
+}
+
+static inline double cpgen_atan2_f64(double y, double x)
+{
+    const double a = cpgen_fabs_f64(y);
+    const double b = cpgen_fabs_f64(x);
+    const int same = (a == b) && (b != 0.0);
+    const double ratio = same ? 1.0 : (a / ((b == 0.0) ? 1.0 : b));
+    const double acute = (b == 0.0) ? ((a == 0.0) ? 0.0 : 0x1.921fb54442d18p+0) : cpgen_atan_f64(ratio);
+    const int left = (cpgen_to_bits_f64(x) >> 63U) != 0U;
+    const double angle = left ? (0x1.921fb54442d18p+1 - (acute - 0x1.1a62633145c07p-53)) : acute;
+    return ((x != x) || (y != y)) ? (x + y) : cpgen_copysign_f64(angle, y);
+}
+
+static inline double cpgen_asin_f64(double x)
+{
+    return cpgen_atan2_f64(x, cpgen_sqrt_f64((1.0 - x) * (1.0 + x)));
+}
+
+static inline double cpgen_acos_f64(double x)
+{
+    return cpgen_atan2_f64(cpgen_sqrt_f64((1.0 - x) * (1.0 + x)), x);
+}
+
+static inline double cpgen_asinh_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double near = (size < 0x1p28) ? size : 1.0;
+    const double square = near * near;
+    const double low = cpgen_log1p_f64(near + (square / (1.0 + cpgen_sqrt_f64(square + 1.0))));
+    const double high = cpgen_log_f64(size) + 0x1.62e42fefa39efp-1;
+    return cpgen_copysign_f64((size < 0x1p28) ? low : ((x == x) ? high : x), x);
+}
+
+static inline double cpgen_acosh_f64(double x)
+{
+    const double near = (x < 0x1p28) ? (x - 1.0) : 1.0;
+    const double low = cpgen_log1p_f64(near + cpgen_sqrt_f64(near * (near + 2.0)));
+    const double high = cpgen_log_f64(x) + 0x1.62e42fefa39efp-1;
+    return (x >= 1.0) ? ((x < 0x1p28) ? low : high) : ((x == x) ? cpgen_nan_f64() : x);
+}
+
+static inline double cpgen_atanh_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    return cpgen_copysign_f64(0.5 * cpgen_log1p_f64((size + size) / (1.0 - size)), x);
+}
+
+/* ---- powers: log2(x) and its product with y in two parts each, after fdlibm, double ---- */
+
+static inline double cpgen_upper_f64(double x)
+{
+    return cpgen_from_bits_f64(cpgen_to_bits_f64(x) & UINT64_C(0xffffffff00000000));
+}
+
+/* x^y for finite x > 0 and finite y */
+static inline double cpgen_pow_positive_f64(double x, double y)
+{
+    const int subnormal = x < 0x1p-1022;
+    const uint64_t bits = cpgen_to_bits_f64(subnormal ? (x * 0x1p54) : x);
+    const double m = cpgen_from_bits_f64((bits & UINT64_C(0xfffffffffffff)) | UINT64_C(0x3ff0000000000000));
+    const int second = (m >= 0x1.3988e1409212ep+0) && (m < 0x1.bb67ae8584caap+0);
+    const int third = m >= 0x1.bb67ae8584caap+0;
+    const double mantissa = third ? (0.5 * m) : m;
+    const double base = second ? 1.5 : 1.0;
+    const double exponent = ((double)(int32_t)(bits >> 52U) - 1023.0) + (third ? 1.0 : 0.0) - (subnormal ? 54.0 : 0.0);
+    /* s = (m - base) / (m + base) in two parts */
+    const double difference = mantissa - base;
+    const double sum = mantissa + base;
+    const double s = difference / sum;
+    const double sh = cpgen_upper_f64(s);
+    const double th = cpgen_upper_f64(sum);
+    const double tl = mantissa - (th - base);
+    const double sl = ((difference - (sh * th)) - (sh * tl)) / sum;
+    /* log2(m / base) = 2 / (3 log 2) (3 s + s^3 + ...) */
+    const double z = s * s;
+    double p = 0x1.a513f075206bap-3;
+    p = (p * z) + 0x1.d87af4f7ce712p-3;
+    p = (p * z) + 0x1.1745e96517755p-2;
+    p = (p * z) + 0x1.555555465e3e6p-2;
+    p = (p * z) + 0x1.b6db6db6ded90p-2;
+    p = (p * z) + 0x1.3333333333332p-1;
+    {
+        const double tail = ((z * z) * p) + (sl * (sh + s));
+        const double square = sh * sh;
+        const double uh = cpgen_upper_f64((3.0 + square) + tail);
+        const double ul = tail - ((uh - 3.0) - square);
+        const double a = sh * uh;
+        const double b = (sl * uh) + (ul * s);
+        const double ph = cpgen_upper_f64(a + b);
+        const double pl = b - (ph - a);
+        const double zh = 0x1.ec709c0000000p-1 * ph;
+        const double zl = ((0x1.c3a03fd749fc1p-25 * ph) + (pl * 0x1.ec709dc3a03fdp-1)) + (second ? 0x1.fbd6879fa00b1p-32 : 0.0);
+        const double dh = second ? 0x1.2b80347000000p-1 : 0.0;
+        const double t1 = cpgen_upper_f64(((zh + zl) + dh) + exponent);
+        const double t2 = zl - (((t1 - exponent) - dh) - zh);
+        /* y log2(x) */
+        const double yh = cpgen_upper_f64(y);
+        const double low = ((y - yh) * t1) + (y * t2);
+        const double high = yh * t1;
+        const double total = low + high;
+        const double below = (total < 1024.0) ? total : 1024.0;
+        const double bounded = (below > -1080.0) ? below : -1080.0;
+        const double shifted = bounded + 0x1.8p52;
+        const double n = shifted - 0x1.8p52;
+        const uint64_t biased = (cpgen_to_bits_f64(shifted) - cpgen_to_bits_f64(0x1.8p52)) + 2048U;
+        const double rest = high - n;
+        const double wh = cpgen_upper_f64(low + rest);
+        const double wl = low - (wh - rest);
+        const double eh = wh * 0x1.62e42f8000000p-1;
+        const double el = (wl * 0x1.62e42fefa39efp-1) + (wh * 0x1.be8e7bcd5e4f2p-27);
+        const double v = eh + el;
+        const double w = el - (v - eh);
+        const double power = 1.0 + (v + (w + ((v * v) * cpgen_exp_tail_f64(v)) + (v * w)));
+        const double inside = cpgen_scale_f64(power, biased);
+        const double above = (total >= 1024.0) ? cpgen_infinity_f64() : inside;
+        return (total <= -1080.0) ? 0.0 : above;
+    }
+}
+
+static inline double cpgen_pow_f64(double x, double y)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double order = cpgen_fabs_f64(y);
+    const int whole = (order >= 0x1p52) || (((order + 0x1p52) - 0x1p52) == order);
+    const double halved = 0.5 * order;
+    const int odd = whole && (order < 0x1p53) && (((halved + 0x1p52) - 0x1p52) != halved);
+    const int negative = (cpgen_to_bits_f64(x) >> 63U) != 0U;
+    double result;
+    if ((y == 0.0) || (x == 1.0))
+    {
+        return 1.0;
+    }
+    if ((x != x) || (y != y))
+    {
+        return x + y;
+    }
+    if (order == cpgen_infinity_f64())
+    {
+        if (size == 1.0)
+        {
+            return 1.0;
+        }
+        return ((size > 1.0) == (y > 0.0)) ? order : 0.0;
+    }
+    if ((size == 0.0) || (size == cpgen_infinity_f64()))
+    {
+        result = ((size == 0.0) == (y > 0.0)) ? 0.0 : cpgen_infinity_f64();
+    }
+    else if ((x < 0.0) && !whole)
+    {
+        return cpgen_nan_f64();
+    }
+    else
+    {
+        result = cpgen_pow_positive_f64(size, y);
+    }
+    return (negative && odd) ? -result : result;
+}
+
+/* ---- error functions, double ---- */
+
+/* cpgen_erfc_f64(x) for x >= 0: exp(-x^2) / (1 + 2 x) times a polynomial in (x - 4) / (x + 4) */
+static inline double cpgen_erfc_right_f64(double x)
+{
+    const double near = (x < 28.0) ? x : 28.0;
+    const double z = (near - 4.0) / (near + 4.0);
+    const double high = cpgen_upper_f64(near);
+    const double low = (near - high) * (near + high);
+    double p = 0x1.6fbfbc73f7b96p-35;
+    p = (p * z) + (-0x1.2e4a1567a7226p-33);
+    p = (p * z) + (-0x1.279c6e4c55443p-31);
+    p = (p * z) + 0x1.ec1f75354e746p-30;
+    p = (p * z) + 0x1.0f809a563bdc6p-28;
+    p = (p * z) + (-0x1.f96a93e7cc6f0p-27);
+    p = (p * z) + (-0x1.77b283fa2e4e6p-26);
+    p = (p * z) + 0x1.d8dd577cdf1c6p-24;
+    p = (p * z) + 0x1.52cb6cb440e9fp-24;
+    p = (p * z) + (-0x1.bae01eb0d8ac7p-21);
+    p = (p * z) + 0x1.386645c623edcp-22;
+    p = (p * z) + 0x1.7f2369c34c9ffp-18;
+    p = (p * z) + (-0x1.7881b41b9237dp-17);
+    p = (p * z) + (-0x1.9958ab3ba5c33p-16);
+    p = (p * z) + 0x1.3be033c67d86cp-13;
+    p = (p * z) + (-0x1.a1df2abbaddf5p-13);
+    p = (p * z) + (-0x1.8d4a999e1af42p-11);
+    p = (p * z) + 0x1.49c6728d8f7d4p-8;
+    p = (p * z) + (-0x1.09623885391d1p-6);
+    p = (p * z) + 0x1.3079edf66992fp-5;
+    p = (p * z) + (-0x1.0fb06dfe49094p-4);
+    p = (p * z) + 0x1.7fee004e1312cp-4;
+    p = (p * z) + (-0x1.9ddb23c3e90c5p-4);
+    p = (p * z) + 0x1.16ecefcfa5342p-4;
+    p = (p * z) + 0x1.f7f5df66fd7b5p-7;
+    p = (p * z) + (-0x1.1df1ad154a28ep-3);
+    p = (p * z) + 0x1.3ba5916e9fd7fp+0;
+    return ((cpgen_exp_f64(-(high * high)) * (1.0 + cpgen_expm1_f64(-low))) * p) / (1.0 + (2.0 * near));
+}
+
+static inline double cpgen_erf_near_f64(double x)
+{
+    const double z = x * x;
+    double p = -0x1.acbabf57ef501p-31;
+    p = (p * z) + 0x1.d777c51831224p-27;
+    p = (p * z) + (-0x1.5c14fc0842667p-23);
+    p = (p * z) + 0x1.b982295083cfcp-20;
+    p = (p * z) + (-0x1.f4ca8c11f4161p-17);
+    p = (p * z) + 0x1.f9a2bee1b1f05p-14;
+    p = (p * z) + (-0x1.c02db06ca928fp-11);
+    p = (p * z) + 0x1.565bccfa6f4bep-8;
+    p = (p * z) + (-0x1.b82ce31204d17p-6);
+    p = (p * z) + 0x1.ce2f21a040fbfp-4;
+    p = (p * z) + (-0x1.812746b0379c1p-2);
+    p = (p * z) + 0x1.20dd750429b6dp+0;
+    return x * p;
+}
+
+static inline double cpgen_erf_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double near = cpgen_erf_near_f64((size < 1.0) ? x : 1.0);
+    const double far = 1.0 - cpgen_erfc_right_f64((size < 28.0) ? size : 28.0);
+    return (x == x) ? ((size < 1.0) ? near : cpgen_copysign_f64(far, x)) : x;
+}
+
+static inline double cpgen_erfc_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double right = cpgen_erfc_right_f64((size < 28.0) ? size : 28.0);
+    const double near = 1.0 - cpgen_erf_near_f64((size < 0.5) ? x : 0.5);
+    const double far = (x > 0.0) ? right : (2.0 - right);
+    return (x == x) ? ((size < 0.5) ? near : far) : x;
 }
 
 /* ---- smooth activations, double ---- */
@@ -207,20 +704,20 @@ static inline double cpgen_tanh_f64(double x)
 /* log(1 + exp(x)) */
 static inline double cpgen_softplus_f64(double x)
 {
-    return ((x < 0.0) ? 0.0 : x) + cpgen_log1p_f64(cpgen_exp_f64(-fabs(x)));
+    return ((x < 0.0) ? 0.0 : x) + cpgen_log1p_f64(cpgen_exp_f64(-cpgen_fabs_f64(x)));
 }
 
 /* 1 / (1 + exp(-x)) */
 static inline double cpgen_sigmoid_f64(double x)
 {
-    const double decay = cpgen_exp_f64(-fabs(x));
+    const double decay = cpgen_exp_f64(-cpgen_fabs_f64(x));
     return ((x < 0.0) ? decay : 1.0) / (1.0 + decay);
 }
 
 /* log(cosh(x)): |x| above 20 is split off, below cosh(x) - 1 = expm1(x)^2 / (2 exp(x)) */
 static inline double cpgen_logcosh_f64(double x)
 {
-    const double size = fabs(x);
+    const double size = cpgen_fabs_f64(x);
     const double near = (size < 20.0) ? size : 20.0;
     const double growth = cpgen_expm1_f64(near);
     return (size - near) + cpgen_log1p_f64((growth * growth) / (2.0 * (1.0 + growth)));
@@ -229,7 +726,7 @@ static inline double cpgen_logcosh_f64(double x)
 /* 1 / cosh(x) */
 static inline double cpgen_sech_f64(double x)
 {
-    const double decay = cpgen_exp_f64(-fabs(x));
+    const double decay = cpgen_exp_f64(-cpgen_fabs_f64(x));
     return (2.0 * decay) / (1.0 + (decay * decay));
 }
 
@@ -242,7 +739,7 @@ static inline double cpgen_silu_f64(double x)
 /* distribution function of the standard normal */
 static inline double cpgen_normcdf_f64(double x)
 {
-    return 0.5 * erfc(-(x * 0.70710678118654752));
+    return 0.5 * cpgen_erfc_f64(-(x * 0.70710678118654752));
 }
 
 /* x times the distribution function of the standard normal */
@@ -448,7 +945,7 @@ static inline float cpgen_expm1_f32(float x)
     const float inverse = cpgen_scale_f32(1.0f, 512U - biased);
     const float y = cpgen_scale_f32(tail + (1.0f - inverse), biased);
     const float high = (x > 88.8f) ? cpgen_infinity_f32() : y;
-    const float small = (fabsf(x) < 0x1p-25f) ? x : high;
+    const float small = (cpgen_fabs_f32(x) < 0x1p-25f) ? x : high;
     return (x == x) ? small : x;
 }
 
@@ -490,7 +987,7 @@ static inline float cpgen_log1p_f32(float x)
 
 static inline float cpgen_tanh_f32(float x)
 {
-    const float size = fabsf(x);
+    const float size = cpgen_fabs_f32(x);
     const float twice = (size < 10.0f) ? (size + size) : (10.0f + 10.0f);
     uint32_t biased;
     float power;
@@ -500,7 +997,335 @@ static inline float cpgen_tanh_f32(float x)
     /* expm1(2|x|) / (expm1(2|x|) + 2) */
     const float growth = (scale * tail) + (scale - 1.0f);
     const float y = growth / (growth + 2.0f);
-    return (x == x) ? copysignf(y, x) : x;
+    return (x == x) ? cpgen_copysign_f32(y, x) : x;
+}
+
+/* ---- trigonometric and hyperbolic functions: sin, cos and tan need |x| <= 1e4 and give NaN beyond, float ---- */
+
+/* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
+static inline float cpgen_quarter_f32(float x, uint32_t *quarter)
+{
+    const float t = (x * 0x1.45f3060000000p-1f) + 0x1.8p23f;
+    const float k = t - 0x1.8p23f;
+    const float first = ((x - (k * 0x1.9200000000000p+0f)) - (k * 0x1.fb40000000000p-12f));
+    const float product = k * 0x1.4440000000000p-24f;
+    const float rough = first - product;
+    const float rest = ((first - rough) - product) - (k * 0x1.68c2340000000p-39f);
+    *quarter = cpgen_to_bits_f32(t);
+    return rough + rest;
+}
+
+/* sin(r) and cos(r) for |r| <= pi/4, minimax polynomials (Moshier's and fdlibm's). */
+static inline float cpgen_sin_near_f32(float r)
+{
+    const float z = r * r;
+    float p = -0x1.9943f20000000p-13f;
+    p = (p * z) + 0x1.11073c0000000p-7f;
+    p = (p * z) + (-0x1.5555460000000p-3f);
+    return r + ((r * z) * p);
+}
+
+static inline float cpgen_cos_near_f32(float r)
+{
+    const float z = r * r;
+    const float half = 0.5f * z;
+    const float w = 1.0f - half;
+    float p = 0x1.99eb9c0000000p-16f;
+    p = (p * z) + (-0x1.6c0c340000000p-10f);
+    p = (p * z) + 0x1.55554a0000000p-5f;
+    return w + (((1.0f - w) - half) + ((z * z) * p));
+}
+
+static inline float cpgen_sin_f32(float x)
+{
+    uint32_t quarter;
+    const int inside = cpgen_fabs_f32(x) <= 10000.0f;
+    const float r = cpgen_quarter_f32(inside ? x : 0.0f, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? c : s;
+    const float y = ((quarter & 2U) != 0U) ? -size : size;
+    const float exact = (x == 0.0f) ? x : y;
+    return inside ? exact : cpgen_nan_f32();
+}
+
+static inline float cpgen_cos_f32(float x)
+{
+    uint32_t quarter;
+    const int inside = cpgen_fabs_f32(x) <= 10000.0f;
+    const float r = cpgen_quarter_f32(inside ? x : 0.0f, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? s : c;
+    const float y = (((quarter + 1U) & 2U) != 0U) ? -size : size;
+    return inside ? y : cpgen_nan_f32();
+}
+
+static inline float cpgen_tan_f32(float x)
+{
+    return cpgen_sin_f32(x) / cpgen_cos_f32(x);
+}
+
+static inline float cpgen_sinh_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float growth = cpgen_expm1_f32(size);
+    const float root = cpgen_exp_f32(0.5f * size);
+    const float low = 0.5f * (growth + (growth / (growth + 1.0f)));
+    const float high = (0.5f * root) * root;
+    return cpgen_copysign_f32((size < 80.0f) ? low : high, x);
+}
+
+static inline float cpgen_cosh_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float growth = cpgen_exp_f32(size);
+    const float root = cpgen_exp_f32(0.5f * size);
+    const float low = (0.5f * growth) + (0.5f / growth);
+    const float high = (0.5f * root) * root;
+    return (size < 80.0f) ? low : high;
+}
+
+/* sqrt(x^2 + y^2) without overflow on the way */
+static inline float cpgen_hypot_f32(float x, float y)
+{
+    const float a = cpgen_fabs_f32(x);
+    const float b = cpgen_fabs_f32(y);
+    const float large = (a > b) ? a : b;
+    const float small = (a > b) ? b : a;
+    const float ratio = small / large;
+    const float length = large * cpgen_sqrt_f32(1.0f + (ratio * ratio));
+    const float finite = (large == 0.0f) ? large : length;
+    const float infinite = ((a == cpgen_infinity_f32()) || (b == cpgen_infinity_f32())) ? cpgen_infinity_f32() : finite;
+    return (((x != x) || (y != y)) && (infinite != cpgen_infinity_f32())) ? (x + y) : infinite;
+}
+
+/* ---- error functions, float ---- */
+
+static inline float cpgen_atan_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const int high = size > 0x1.3504f40000000p+1f;
+    const int middle = !high && (size > 0x1.a8279a0000000p-2f);
+    const float y = high ? (-1.0f / size) : (middle ? ((size - 1.0f) / (size + 1.0f)) : size);
+    const float from = high ? 0x1.921fb60000000p+0f : (middle ? 0x1.921fb60000000p-1f : 0.0f);
+    const float rest = high ? -0x1.777a5c0000000p-25f : (middle ? -0x1.777a5c0000000p-26f : 0.0f);
+    const float z = y * y;
+    float p = 0x1.49e1a20000000p-4f;
+    p = (p * z) + (-0x1.1c370a0000000p-3f);
+    p = (p * z) + 0x1.9924be0000000p-3f;
+    p = (p * z) + (-0x1.5554540000000p-2f);
+    p = z * p;
+    p = from + (((y * p) + rest) + y);
+    return cpgen_copysign_f32(p, x);
+}
+
+static inline float cpgen_atan2_f32(float y, float x)
+{
+    const float a = cpgen_fabs_f32(y);
+    const float b = cpgen_fabs_f32(x);
+    const int same = (a == b) && (b != 0.0f);
+    const float ratio = same ? 1.0f : (a / ((b == 0.0f) ? 1.0f : b));
+    const float acute = (b == 0.0f) ? ((a == 0.0f) ? 0.0f : 0x1.921fb60000000p+0f) : cpgen_atan_f32(ratio);
+    const int left = (cpgen_to_bits_f32(x) >> 31U) != 0U;
+    const float angle = left ? (0x1.921fb60000000p+1f - (acute - -0x1.777a5c0000000p-24f)) : acute;
+    return ((x != x) || (y != y)) ? (x + y) : cpgen_copysign_f32(angle, y);
+}
+
+static inline float cpgen_asin_f32(float x)
+{
+    return cpgen_atan2_f32(x, cpgen_sqrt_f32((1.0f - x) * (1.0f + x)));
+}
+
+static inline float cpgen_acos_f32(float x)
+{
+    return cpgen_atan2_f32(cpgen_sqrt_f32((1.0f - x) * (1.0f + x)), x);
+}
+
+static inline float cpgen_asinh_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float near = (size < 0x1p14f) ? size : 1.0f;
+    const float square = near * near;
+    const float low = cpgen_log1p_f32(near + (square / (1.0f + cpgen_sqrt_f32(square + 1.0f))));
+    const float high = cpgen_log_f32(size) + 0x1.62e4300000000p-1f;
+    return cpgen_copysign_f32((size < 0x1p14f) ? low : ((x == x) ? high : x), x);
+}
+
+static inline float cpgen_acosh_f32(float x)
+{
+    const float near = (x < 0x1p14f) ? (x - 1.0f) : 1.0f;
+    const float low = cpgen_log1p_f32(near + cpgen_sqrt_f32(near * (near + 2.0f)));
+    const float high = cpgen_log_f32(x) + 0x1.62e4300000000p-1f;
+    return (x >= 1.0f) ? ((x < 0x1p14f) ? low : high) : ((x == x) ? cpgen_nan_f32() : x);
+}
+
+static inline float cpgen_atanh_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    return cpgen_copysign_f32(0.5f * cpgen_log1p_f32((size + size) / (1.0f - size)), x);
+}
+
+static inline float cpgen_upper_f32(float x)
+{
+    return cpgen_from_bits_f32(cpgen_to_bits_f32(x) & UINT32_C(0xfffff000));
+}
+
+/* x^y for finite x > 0 and finite y */
+static inline float cpgen_pow_positive_f32(float x, float y)
+{
+    const int subnormal = x < 0x1p-126f;
+    const uint32_t bits = cpgen_to_bits_f32(subnormal ? (x * 0x1p25f) : x);
+    const float m = cpgen_from_bits_f32((bits & UINT32_C(0x7fffff)) | UINT32_C(0x3f800000));
+    const int second = (m >= 0x1.3988e20000000p+0f) && (m < 0x1.bb67ae0000000p+0f);
+    const int third = m >= 0x1.bb67ae0000000p+0f;
+    const float mantissa = third ? (0.5f * m) : m;
+    const float base = second ? 1.5f : 1.0f;
+    const float exponent = ((float)(int32_t)(bits >> 23U) - 127.0f) + (third ? 1.0f : 0.0f) - (subnormal ? 25.0f : 0.0f);
+    /* s = (m - base) / (m + base) in two parts */
+    const float difference = mantissa - base;
+    const float sum = mantissa + base;
+    const float s = difference / sum;
+    const float sh = cpgen_upper_f32(s);
+    const float th = cpgen_upper_f32(sum);
+    const float tl = mantissa - (th - base);
+    const float sl = ((difference - (sh * th)) - (sh * tl)) / sum;
+    /* log2(m / base) = 2 / (3 log 2) (3 s + s^3 + ...) */
+    const float z = s * s;
+    float p = 0x1.1c403e0000000p-2f;
+    p = (p * z) + 0x1.554d040000000p-2f;
+    p = (p * z) + 0x1.b6db720000000p-2f;
+    p = (p * z) + 0x1.3333340000000p-1f;
+    {
+        const float tail = ((z * z) * p) + (sl * (sh + s));
+        const float square = sh * sh;
+        const float uh = cpgen_upper_f32((3.0f + square) + tail);
+        const float ul = tail - ((uh - 3.0f) - square);
+        const float a = sh * uh;
+        const float b = (sl * uh) + (ul * s);
+        const float ph = cpgen_upper_f32(a + b);
+        const float pl = b - (ph - a);
+        const float zh = 0x1.ec40000000000p-1f * ph;
+        const float zl = ((0x1.84ee1e0000000p-12f * ph) + (pl * 0x1.ec709e0000000p-1f)) + (second ? 0x1.a39fbe0000000p-20f : 0.0f);
+        const float dh = second ? 0x1.2b80000000000p-1f : 0.0f;
+        const float t1 = cpgen_upper_f32(((zh + zl) + dh) + exponent);
+        const float t2 = zl - (((t1 - exponent) - dh) - zh);
+        /* y log2(x) */
+        const float yh = cpgen_upper_f32(y);
+        const float low = ((y - yh) * t1) + (y * t2);
+        const float high = yh * t1;
+        const float total = low + high;
+        const float below = (total < 128.0f) ? total : 128.0f;
+        const float bounded = (below > -152.0f) ? below : -152.0f;
+        const float shifted = bounded + 0x1.8p23f;
+        const float n = shifted - 0x1.8p23f;
+        const uint32_t biased = (cpgen_to_bits_f32(shifted) - cpgen_to_bits_f32(0x1.8p23f)) + 256U;
+        const float rest = high - n;
+        const float wh = cpgen_upper_f32(low + rest);
+        const float wl = low - (wh - rest);
+        const float eh = wh * 0x1.62c0000000000p-1f;
+        const float el = (wl * 0x1.62e4300000000p-1f) + (wh * 0x1.217f7e0000000p-12f);
+        const float v = eh + el;
+        const float w = el - (v - eh);
+        const float power = 1.0f + (v + (w + ((v * v) * cpgen_exp_tail_f32(v)) + (v * w)));
+        const float inside = cpgen_scale_f32(power, biased);
+        const float above = (total >= 128.0f) ? cpgen_infinity_f32() : inside;
+        return (total <= -152.0f) ? 0.0f : above;
+    }
+}
+
+static inline float cpgen_pow_f32(float x, float y)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float order = cpgen_fabs_f32(y);
+    const int whole = (order >= 0x1p23f) || (((order + 0x1p23f) - 0x1p23f) == order);
+    const float halved = 0.5f * order;
+    const int odd = whole && (order < 0x1p24f) && (((halved + 0x1p23f) - 0x1p23f) != halved);
+    const int negative = (cpgen_to_bits_f32(x) >> 31U) != 0U;
+    float result;
+    if ((y == 0.0f) || (x == 1.0f))
+    {
+        return 1.0f;
+    }
+    if ((x != x) || (y != y))
+    {
+        return x + y;
+    }
+    if (order == cpgen_infinity_f32())
+    {
+        if (size == 1.0f)
+        {
+            return 1.0f;
+        }
+        return ((size > 1.0f) == (y > 0.0f)) ? order : 0.0f;
+    }
+    if ((size == 0.0f) || (size == cpgen_infinity_f32()))
+    {
+        result = ((size == 0.0f) == (y > 0.0f)) ? 0.0f : cpgen_infinity_f32();
+    }
+    else if ((x < 0.0f) && !whole)
+    {
+        return cpgen_nan_f32();
+    }
+    else
+    {
+        result = cpgen_pow_positive_f32(size, y);
+    }
+    return (negative && odd) ? -result : result;
+}
+
+/* cpgen_erfc_f64(x) for x >= 0: exp(-x^2) / (1 + 2 x) times a polynomial in (x - 4) / (x + 4) */
+static inline float cpgen_erfc_right_f32(float x)
+{
+    const float near = (x < 11.0f) ? x : 11.0f;
+    const float z = (near - 4.0f) / (near + 4.0f);
+    const float high = cpgen_upper_f32(near);
+    const float low = (near - high) * (near + high);
+    float p = -0x1.216aca0000000p-17f;
+    p = (p * z) + 0x1.df06180000000p-14f;
+    p = (p * z) + (-0x1.ce38c40000000p-13f);
+    p = (p * z) + (-0x1.73ca320000000p-11f);
+    p = (p * z) + 0x1.4ac6740000000p-8f;
+    p = (p * z) + (-0x1.09eb320000000p-6f);
+    p = (p * z) + 0x1.306d480000000p-5f;
+    p = (p * z) + (-0x1.0fa48e0000000p-4f);
+    p = (p * z) + 0x1.7fef4c0000000p-4f;
+    p = (p * z) + (-0x1.9ddd1c0000000p-4f);
+    p = (p * z) + 0x1.16ecd20000000p-4f;
+    p = (p * z) + 0x1.f7f6da0000000p-7f;
+    p = (p * z) + (-0x1.1df1ac0000000p-3f);
+    p = (p * z) + 0x1.3ba5920000000p+0f;
+    return ((cpgen_exp_f32(-(high * high)) * (1.0f + cpgen_expm1_f32(-low))) * p) / (1.0f + (2.0f * near));
+}
+
+static inline float cpgen_erf_near_f32(float x)
+{
+    const float z = x * x;
+    float p = 0x1.4a9dac0000000p-14f;
+    p = (p * z) + (-0x1.a46b400000000p-11f);
+    p = (p * z) + 0x1.5416360000000p-8f;
+    p = (p * z) + (-0x1.b7fb380000000p-6f);
+    p = (p * z) + 0x1.ce2d180000000p-4f;
+    p = (p * z) + (-0x1.81273e0000000p-2f);
+    p = (p * z) + 0x1.20dd740000000p+0f;
+    return x * p;
+}
+
+static inline float cpgen_erf_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float near = cpgen_erf_near_f32((size < 1.0f) ? x : 1.0f);
+    const float far = 1.0f - cpgen_erfc_right_f32((size < 11.0f) ? size : 11.0f);
+    return (x == x) ? ((size < 1.0f) ? near : cpgen_copysign_f32(far, x)) : x;
+}
+
+static inline float cpgen_erfc_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float right = cpgen_erfc_right_f32((size < 11.0f) ? size : 11.0f);
+    const float near = 1.0f - cpgen_erf_near_f32((size < 0.5f) ? x : 0.5f);
+    const float far = (x > 0.0f) ? right : (2.0f - right);
+    return (x == x) ? ((size < 0.5f) ? near : far) : x;
 }
 
 /* ---- smooth activations, float ---- */
@@ -508,20 +1333,20 @@ static inline float cpgen_tanh_f32(float x)
 /* log(1 + exp(x)) */
 static inline float cpgen_softplus_f32(float x)
 {
-    return ((x < 0.0f) ? 0.0f : x) + cpgen_log1p_f32(cpgen_exp_f32(-fabsf(x)));
+    return ((x < 0.0f) ? 0.0f : x) + cpgen_log1p_f32(cpgen_exp_f32(-cpgen_fabs_f32(x)));
 }
 
 /* 1 / (1 + exp(-x)) */
 static inline float cpgen_sigmoid_f32(float x)
 {
-    const float decay = cpgen_exp_f32(-fabsf(x));
+    const float decay = cpgen_exp_f32(-cpgen_fabs_f32(x));
     return ((x < 0.0f) ? decay : 1.0f) / (1.0f + decay);
 }
 
 /* log(cosh(x)): |x| above 20 is split off, below cosh(x) - 1 = expm1(x)^2 / (2 exp(x)) */
 static inline float cpgen_logcosh_f32(float x)
 {
-    const float size = fabsf(x);
+    const float size = cpgen_fabs_f32(x);
     const float near = (size < 20.0f) ? size : 20.0f;
     const float growth = cpgen_expm1_f32(near);
     return (size - near) + cpgen_log1p_f32((growth * growth) / (2.0f * (1.0f + growth)));
@@ -530,7 +1355,7 @@ static inline float cpgen_logcosh_f32(float x)
 /* 1 / cosh(x) */
 static inline float cpgen_sech_f32(float x)
 {
-    const float decay = cpgen_exp_f32(-fabsf(x));
+    const float decay = cpgen_exp_f32(-cpgen_fabs_f32(x));
     return (2.0f * decay) / (1.0f + (decay * decay));
 }
 
@@ -543,7 +1368,7 @@ static inline float cpgen_silu_f32(float x)
 /* distribution function of the standard normal */
 static inline float cpgen_normcdf_f32(float x)
 {
-    return 0.5f * erfcf(-(x * 0.707106781f));
+    return 0.5f * cpgen_erfc_f32(-(x * 0.707106781f));
 }
 
 /* x times the distribution function of the standard normal */

@@ -17,26 +17,48 @@
 
 /* Work sharing between threads. Without OpenMP the program runs on one thread, with the same results. */
 #ifdef _OPENMP
-#define OMP_PARALLEL _Pragma("omp parallel num_threads(threads) if (threads > 1)")
+#ifndef CPGEN_SERIAL_BELOW
+#define CPGEN_SERIAL_BELOW 2e5 /* operations of a call that is not worth a team of threads */
+#endif
+#define OMP_PARALLEL _Pragma("omp parallel num_threads(threads)")
 #define OMP_FOR _Pragma("omp for schedule(static)")
+#define OMP_FOR_NOWAIT _Pragma("omp for schedule(static) nowait")
+#define OMP_FOR_2_NOWAIT _Pragma("omp for schedule(static) collapse(2) nowait")
+#define OMP_FOR_3_NOWAIT _Pragma("omp for schedule(static) collapse(3) nowait")
+#define OMP_FOR_4_NOWAIT _Pragma("omp for schedule(static) collapse(4) nowait")
+#define OMP_SINGLE_NOWAIT _Pragma("omp single nowait")
 #define OMP_FOR_SIMD _Pragma("omp for simd schedule(static)")
 #define OMP_FOR_2 _Pragma("omp for schedule(static) collapse(2)")
 #define OMP_FOR_3 _Pragma("omp for schedule(static) collapse(3)")
 #define OMP_FOR_4 _Pragma("omp for schedule(static) collapse(4)")
 #define OMP_SINGLE _Pragma("omp single")
+#define OMP_BARRIER _Pragma("omp barrier")
 #else
 #define OMP_PARALLEL
 #define OMP_FOR
+#define OMP_FOR_NOWAIT
+#define OMP_FOR_2_NOWAIT
+#define OMP_FOR_3_NOWAIT
+#define OMP_FOR_4_NOWAIT
+#define OMP_SINGLE_NOWAIT
 #define OMP_FOR_SIMD OMP_SIMD
 #define OMP_FOR_2
 #define OMP_FOR_3
 #define OMP_FOR_4
 #define OMP_SINGLE
+#define OMP_BARRIER
 #endif
 #if defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD)
 #define OMP_SIMD _Pragma("omp simd")
 #else
 #define OMP_SIMD
+#endif
+
+/* Functions with many callers; copies of them in every place would only take time to compile. */
+#ifdef __GNUC__
+#define SHARED static __attribute__((noinline))
+#else
+#define SHARED static
 #endif
 
 /* Sizes that stay at SIZE_MAX once they are too large. */
@@ -53,7 +75,7 @@ static size_t size_sum(size_t a, size_t b)
 /* ==== value ==== */
 
 #ifndef DIGITS_VALUE_LANES
-#define DIGITS_VALUE_LANES 16 /* rows in a tile */
+#define DIGITS_VALUE_LANES 8 /* rows in a tile */
 #endif
 #define LANES DIGITS_VALUE_LANES
 
@@ -75,6 +97,7 @@ typedef struct digits_value_frame {
     double *tile; /* values of one tile of rows: [element][lane] */
     double *rows; /* values of a chunk of rows: [row][column][element] */
     ptrdiff_t n_rows, columns;
+    size_t tile_size; /* numbers */
     ptrdiff_t chunk; /* rows in a full chunk */
     ptrdiff_t begin, count; /* first row and rows of this chunk */
     ptrdiff_t row, lanes; /* first row of the tile in the chunk, and its rows */
@@ -86,8 +109,7 @@ typedef struct digits_value_frame {
  */
 static void value_load_x(const digits_value_frame *f)
 {
-    const double *const x = f->args->x;
-    const double *const source = x + (f->begin + f->row) * 64;
+    const double *const source = f->args->x + (f->begin + f->row) * 64;
     double *const x_tile = f->tile + LANES * VALUE_TILE_x;
     for (ptrdiff_t item = 0; item < 64; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -108,16 +130,16 @@ static void value_compute_z(const digits_value_frame *f)
     const double *const x_tile = f->tile + LANES * VALUE_TILE_x;
     const double *const b1 = f->args->b1;
     double *const z_tile = f->tile + LANES * VALUE_TILE_z;
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        double sum[8][LANES];
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 sum[step][lane] = 0.0;
             }
         }
         for (ptrdiff_t i = 0; i < 64; ++i) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
                 for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -125,7 +147,7 @@ static void value_compute_z(const digits_value_frame *f)
                 }
             }
         }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             const ptrdiff_t h = h_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -148,32 +170,30 @@ static void value_compute_s(const digits_value_frame *f)
     const double *const z_tile = f->tile + LANES * VALUE_TILE_z;
     const double *const b2 = f->args->b2;
     double *const s_tile = f->tile + LANES * VALUE_TILE_s;
-    for (ptrdiff_t c_next = 0; c_next < 10; c_next += 4) {
-        const ptrdiff_t c_first = c_next < 6 ? c_next : 6;
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
-            OMP_SIMD
-            for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                sum[step][lane] = 0.0;
-            }
+    const ptrdiff_t c_first = 0;
+    double sum[10][LANES];
+    for (ptrdiff_t step = 0; step < 10; ++step) {
+        OMP_SIMD
+        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            sum[step][lane] = 0.0;
         }
-        for (ptrdiff_t h = 0; h < 32; ++h) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
-                const ptrdiff_t c = c_first + step;
-                OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                    sum[step][lane] += W2[c * 32 + h] * z_tile[h * LANES + lane];
-                }
-            }
-        }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    }
+    for (ptrdiff_t h = 0; h < 32; ++h) {
+        for (ptrdiff_t step = 0; step < 10; ++step) {
             const ptrdiff_t c = c_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                const double s_sum = sum[step][lane];
-                const double s = b2[c] + s_sum;
-                s_tile[c * LANES + lane] = s;
+                sum[step][lane] += W2[c * 32 + h] * z_tile[h * LANES + lane];
             }
+        }
+    }
+    for (ptrdiff_t step = 0; step < 10; ++step) {
+        const ptrdiff_t c = c_first + step;
+        OMP_SIMD
+        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            const double s_sum = sum[step][lane];
+            const double s = b2[c] + s_sum;
+            s_tile[c * LANES + lane] = s;
         }
     }
 }
@@ -183,8 +203,7 @@ static void value_compute_s(const digits_value_frame *f)
  */
 static void value_load_y(const digits_value_frame *f)
 {
-    const double *const y = f->args->y;
-    const double *const source = y + (f->begin + f->row) * 10;
+    const double *const source = f->args->y + (f->begin + f->row) * 10;
     double *const y_tile = f->tile + LANES * VALUE_TILE_y;
     for (ptrdiff_t item = 0; item < 10; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -316,7 +335,7 @@ static void value_compute_value(const digits_value_frame *f)
     if (value_out == NULL) {
         return;
     }
-    OMP_SINGLE
+    OMP_SINGLE_NOWAIT
     {
         double sum;
         sum = value_out[0];
@@ -327,16 +346,21 @@ static void value_compute_value(const digits_value_frame *f)
     }
 }
 
+SHARED void digits_value_fill(double *out, ptrdiff_t count, double start)
+{
+    OMP_FOR_NOWAIT
+    for (ptrdiff_t item = 0; item < count; ++item) {
+        out[item] = start;
+    }
+}
+
 /* Start the sums over rows. */
 static void digits_value_clear(const digits_value_frame *f)
 {
     if (f->args->out_value != NULL && f->args->accumulate == 0) {
-        double *const value_out = f->args->out_value;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 1; ++item) {
-            value_out[item] = 0.0;
-        }
+        digits_value_fill(f->args->out_value, 1, 0.0);
     }
+    OMP_BARRIER
 }
 
 /* All row stages of one tile. */
@@ -357,8 +381,30 @@ static void digits_value_tile(digits_value_frame *f)
 static ptrdiff_t digits_value_chunk(int64_t n_rows, int32_t threads)
 {
     const int64_t tiles = (n_rows + LANES - 1) / LANES;
-    const int64_t most = (int64_t)threads * 4;
+    const int64_t most = (int64_t)threads * 16;
     return (ptrdiff_t)((tiles < most ? tiles : most) * LANES);
+}
+
+/* All phases; every thread of a team calls this. */
+static void digits_value_phases(const digits_value_frame *frame, int32_t threads)
+{
+    digits_value_frame mine = *frame;
+    digits_value_frame *const f = &mine;
+    digits_value_clear(f);
+    for (f->begin = 0; f->begin < f->n_rows; f->begin += f->chunk) {
+        f->count = f->n_rows - f->begin < f->chunk ? f->n_rows - f->begin : f->chunk;
+        OMP_FOR
+        for (int32_t worker = 0; worker < threads; ++worker) {
+            digits_value_frame own = mine;
+            own.tile += (size_t)worker * own.tile_size;
+            for (own.row = (ptrdiff_t)worker * LANES; own.row < own.count; own.row += (ptrdiff_t)threads * LANES) {
+                own.lanes = own.count - own.row < LANES ? own.count - own.row : LANES;
+                digits_value_tile(&own);
+            }
+        }
+        value_compute_value(f);
+        OMP_BARRIER
+    }
 }
 
 size_t digits_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -381,7 +427,6 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
     digits_value_frame frame;
     int32_t threads;
     size_t past;
-    size_t tile_size;
 
     if (args == NULL) {
         return DIGITS_VALUE_BAD_ARGS;
@@ -433,6 +478,14 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
     }
 
     threads = args->threads;
+#ifdef _OPENMP
+    {
+        const double rows = (double)args->n_rows;
+        if (1.0 * rows + (args->n_rows > LANES ? 5519.0 * rows : 0.0) < (double)CPGEN_SERIAL_BELOW) {
+            threads = 1; /* sooner done than other threads have woken up */
+        }
+    }
+#endif
     frame.args = args;
     frame.n_rows = (ptrdiff_t)args->n_rows;
     frame.columns = (ptrdiff_t)args->columns;
@@ -441,25 +494,15 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
     past = (size_t)((uintptr_t)work % 64U);
     frame.work = (double *)(void *)((unsigned char *)work + (past == 0U ? 0U : 64U - past));
     frame.tile = frame.work + ((size_t)0);
-    tile_size = LANES * ((size_t)96);
-    frame.rows = frame.tile + (size_t)threads * tile_size;
+    frame.tile_size = LANES * ((size_t)96);
+    frame.rows = frame.tile + (size_t)threads * frame.tile_size;
 
-    OMP_PARALLEL
-    {
-        digits_value_frame mine = frame;
-        digits_value_clear(&mine);
-        for (mine.begin = 0; mine.begin < mine.n_rows; mine.begin += mine.chunk) {
-            mine.count = mine.n_rows - mine.begin < mine.chunk ? mine.n_rows - mine.begin : mine.chunk;
-            OMP_FOR
-            for (int32_t worker = 0; worker < threads; ++worker) {
-                digits_value_frame own = mine;
-                own.tile = frame.tile + (size_t)worker * tile_size;
-                for (own.row = (ptrdiff_t)worker * LANES; own.row < own.count; own.row += (ptrdiff_t)threads * LANES) {
-                    own.lanes = own.count - own.row < LANES ? own.count - own.row : LANES;
-                    digits_value_tile(&own);
-                }
-            }
-            value_compute_value(&mine);
+    if (threads == 1) {
+        digits_value_phases(&frame, 1);
+    } else {
+        OMP_PARALLEL
+        {
+            digits_value_phases(&frame, threads);
         }
     }
     return DIGITS_VALUE_OK;
@@ -469,7 +512,7 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
 /* ==== gradient ==== */
 
 #ifndef DIGITS_GRADIENT_LANES
-#define DIGITS_GRADIENT_LANES 16 /* rows in a tile */
+#define DIGITS_GRADIENT_LANES 8 /* rows in a tile */
 #endif
 #define LANES DIGITS_GRADIENT_LANES
 
@@ -499,6 +542,7 @@ typedef struct digits_gradient_frame {
     double *tile; /* values of one tile of rows: [element][lane] */
     double *rows; /* values of a chunk of rows: [row][column][element] */
     ptrdiff_t n_rows, columns;
+    size_t tile_size; /* numbers */
     ptrdiff_t chunk; /* rows in a full chunk */
     ptrdiff_t begin, count; /* first row and rows of this chunk */
     ptrdiff_t row, lanes; /* first row of the tile in the chunk, and its rows */
@@ -510,8 +554,7 @@ typedef struct digits_gradient_frame {
  */
 static void gradient_load_x(const digits_gradient_frame *f)
 {
-    const double *const x = f->args->x;
-    const double *const source = x + (f->begin + f->row) * 64;
+    const double *const source = f->args->x + (f->begin + f->row) * 64;
     double *const x_tile = f->tile + LANES * GRADIENT_TILE_x;
     for (ptrdiff_t item = 0; item < 64; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -532,16 +575,16 @@ static void gradient_compute_z(const digits_gradient_frame *f)
     const double *const x_tile = f->tile + LANES * GRADIENT_TILE_x;
     const double *const b1 = f->args->b1;
     double *const z_tile = f->tile + LANES * GRADIENT_TILE_z;
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        double sum[8][LANES];
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 sum[step][lane] = 0.0;
             }
         }
         for (ptrdiff_t i = 0; i < 64; ++i) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
                 for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -549,7 +592,7 @@ static void gradient_compute_z(const digits_gradient_frame *f)
                 }
             }
         }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             const ptrdiff_t h = h_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -563,11 +606,11 @@ static void gradient_compute_z(const digits_gradient_frame *f)
 
 /*
  * Stage 3, each tile of rows: rows of z for the sums over rows
+ * The same, on other arrays: stages 15
  */
-static void gradient_keep_z(const digits_gradient_frame *f)
+SHARED void gradient_keep_z(
+    const digits_gradient_frame *f, const double *const z_tile, double *const z_rows)
 {
-    const double *const z_tile = f->tile + LANES * GRADIENT_TILE_z;
-    double *const z_rows = f->rows + f->chunk * GRADIENT_ROWS_z;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         for (ptrdiff_t item = 0; item < 32; ++item) {
             z_rows[(f->row + lane) * 32 + item] = z_tile[item * LANES + lane];
@@ -586,32 +629,30 @@ static void gradient_compute_s(const digits_gradient_frame *f)
     const double *const z_tile = f->tile + LANES * GRADIENT_TILE_z;
     const double *const b2 = f->args->b2;
     double *const s_tile = f->tile + LANES * GRADIENT_TILE_s;
-    for (ptrdiff_t c_next = 0; c_next < 10; c_next += 4) {
-        const ptrdiff_t c_first = c_next < 6 ? c_next : 6;
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
-            OMP_SIMD
-            for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                sum[step][lane] = 0.0;
-            }
+    const ptrdiff_t c_first = 0;
+    double sum[10][LANES];
+    for (ptrdiff_t step = 0; step < 10; ++step) {
+        OMP_SIMD
+        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            sum[step][lane] = 0.0;
         }
-        for (ptrdiff_t h = 0; h < 32; ++h) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
-                const ptrdiff_t c = c_first + step;
-                OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                    sum[step][lane] += W2[c * 32 + h] * z_tile[h * LANES + lane];
-                }
-            }
-        }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    }
+    for (ptrdiff_t h = 0; h < 32; ++h) {
+        for (ptrdiff_t step = 0; step < 10; ++step) {
             const ptrdiff_t c = c_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                const double s_sum = sum[step][lane];
-                const double s = b2[c] + s_sum;
-                s_tile[c * LANES + lane] = s;
+                sum[step][lane] += W2[c * 32 + h] * z_tile[h * LANES + lane];
             }
+        }
+    }
+    for (ptrdiff_t step = 0; step < 10; ++step) {
+        const ptrdiff_t c = c_first + step;
+        OMP_SIMD
+        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            const double s_sum = sum[step][lane];
+            const double s = b2[c] + s_sum;
+            s_tile[c * LANES + lane] = s;
         }
     }
 }
@@ -621,8 +662,7 @@ static void gradient_compute_s(const digits_gradient_frame *f)
  */
 static void gradient_load_y(const digits_gradient_frame *f)
 {
-    const double *const y = f->args->y;
-    const double *const source = y + (f->begin + f->row) * 10;
+    const double *const source = f->args->y + (f->begin + f->row) * 10;
     double *const y_tile = f->tile + LANES * GRADIENT_TILE_y;
     for (ptrdiff_t item = 0; item < 10; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -809,16 +849,16 @@ static void gradient_compute_a_bar(const digits_gradient_frame *f)
     const double *const s_bar_tile = f->tile + LANES * GRADIENT_TILE_s_bar;
     const double *const z_tile = f->tile + LANES * GRADIENT_TILE_z;
     double *const a_bar_tile = f->tile + LANES * GRADIENT_TILE_a_bar;
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        double sum[8][LANES];
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 sum[step][lane] = 0.0;
             }
         }
         for (ptrdiff_t c = 0; c < 10; ++c) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
                 for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -826,7 +866,7 @@ static void gradient_compute_a_bar(const digits_gradient_frame *f)
                 }
             }
         }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             const ptrdiff_t h = h_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -834,20 +874,6 @@ static void gradient_compute_a_bar(const digits_gradient_frame *f)
                 const double a_bar = z_bar * (1.0 - (z_tile[h * LANES + lane] * z_tile[h * LANES + lane]));
                 a_bar_tile[h * LANES + lane] = a_bar;
             }
-        }
-    }
-}
-
-/*
- * Stage 15, each tile of rows: rows of a_bar for the sums over rows
- */
-static void gradient_keep_a_bar(const digits_gradient_frame *f)
-{
-    const double *const a_bar_tile = f->tile + LANES * GRADIENT_TILE_a_bar;
-    double *const a_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_a_bar;
-    for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
-        for (ptrdiff_t item = 0; item < 32; ++item) {
-            a_bar_rows[(f->row + lane) * 32 + item] = a_bar_tile[item * LANES + lane];
         }
     }
 }
@@ -863,7 +889,7 @@ static void gradient_compute_value(const digits_gradient_frame *f)
     if (value_out == NULL) {
         return;
     }
-    OMP_SINGLE
+    OMP_SINGLE_NOWAIT
     {
         double sum;
         sum = value_out[0];
@@ -887,32 +913,32 @@ static void gradient_compute_W1_bar(const digits_gradient_frame *f)
     if (W1_bar_out == NULL) {
         return;
     }
-    OMP_FOR_2
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        for (ptrdiff_t i_first = 0; i_first < 64; i_first += 16) {
-            double sum[4][16];
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+    OMP_FOR_2_NOWAIT
+    for (ptrdiff_t i_first = 0; i_first < 64; i_first += 8) {
+        for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+            double sum[8][8];
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t i = i_first + lane;
                     sum[step][lane] = W1_bar_out[h * 64 + i];
                 }
             }
             for (ptrdiff_t row = 0; row < f->count; ++row) {
-                for (ptrdiff_t step = 0; step < 4; ++step) {
+                for (ptrdiff_t step = 0; step < 8; ++step) {
                     const ptrdiff_t h = h_first + step;
                     OMP_SIMD
-                    for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                    for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                         const ptrdiff_t i = i_first + lane;
                         sum[step][lane] += x[(begin + row) * 64 + i] * a_bar_rows[row * 32 + h];
                     }
                 }
             }
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t i = i_first + lane;
                     W1_bar_out[h * 64 + i] = sum[step][lane];
                 }
@@ -932,7 +958,7 @@ static void gradient_compute_b1_bar(const digits_gradient_frame *f)
     if (b1_bar_out == NULL) {
         return;
     }
-    OMP_SINGLE
+    OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t h_first = 0;
         double sum[32];
@@ -968,38 +994,34 @@ static void gradient_compute_W2_bar(const digits_gradient_frame *f)
     if (W2_bar_out == NULL) {
         return;
     }
-    OMP_FOR_2
-    for (ptrdiff_t c_next = 0; c_next < 10; c_next += 4) {
-        for (ptrdiff_t h_first = 0; h_first < 32; h_first += 16) {
-            const ptrdiff_t c_first = c_next < 6 ? c_next : 6;
-            double sum[4][16];
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+    OMP_FOR_NOWAIT
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        const ptrdiff_t c_first = 0;
+        double sum[10][8];
+        for (ptrdiff_t step = 0; step < 10; ++step) {
+            const ptrdiff_t c = c_first + step;
+            OMP_SIMD
+            for (ptrdiff_t lane = 0; lane < 8; ++lane) {
+                const ptrdiff_t h = h_first + lane;
+                sum[step][lane] = W2_bar_out[c * 32 + h];
+            }
+        }
+        for (ptrdiff_t row = 0; row < f->count; ++row) {
+            for (ptrdiff_t step = 0; step < 10; ++step) {
                 const ptrdiff_t c = c_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t h = h_first + lane;
-                    sum[step][lane] = c >= c_next ? W2_bar_out[c * 32 + h] : 0.0;
+                    sum[step][lane] += z_rows[row * 32 + h] * s_bar_rows[row * 10 + c];
                 }
             }
-            for (ptrdiff_t row = 0; row < f->count; ++row) {
-                for (ptrdiff_t step = 0; step < 4; ++step) {
-                    const ptrdiff_t c = c_first + step;
-                    OMP_SIMD
-                    for (ptrdiff_t lane = 0; lane < 16; ++lane) {
-                        const ptrdiff_t h = h_first + lane;
-                        sum[step][lane] += z_rows[row * 32 + h] * s_bar_rows[row * 10 + c];
-                    }
-                }
-            }
-            for (ptrdiff_t step = 0; step < 4; ++step) {
-                const ptrdiff_t c = c_first + step;
-                OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
-                    const ptrdiff_t h = h_first + lane;
-                    if (c >= c_next) {
-                        W2_bar_out[c * 32 + h] = sum[step][lane];
-                    }
-                }
+        }
+        for (ptrdiff_t step = 0; step < 10; ++step) {
+            const ptrdiff_t c = c_first + step;
+            OMP_SIMD
+            for (ptrdiff_t lane = 0; lane < 8; ++lane) {
+                const ptrdiff_t h = h_first + lane;
+                W2_bar_out[c * 32 + h] = sum[step][lane];
             }
         }
     }
@@ -1016,7 +1038,7 @@ static void gradient_compute_b2_bar(const digits_gradient_frame *f)
     if (b2_bar_out == NULL) {
         return;
     }
-    OMP_SINGLE
+    OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t c_first = 0;
         double sum[10];
@@ -1040,44 +1062,33 @@ static void gradient_compute_b2_bar(const digits_gradient_frame *f)
     }
 }
 
+SHARED void digits_gradient_fill(double *out, ptrdiff_t count, double start)
+{
+    OMP_FOR_NOWAIT
+    for (ptrdiff_t item = 0; item < count; ++item) {
+        out[item] = start;
+    }
+}
+
 /* Start the sums over rows. */
 static void digits_gradient_clear(const digits_gradient_frame *f)
 {
     if (f->args->out_value != NULL && f->args->accumulate == 0) {
-        double *const value_out = f->args->out_value;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 1; ++item) {
-            value_out[item] = 0.0;
-        }
+        digits_gradient_fill(f->args->out_value, 1, 0.0);
     }
     if (f->args->out_grad_W1 != NULL && f->args->accumulate == 0) {
-        double *const W1_bar_out = f->args->out_grad_W1;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 2048; ++item) {
-            W1_bar_out[item] = 0.0;
-        }
+        digits_gradient_fill(f->args->out_grad_W1, 2048, 0.0);
     }
     if (f->args->out_grad_b1 != NULL && f->args->accumulate == 0) {
-        double *const b1_bar_out = f->args->out_grad_b1;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 32; ++item) {
-            b1_bar_out[item] = 0.0;
-        }
+        digits_gradient_fill(f->args->out_grad_b1, 32, 0.0);
     }
     if (f->args->out_grad_W2 != NULL && f->args->accumulate == 0) {
-        double *const W2_bar_out = f->args->out_grad_W2;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 320; ++item) {
-            W2_bar_out[item] = 0.0;
-        }
+        digits_gradient_fill(f->args->out_grad_W2, 320, 0.0);
     }
     if (f->args->out_grad_b2 != NULL && f->args->accumulate == 0) {
-        double *const b2_bar_out = f->args->out_grad_b2;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 10; ++item) {
-            b2_bar_out[item] = 0.0;
-        }
+        digits_gradient_fill(f->args->out_grad_b2, 10, 0.0);
     }
+    OMP_BARRIER
 }
 
 /* All row stages of one tile. */
@@ -1085,7 +1096,7 @@ static void digits_gradient_tile(digits_gradient_frame *f)
 {
     gradient_load_x(f);
     gradient_compute_z(f);
-    gradient_keep_z(f);
+    gradient_keep_z(f, f->tile + LANES * GRADIENT_TILE_z, f->rows + f->chunk * GRADIENT_ROWS_z);
     gradient_compute_s(f);
     gradient_load_y(f);
     gradient_compute_objective_sum(f);
@@ -1097,15 +1108,41 @@ static void digits_gradient_tile(digits_gradient_frame *f)
     gradient_compute_s_bar(f);
     gradient_keep_s_bar(f);
     gradient_compute_a_bar(f);
-    gradient_keep_a_bar(f);
+    gradient_keep_z(f, f->tile + LANES * GRADIENT_TILE_a_bar, f->rows + f->chunk * GRADIENT_ROWS_a_bar);
 }
 
 /* Rows between two visits of the sums over rows. */
 static ptrdiff_t digits_gradient_chunk(int64_t n_rows, int32_t threads)
 {
     const int64_t tiles = (n_rows + LANES - 1) / LANES;
-    const int64_t most = (int64_t)threads * 4;
+    const int64_t most = (int64_t)threads * 16;
     return (ptrdiff_t)((tiles < most ? tiles : most) * LANES);
+}
+
+/* All phases; every thread of a team calls this. */
+static void digits_gradient_phases(const digits_gradient_frame *frame, int32_t threads)
+{
+    digits_gradient_frame mine = *frame;
+    digits_gradient_frame *const f = &mine;
+    digits_gradient_clear(f);
+    for (f->begin = 0; f->begin < f->n_rows; f->begin += f->chunk) {
+        f->count = f->n_rows - f->begin < f->chunk ? f->n_rows - f->begin : f->chunk;
+        OMP_FOR
+        for (int32_t worker = 0; worker < threads; ++worker) {
+            digits_gradient_frame own = mine;
+            own.tile += (size_t)worker * own.tile_size;
+            for (own.row = (ptrdiff_t)worker * LANES; own.row < own.count; own.row += (ptrdiff_t)threads * LANES) {
+                own.lanes = own.count - own.row < LANES ? own.count - own.row : LANES;
+                digits_gradient_tile(&own);
+            }
+        }
+        gradient_compute_value(f);
+        gradient_compute_W1_bar(f);
+        gradient_compute_b1_bar(f);
+        gradient_compute_W2_bar(f);
+        gradient_compute_b2_bar(f);
+        OMP_BARRIER
+    }
 }
 
 size_t digits_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -1128,7 +1165,6 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
     digits_gradient_frame frame;
     int32_t threads;
     size_t past;
-    size_t tile_size;
 
     if (args == NULL) {
         return DIGITS_GRADIENT_BAD_ARGS;
@@ -1180,6 +1216,14 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
     }
 
     threads = args->threads;
+#ifdef _OPENMP
+    {
+        const double rows = (double)args->n_rows;
+        if (4779.0 * rows + (args->n_rows > LANES ? 6286.0 * rows : 0.0) < (double)CPGEN_SERIAL_BELOW) {
+            threads = 1; /* sooner done than other threads have woken up */
+        }
+    }
+#endif
     frame.args = args;
     frame.n_rows = (ptrdiff_t)args->n_rows;
     frame.columns = (ptrdiff_t)args->columns;
@@ -1188,29 +1232,15 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
     past = (size_t)((uintptr_t)work % 64U);
     frame.work = (double *)(void *)((unsigned char *)work + (past == 0U ? 0U : 64U - past));
     frame.tile = frame.work + ((size_t)0);
-    tile_size = LANES * ((size_t)96);
-    frame.rows = frame.tile + (size_t)threads * tile_size;
+    frame.tile_size = LANES * ((size_t)96);
+    frame.rows = frame.tile + (size_t)threads * frame.tile_size;
 
-    OMP_PARALLEL
-    {
-        digits_gradient_frame mine = frame;
-        digits_gradient_clear(&mine);
-        for (mine.begin = 0; mine.begin < mine.n_rows; mine.begin += mine.chunk) {
-            mine.count = mine.n_rows - mine.begin < mine.chunk ? mine.n_rows - mine.begin : mine.chunk;
-            OMP_FOR
-            for (int32_t worker = 0; worker < threads; ++worker) {
-                digits_gradient_frame own = mine;
-                own.tile = frame.tile + (size_t)worker * tile_size;
-                for (own.row = (ptrdiff_t)worker * LANES; own.row < own.count; own.row += (ptrdiff_t)threads * LANES) {
-                    own.lanes = own.count - own.row < LANES ? own.count - own.row : LANES;
-                    digits_gradient_tile(&own);
-                }
-            }
-            gradient_compute_value(&mine);
-            gradient_compute_W1_bar(&mine);
-            gradient_compute_b1_bar(&mine);
-            gradient_compute_W2_bar(&mine);
-            gradient_compute_b2_bar(&mine);
+    if (threads == 1) {
+        digits_gradient_phases(&frame, 1);
+    } else {
+        OMP_PARALLEL
+        {
+            digits_gradient_phases(&frame, threads);
         }
     }
     return DIGITS_GRADIENT_OK;
@@ -1220,7 +1250,7 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
 /* ==== diagonal ==== */
 
 #ifndef DIGITS_DIAGONAL_LANES
-#define DIGITS_DIAGONAL_LANES 16 /* rows in a tile */
+#define DIGITS_DIAGONAL_LANES 8 /* rows in a tile */
 #endif
 #define LANES DIGITS_DIAGONAL_LANES
 
@@ -1261,6 +1291,7 @@ typedef struct digits_diagonal_frame {
     double *tile; /* values of one tile of rows: [element][lane] */
     double *rows; /* values of a chunk of rows: [row][column][element] */
     ptrdiff_t n_rows, columns;
+    size_t tile_size; /* numbers */
     ptrdiff_t chunk; /* rows in a full chunk */
     ptrdiff_t begin, count; /* first row and rows of this chunk */
     ptrdiff_t row, lanes; /* first row of the tile in the chunk, and its rows */
@@ -1272,8 +1303,7 @@ typedef struct digits_diagonal_frame {
  */
 static void diagonal_load_x(const digits_diagonal_frame *f)
 {
-    const double *const x = f->args->x;
-    const double *const source = x + (f->begin + f->row) * 64;
+    const double *const source = f->args->x + (f->begin + f->row) * 64;
     double *const x_tile = f->tile + LANES * DIAGONAL_TILE_x;
     for (ptrdiff_t item = 0; item < 64; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1296,16 +1326,16 @@ static void diagonal_compute_z_factor(const digits_diagonal_frame *f)
     const double *const b1 = f->args->b1;
     double *const z_tile = f->tile + LANES * DIAGONAL_TILE_z;
     double *const z_factor_tile = f->tile + LANES * DIAGONAL_TILE_z_factor;
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        double sum[8][LANES];
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 sum[step][lane] = 0.0;
             }
         }
         for (ptrdiff_t i = 0; i < 64; ++i) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
                 for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1313,7 +1343,7 @@ static void diagonal_compute_z_factor(const digits_diagonal_frame *f)
                 }
             }
         }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             const ptrdiff_t h = h_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1329,11 +1359,11 @@ static void diagonal_compute_z_factor(const digits_diagonal_frame *f)
 
 /*
  * Stage 3, each tile of rows: rows of z_factor for the sums over rows
+ * The same, on other arrays: stages 20, 22
  */
-static void diagonal_keep_z_factor(const digits_diagonal_frame *f)
+SHARED void diagonal_keep_z_factor(
+    const digits_diagonal_frame *f, const double *const z_factor_tile, double *const z_factor_rows)
 {
-    const double *const z_factor_tile = f->tile + LANES * DIAGONAL_TILE_z_factor;
-    double *const z_factor_rows = f->rows + f->chunk * DIAGONAL_ROWS_z_factor;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         for (ptrdiff_t item = 0; item < 32; ++item) {
             z_factor_rows[(f->row + lane) * 32 + item] = z_factor_tile[item * LANES + lane];
@@ -1352,32 +1382,30 @@ static void diagonal_compute_s(const digits_diagonal_frame *f)
     const double *const z_tile = f->tile + LANES * DIAGONAL_TILE_z;
     const double *const b2 = f->args->b2;
     double *const s_tile = f->tile + LANES * DIAGONAL_TILE_s;
-    for (ptrdiff_t c_next = 0; c_next < 10; c_next += 4) {
-        const ptrdiff_t c_first = c_next < 6 ? c_next : 6;
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
-            OMP_SIMD
-            for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                sum[step][lane] = 0.0;
-            }
+    const ptrdiff_t c_first = 0;
+    double sum[10][LANES];
+    for (ptrdiff_t step = 0; step < 10; ++step) {
+        OMP_SIMD
+        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            sum[step][lane] = 0.0;
         }
-        for (ptrdiff_t h = 0; h < 32; ++h) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
-                const ptrdiff_t c = c_first + step;
-                OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                    sum[step][lane] += W2[c * 32 + h] * z_tile[h * LANES + lane];
-                }
-            }
-        }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    }
+    for (ptrdiff_t h = 0; h < 32; ++h) {
+        for (ptrdiff_t step = 0; step < 10; ++step) {
             const ptrdiff_t c = c_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                const double s_sum = sum[step][lane];
-                const double s = b2[c] + s_sum;
-                s_tile[c * LANES + lane] = s;
+                sum[step][lane] += W2[c * 32 + h] * z_tile[h * LANES + lane];
             }
+        }
+    }
+    for (ptrdiff_t step = 0; step < 10; ++step) {
+        const ptrdiff_t c = c_first + step;
+        OMP_SIMD
+        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            const double s_sum = sum[step][lane];
+            const double s = b2[c] + s_sum;
+            s_tile[c * LANES + lane] = s;
         }
     }
 }
@@ -1533,8 +1561,7 @@ static void diagonal_compute_objective_sum_bar(const digits_diagonal_frame *f)
  */
 static void diagonal_load_y(const digits_diagonal_frame *f)
 {
-    const double *const y = f->args->y;
-    const double *const source = y + (f->begin + f->row) * 10;
+    const double *const source = f->args->y + (f->begin + f->row) * 10;
     double *const y_tile = f->tile + LANES * DIAGONAL_TILE_y;
     for (ptrdiff_t item = 0; item < 10; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1573,16 +1600,16 @@ static void diagonal_compute_z_bar(const digits_diagonal_frame *f)
     const double *const W2 = f->args->W2;
     const double *const s_bar_tile = f->tile + LANES * DIAGONAL_TILE_s_bar;
     double *const z_bar_tile = f->tile + LANES * DIAGONAL_TILE_z_bar;
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        double sum[8][LANES];
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 sum[step][lane] = 0.0;
             }
         }
         for (ptrdiff_t c = 0; c < 10; ++c) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
                 for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1590,7 +1617,7 @@ static void diagonal_compute_z_bar(const digits_diagonal_frame *f)
                 }
             }
         }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             const ptrdiff_t h = h_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1609,9 +1636,11 @@ static void diagonal_draw_v_objective_logsumexp(const digits_diagonal_frame *f)
     double *const v_objective_logsumexp_tile = f->tile + LANES * DIAGONAL_TILE_v_objective_logsumexp;
     const ptrdiff_t last = f->lanes - 1;
     const ptrdiff_t col = f->col;
+    const uint32_t noise_offset = 0U;
+    const uint32_t noise_key = 71282799U;
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
         const cpgen_noise noise = cpgen_noise_at(
-            f->args->seed, f->args->design, 16U, 0U, 71282799U, (uint64_t)(f->args->first_column + col), (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
+            f->args->seed, f->args->design, 16U, noise_offset, noise_key, (uint64_t)(f->args->first_column + col), (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
         for (ptrdiff_t item = 0; item < 10; item += 128) {
             uint32_t words[4];
             cpgen_noise_words(&noise, (uint32_t)(item / 128), words);
@@ -1684,16 +1713,16 @@ static void diagonal_compute_z_sum_sq(const digits_diagonal_frame *f)
     double *const z_sum_tile = f->tile + LANES * DIAGONAL_TILE_z_sum;
     const ptrdiff_t col = f->col;
     double *const z_sum_sq_tile = f->tile + LANES * DIAGONAL_TILE_z_sum_sq;
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        double sum[4][LANES];
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        double sum[8][LANES];
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 sum[step][lane] = 0.0;
             }
         }
         for (ptrdiff_t c = 0; c < 10; ++c) {
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
                 for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1701,7 +1730,7 @@ static void diagonal_compute_z_sum_sq(const digits_diagonal_frame *f)
                 }
             }
         }
-        for (ptrdiff_t step = 0; step < 4; ++step) {
+        for (ptrdiff_t step = 0; step < 8; ++step) {
             const ptrdiff_t h = h_first + step;
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1736,20 +1765,6 @@ static void diagonal_compute_a_diag(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 20, each tile of rows: rows of a_diag for the sums over rows
- */
-static void diagonal_keep_a_diag(const digits_diagonal_frame *f)
-{
-    const double *const a_diag_tile = f->tile + LANES * DIAGONAL_TILE_a_diag;
-    double *const a_diag_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_diag;
-    for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
-        for (ptrdiff_t item = 0; item < 32; ++item) {
-            a_diag_rows[(f->row + lane) * 32 + item] = a_diag_tile[item * LANES + lane];
-        }
-    }
-}
-
-/*
  * Stage 21, each tile of rows:
  *   a_var[row, h] = variance_scale*(1 - z[row, h]**2)**4*maximum(-z_sum[row, h]**2*column_scale +
  *       z_sum_sq[row, h], 0)   [var of a, digits.py:46]
@@ -1773,20 +1788,6 @@ static void diagonal_compute_a_var(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 22, each tile of rows: rows of a_var for the sums over rows
- */
-static void diagonal_keep_a_var(const digits_diagonal_frame *f)
-{
-    const double *const a_var_tile = f->tile + LANES * DIAGONAL_TILE_a_var;
-    double *const a_var_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_var;
-    for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
-        for (ptrdiff_t item = 0; item < 32; ++item) {
-            a_var_rows[(f->row + lane) * 32 + item] = a_var_tile[item * LANES + lane];
-        }
-    }
-}
-
-/*
  * Stage 23, each chunk of rows:
  *   W1_diag[h, i] = sum_{row < n_rows} a_diag[row, h]*x[row, i]**2   [diag of W1, digits.py:44]
  */
@@ -1799,32 +1800,32 @@ static void diagonal_compute_W1_diag(const digits_diagonal_frame *f)
     if (W1_diag_out == NULL) {
         return;
     }
-    OMP_FOR_2
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        for (ptrdiff_t i_first = 0; i_first < 64; i_first += 16) {
-            double sum[4][16];
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+    OMP_FOR_2_NOWAIT
+    for (ptrdiff_t i_first = 0; i_first < 64; i_first += 8) {
+        for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+            double sum[8][8];
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t i = i_first + lane;
                     sum[step][lane] = W1_diag_out[h * 64 + i];
                 }
             }
             for (ptrdiff_t row = 0; row < f->count; ++row) {
-                for (ptrdiff_t step = 0; step < 4; ++step) {
+                for (ptrdiff_t step = 0; step < 8; ++step) {
                     const ptrdiff_t h = h_first + step;
                     OMP_SIMD
-                    for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                    for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                         const ptrdiff_t i = i_first + lane;
                         sum[step][lane] += a_diag_rows[row * 32 + h] * (x[(begin + row) * 64 + i] * x[(begin + row) * 64 + i]);
                     }
                 }
             }
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t i = i_first + lane;
                     W1_diag_out[h * 64 + i] = sum[step][lane];
                 }
@@ -1846,33 +1847,33 @@ static void diagonal_compute_W1_var(const digits_diagonal_frame *f)
     if (W1_var_out == NULL) {
         return;
     }
-    OMP_FOR_2
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 4) {
-        for (ptrdiff_t i_first = 0; i_first < 64; i_first += 16) {
-            double sum[4][16];
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+    OMP_FOR_2_NOWAIT
+    for (ptrdiff_t i_first = 0; i_first < 64; i_first += 8) {
+        for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+            double sum[8][8];
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t i = i_first + lane;
                     sum[step][lane] = W1_var_out[h * 64 + i];
                 }
             }
             for (ptrdiff_t row = 0; row < f->count; ++row) {
-                for (ptrdiff_t step = 0; step < 4; ++step) {
+                for (ptrdiff_t step = 0; step < 8; ++step) {
                     const ptrdiff_t h = h_first + step;
                     OMP_SIMD
-                    for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                    for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                         const ptrdiff_t i = i_first + lane;
                         const double W1_var_t0 = x[(begin + row) * 64 + i] * x[(begin + row) * 64 + i];
                         sum[step][lane] += a_var_rows[row * 32 + h] * (W1_var_t0 * W1_var_t0);
                     }
                 }
             }
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+            for (ptrdiff_t step = 0; step < 8; ++step) {
                 const ptrdiff_t h = h_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t i = i_first + lane;
                     W1_var_out[h * 64 + i] = sum[step][lane];
                 }
@@ -1884,15 +1885,15 @@ static void diagonal_compute_W1_var(const digits_diagonal_frame *f)
 /*
  * Stage 25, each chunk of rows:
  *   b1_diag[h] = sum_{row < n_rows} a_diag[row, h]   [diag of b1, digits.py:44]
+ * The same, on other arrays: stages 26
  */
-static void diagonal_compute_b1_diag(const digits_diagonal_frame *f)
+SHARED void diagonal_compute_b1_diag(
+    const digits_diagonal_frame *f, double *const b1_diag_out, const double *const a_diag_rows)
 {
-    double *const b1_diag_out = f->args->out_diag_b1;
-    const double *const a_diag_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_diag;
     if (b1_diag_out == NULL) {
         return;
     }
-    OMP_SINGLE
+    OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t h_first = 0;
         double sum[32];
@@ -1917,41 +1918,6 @@ static void diagonal_compute_b1_diag(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 26, each chunk of rows:
- *   b1_var[h] = sum_{row < n_rows} a_var[row, h]   [var of b1, digits.py:44]
- */
-static void diagonal_compute_b1_var(const digits_diagonal_frame *f)
-{
-    double *const b1_var_out = f->args->out_var_diag_b1;
-    const double *const a_var_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_var;
-    if (b1_var_out == NULL) {
-        return;
-    }
-    OMP_SINGLE
-    {
-        const ptrdiff_t h_first = 0;
-        double sum[32];
-        OMP_SIMD
-        for (ptrdiff_t lane = 0; lane < 32; ++lane) {
-            const ptrdiff_t h = h_first + lane;
-            sum[lane] = b1_var_out[h];
-        }
-        for (ptrdiff_t row = 0; row < f->count; ++row) {
-            OMP_SIMD
-            for (ptrdiff_t lane = 0; lane < 32; ++lane) {
-                const ptrdiff_t h = h_first + lane;
-                sum[lane] += a_var_rows[row * 32 + h];
-            }
-        }
-        OMP_SIMD
-        for (ptrdiff_t lane = 0; lane < 32; ++lane) {
-            const ptrdiff_t h = h_first + lane;
-            b1_var_out[h] = sum[lane];
-        }
-    }
-}
-
-/*
  * Stage 27, each chunk of rows:
  *   W2_diag[c, h] = sum_{row < n_rows} s_curv[row, c]*z_factor[row, h]   [diag of W2, digits.py:45]
  */
@@ -1963,38 +1929,34 @@ static void diagonal_compute_W2_diag(const digits_diagonal_frame *f)
     if (W2_diag_out == NULL) {
         return;
     }
-    OMP_FOR_2
-    for (ptrdiff_t c_next = 0; c_next < 10; c_next += 4) {
-        for (ptrdiff_t h_first = 0; h_first < 32; h_first += 16) {
-            const ptrdiff_t c_first = c_next < 6 ? c_next : 6;
-            double sum[4][16];
-            for (ptrdiff_t step = 0; step < 4; ++step) {
+    OMP_FOR_NOWAIT
+    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
+        const ptrdiff_t c_first = 0;
+        double sum[10][8];
+        for (ptrdiff_t step = 0; step < 10; ++step) {
+            const ptrdiff_t c = c_first + step;
+            OMP_SIMD
+            for (ptrdiff_t lane = 0; lane < 8; ++lane) {
+                const ptrdiff_t h = h_first + lane;
+                sum[step][lane] = W2_diag_out[c * 32 + h];
+            }
+        }
+        for (ptrdiff_t row = 0; row < f->count; ++row) {
+            for (ptrdiff_t step = 0; step < 10; ++step) {
                 const ptrdiff_t c = c_first + step;
                 OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
+                for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                     const ptrdiff_t h = h_first + lane;
-                    sum[step][lane] = c >= c_next ? W2_diag_out[c * 32 + h] : 0.0;
+                    sum[step][lane] += s_curv_rows[row * 10 + c] * z_factor_rows[row * 32 + h];
                 }
             }
-            for (ptrdiff_t row = 0; row < f->count; ++row) {
-                for (ptrdiff_t step = 0; step < 4; ++step) {
-                    const ptrdiff_t c = c_first + step;
-                    OMP_SIMD
-                    for (ptrdiff_t lane = 0; lane < 16; ++lane) {
-                        const ptrdiff_t h = h_first + lane;
-                        sum[step][lane] += s_curv_rows[row * 10 + c] * z_factor_rows[row * 32 + h];
-                    }
-                }
-            }
-            for (ptrdiff_t step = 0; step < 4; ++step) {
-                const ptrdiff_t c = c_first + step;
-                OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < 16; ++lane) {
-                    const ptrdiff_t h = h_first + lane;
-                    if (c >= c_next) {
-                        W2_diag_out[c * 32 + h] = sum[step][lane];
-                    }
-                }
+        }
+        for (ptrdiff_t step = 0; step < 10; ++step) {
+            const ptrdiff_t c = c_first + step;
+            OMP_SIMD
+            for (ptrdiff_t lane = 0; lane < 8; ++lane) {
+                const ptrdiff_t h = h_first + lane;
+                W2_diag_out[c * 32 + h] = sum[step][lane];
             }
         }
     }
@@ -2011,7 +1973,7 @@ static void diagonal_compute_b2_diag(const digits_diagonal_frame *f)
     if (b2_diag_out == NULL) {
         return;
     }
-    OMP_SINGLE
+    OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t c_first = 0;
         double sum[10];
@@ -2035,51 +1997,36 @@ static void diagonal_compute_b2_diag(const digits_diagonal_frame *f)
     }
 }
 
+SHARED void digits_diagonal_fill(double *out, ptrdiff_t count, double start)
+{
+    OMP_FOR_NOWAIT
+    for (ptrdiff_t item = 0; item < count; ++item) {
+        out[item] = start;
+    }
+}
+
 /* Start the sums over rows. */
 static void digits_diagonal_clear(const digits_diagonal_frame *f)
 {
     if (f->args->out_diag_W1 != NULL && f->args->accumulate == 0) {
-        double *const W1_diag_out = f->args->out_diag_W1;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 2048; ++item) {
-            W1_diag_out[item] = 0.0;
-        }
+        digits_diagonal_fill(f->args->out_diag_W1, 2048, 0.0);
     }
     if (f->args->out_var_diag_W1 != NULL && f->args->accumulate == 0) {
-        double *const W1_var_out = f->args->out_var_diag_W1;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 2048; ++item) {
-            W1_var_out[item] = 0.0;
-        }
+        digits_diagonal_fill(f->args->out_var_diag_W1, 2048, 0.0);
     }
     if (f->args->out_diag_b1 != NULL && f->args->accumulate == 0) {
-        double *const b1_diag_out = f->args->out_diag_b1;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 32; ++item) {
-            b1_diag_out[item] = 0.0;
-        }
+        digits_diagonal_fill(f->args->out_diag_b1, 32, 0.0);
     }
     if (f->args->out_var_diag_b1 != NULL && f->args->accumulate == 0) {
-        double *const b1_var_out = f->args->out_var_diag_b1;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 32; ++item) {
-            b1_var_out[item] = 0.0;
-        }
+        digits_diagonal_fill(f->args->out_var_diag_b1, 32, 0.0);
     }
     if (f->args->out_diag_W2 != NULL && f->args->accumulate == 0) {
-        double *const W2_diag_out = f->args->out_diag_W2;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 320; ++item) {
-            W2_diag_out[item] = 0.0;
-        }
+        digits_diagonal_fill(f->args->out_diag_W2, 320, 0.0);
     }
     if (f->args->out_diag_b2 != NULL && f->args->accumulate == 0) {
-        double *const b2_diag_out = f->args->out_diag_b2;
-        OMP_FOR
-        for (ptrdiff_t item = 0; item < 10; ++item) {
-            b2_diag_out[item] = 0.0;
-        }
+        digits_diagonal_fill(f->args->out_diag_b2, 10, 0.0);
     }
+    OMP_BARRIER
 }
 
 /* All row stages of one tile. */
@@ -2087,7 +2034,8 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
 {
     diagonal_load_x(f);
     diagonal_compute_z_factor(f);
-    diagonal_keep_z_factor(f);
+    diagonal_keep_z_factor(
+        f, f->tile + LANES * DIAGONAL_TILE_z_factor, f->rows + f->chunk * DIAGONAL_ROWS_z_factor);
     diagonal_compute_s(f);
     diagonal_compute_objective_logsumexp_max(f);
     diagonal_compute_objective_logsumexp_exp(f);
@@ -2106,17 +2054,46 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
         diagonal_compute_z_sum_sq(f);
     }
     diagonal_compute_a_diag(f);
-    diagonal_keep_a_diag(f);
+    diagonal_keep_z_factor(
+        f, f->tile + LANES * DIAGONAL_TILE_a_diag, f->rows + f->chunk * DIAGONAL_ROWS_a_diag);
     diagonal_compute_a_var(f);
-    diagonal_keep_a_var(f);
+    diagonal_keep_z_factor(
+        f, f->tile + LANES * DIAGONAL_TILE_a_var, f->rows + f->chunk * DIAGONAL_ROWS_a_var);
 }
 
 /* Rows between two visits of the sums over rows. */
 static ptrdiff_t digits_diagonal_chunk(int64_t n_rows, int32_t threads)
 {
     const int64_t tiles = (n_rows + LANES - 1) / LANES;
-    const int64_t most = (int64_t)threads * 4;
+    const int64_t most = (int64_t)threads * 16;
     return (ptrdiff_t)((tiles < most ? tiles : most) * LANES);
+}
+
+/* All phases; every thread of a team calls this. */
+static void digits_diagonal_phases(const digits_diagonal_frame *frame, int32_t threads)
+{
+    digits_diagonal_frame mine = *frame;
+    digits_diagonal_frame *const f = &mine;
+    digits_diagonal_clear(f);
+    for (f->begin = 0; f->begin < f->n_rows; f->begin += f->chunk) {
+        f->count = f->n_rows - f->begin < f->chunk ? f->n_rows - f->begin : f->chunk;
+        OMP_FOR
+        for (int32_t worker = 0; worker < threads; ++worker) {
+            digits_diagonal_frame own = mine;
+            own.tile += (size_t)worker * own.tile_size;
+            for (own.row = (ptrdiff_t)worker * LANES; own.row < own.count; own.row += (ptrdiff_t)threads * LANES) {
+                own.lanes = own.count - own.row < LANES ? own.count - own.row : LANES;
+                digits_diagonal_tile(&own);
+            }
+        }
+        diagonal_compute_W1_diag(f);
+        diagonal_compute_W1_var(f);
+        diagonal_compute_b1_diag(f, f->args->out_diag_b1, f->rows + f->chunk * DIAGONAL_ROWS_a_diag);
+        diagonal_compute_b1_diag(f, f->args->out_var_diag_b1, f->rows + f->chunk * DIAGONAL_ROWS_a_var);
+        diagonal_compute_W2_diag(f);
+        diagonal_compute_b2_diag(f);
+        OMP_BARRIER
+    }
 }
 
 size_t digits_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -2139,7 +2116,6 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
     digits_diagonal_frame frame;
     int32_t threads;
     size_t past;
-    size_t tile_size;
 
     if (args == NULL) {
         return DIGITS_DIAGONAL_BAD_ARGS;
@@ -2191,6 +2167,15 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
     }
 
     threads = args->threads;
+#ifdef _OPENMP
+    {
+        const double rows = (double)args->n_rows;
+        const double cols = (double)args->columns;
+        if (15050.0 * rows + (args->n_rows > LANES ? 7503.0 * rows + 860.0 * rows * cols : 0.0) < (double)CPGEN_SERIAL_BELOW) {
+            threads = 1; /* sooner done than other threads have woken up */
+        }
+    }
+#endif
     frame.args = args;
     frame.n_rows = (ptrdiff_t)args->n_rows;
     frame.columns = (ptrdiff_t)args->columns;
@@ -2199,30 +2184,15 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
     past = (size_t)((uintptr_t)work % 64U);
     frame.work = (double *)(void *)((unsigned char *)work + (past == 0U ? 0U : 64U - past));
     frame.tile = frame.work + ((size_t)0);
-    tile_size = LANES * ((size_t)192);
-    frame.rows = frame.tile + (size_t)threads * tile_size;
+    frame.tile_size = LANES * ((size_t)192);
+    frame.rows = frame.tile + (size_t)threads * frame.tile_size;
 
-    OMP_PARALLEL
-    {
-        digits_diagonal_frame mine = frame;
-        digits_diagonal_clear(&mine);
-        for (mine.begin = 0; mine.begin < mine.n_rows; mine.begin += mine.chunk) {
-            mine.count = mine.n_rows - mine.begin < mine.chunk ? mine.n_rows - mine.begin : mine.chunk;
-            OMP_FOR
-            for (int32_t worker = 0; worker < threads; ++worker) {
-                digits_diagonal_frame own = mine;
-                own.tile = frame.tile + (size_t)worker * tile_size;
-                for (own.row = (ptrdiff_t)worker * LANES; own.row < own.count; own.row += (ptrdiff_t)threads * LANES) {
-                    own.lanes = own.count - own.row < LANES ? own.count - own.row : LANES;
-                    digits_diagonal_tile(&own);
-                }
-            }
-            diagonal_compute_W1_diag(&mine);
-            diagonal_compute_W1_var(&mine);
-            diagonal_compute_b1_diag(&mine);
-            diagonal_compute_b1_var(&mine);
-            diagonal_compute_W2_diag(&mine);
-            diagonal_compute_b2_diag(&mine);
+    if (threads == 1) {
+        digits_diagonal_phases(&frame, 1);
+    } else {
+        OMP_PARALLEL
+        {
+            digits_diagonal_phases(&frame, threads);
         }
     }
     return DIGITS_DIAGONAL_OK;

@@ -173,36 +173,36 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
  * the functions above. Defining ..._LANES changes the number of rows that are computed at once.
  */
 #ifndef DIGITS_VALUE_LANES
-#define DIGITS_VALUE_LANES 16 /* rows in a tile */
+#define DIGITS_VALUE_LANES 8 /* rows in a tile */
 #endif
 #define DIGITS_VALUE_CHUNK(n_rows, threads) \
-    (((((size_t)(n_rows) + DIGITS_VALUE_LANES - 1U) / DIGITS_VALUE_LANES) < (size_t)(threads) * 4U \
+    (((((size_t)(n_rows) + DIGITS_VALUE_LANES - 1U) / DIGITS_VALUE_LANES) < (size_t)(threads) * 16U \
           ? (((size_t)(n_rows) + DIGITS_VALUE_LANES - 1U) / DIGITS_VALUE_LANES) \
-          : (size_t)(threads) * 4U) * DIGITS_VALUE_LANES)
+          : (size_t)(threads) * 16U) * DIGITS_VALUE_LANES)
 #define DIGITS_VALUE_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
       + (size_t)(threads) * DIGITS_VALUE_LANES * ((size_t)96) \
       + DIGITS_VALUE_CHUNK(n_rows, threads) * ((size_t)1) \
       ) * sizeof(double) + 64U)
 #ifndef DIGITS_GRADIENT_LANES
-#define DIGITS_GRADIENT_LANES 16 /* rows in a tile */
+#define DIGITS_GRADIENT_LANES 8 /* rows in a tile */
 #endif
 #define DIGITS_GRADIENT_CHUNK(n_rows, threads) \
-    (((((size_t)(n_rows) + DIGITS_GRADIENT_LANES - 1U) / DIGITS_GRADIENT_LANES) < (size_t)(threads) * 4U \
+    (((((size_t)(n_rows) + DIGITS_GRADIENT_LANES - 1U) / DIGITS_GRADIENT_LANES) < (size_t)(threads) * 16U \
           ? (((size_t)(n_rows) + DIGITS_GRADIENT_LANES - 1U) / DIGITS_GRADIENT_LANES) \
-          : (size_t)(threads) * 4U) * DIGITS_GRADIENT_LANES)
+          : (size_t)(threads) * 16U) * DIGITS_GRADIENT_LANES)
 #define DIGITS_GRADIENT_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
       + (size_t)(threads) * DIGITS_GRADIENT_LANES * ((size_t)96) \
       + DIGITS_GRADIENT_CHUNK(n_rows, threads) * ((size_t)75) \
       ) * sizeof(double) + 64U)
 #ifndef DIGITS_DIAGONAL_LANES
-#define DIGITS_DIAGONAL_LANES 16 /* rows in a tile */
+#define DIGITS_DIAGONAL_LANES 8 /* rows in a tile */
 #endif
 #define DIGITS_DIAGONAL_CHUNK(n_rows, threads) \
-    (((((size_t)(n_rows) + DIGITS_DIAGONAL_LANES - 1U) / DIGITS_DIAGONAL_LANES) < (size_t)(threads) * 4U \
+    (((((size_t)(n_rows) + DIGITS_DIAGONAL_LANES - 1U) / DIGITS_DIAGONAL_LANES) < (size_t)(threads) * 16U \
           ? (((size_t)(n_rows) + DIGITS_DIAGONAL_LANES - 1U) / DIGITS_DIAGONAL_LANES) \
-          : (size_t)(threads) * 4U) * DIGITS_DIAGONAL_LANES)
+          : (size_t)(threads) * 16U) * DIGITS_DIAGONAL_LANES)
 #define DIGITS_DIAGONAL_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
       + (size_t)(threads) * DIGITS_DIAGONAL_LANES * ((size_t)192) \

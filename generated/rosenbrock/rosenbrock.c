@@ -14,26 +14,48 @@
 
 /* Work sharing between threads. Without OpenMP the program runs on one thread, with the same results. */
 #ifdef _OPENMP
-#define OMP_PARALLEL _Pragma("omp parallel num_threads(threads) if (threads > 1)")
+#ifndef CPGEN_SERIAL_BELOW
+#define CPGEN_SERIAL_BELOW 2e5 /* operations of a call that is not worth a team of threads */
+#endif
+#define OMP_PARALLEL _Pragma("omp parallel num_threads(threads)")
 #define OMP_FOR _Pragma("omp for schedule(static)")
+#define OMP_FOR_NOWAIT _Pragma("omp for schedule(static) nowait")
+#define OMP_FOR_2_NOWAIT _Pragma("omp for schedule(static) collapse(2) nowait")
+#define OMP_FOR_3_NOWAIT _Pragma("omp for schedule(static) collapse(3) nowait")
+#define OMP_FOR_4_NOWAIT _Pragma("omp for schedule(static) collapse(4) nowait")
+#define OMP_SINGLE_NOWAIT _Pragma("omp single nowait")
 #define OMP_FOR_SIMD _Pragma("omp for simd schedule(static)")
 #define OMP_FOR_2 _Pragma("omp for schedule(static) collapse(2)")
 #define OMP_FOR_3 _Pragma("omp for schedule(static) collapse(3)")
 #define OMP_FOR_4 _Pragma("omp for schedule(static) collapse(4)")
 #define OMP_SINGLE _Pragma("omp single")
+#define OMP_BARRIER _Pragma("omp barrier")
 #else
 #define OMP_PARALLEL
 #define OMP_FOR
+#define OMP_FOR_NOWAIT
+#define OMP_FOR_2_NOWAIT
+#define OMP_FOR_3_NOWAIT
+#define OMP_FOR_4_NOWAIT
+#define OMP_SINGLE_NOWAIT
 #define OMP_FOR_SIMD OMP_SIMD
 #define OMP_FOR_2
 #define OMP_FOR_3
 #define OMP_FOR_4
 #define OMP_SINGLE
+#define OMP_BARRIER
 #endif
 #if defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD)
 #define OMP_SIMD _Pragma("omp simd")
 #else
 #define OMP_SIMD
+#endif
+
+/* Functions with many callers; copies of them in every place would only take time to compile. */
+#ifdef __GNUC__
+#define SHARED static __attribute__((noinline))
+#else
+#define SHARED static
 #endif
 
 /* Sizes that stay at SIZE_MAX once they are too large. */
@@ -50,7 +72,7 @@ static size_t size_sum(size_t a, size_t b)
 /* ==== value ==== */
 
 #ifndef ROSENBROCK_VALUE_LANES
-#define ROSENBROCK_VALUE_LANES 16 /* rows in a tile */
+#define ROSENBROCK_VALUE_LANES 64 /* rows in a tile */
 #endif
 #define LANES ROSENBROCK_VALUE_LANES
 
@@ -68,7 +90,7 @@ typedef struct rosenbrock_value_frame {
 
 /*
  * Stage 1, once:
- *   objective = sum_{k < 999} (1 - u[k])**2 + 100*(-u[k]**2 + u[k+1])**2   [rosenbrock.py:36]
+ *   objective = sum_{k < 999} (1 - u[k])**2 + 100*(-u[k]**2 + u[k+1])**2   [rosenbrock.py:37]
  */
 static void value_compute_objective(const rosenbrock_value_frame *f)
 {
@@ -88,6 +110,14 @@ static void value_compute_objective(const rosenbrock_value_frame *f)
         }
         objective_out[0] = sum;
     }
+}
+
+/* All phases; every thread of a team calls this. */
+static void rosenbrock_value_phases(const rosenbrock_value_frame *frame)
+{
+    rosenbrock_value_frame mine = *frame;
+    rosenbrock_value_frame *const f = &mine;
+    value_compute_objective(f);
 }
 
 size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -141,6 +171,13 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     }
 
     threads = args->threads;
+#ifdef _OPENMP
+    {
+        if (7992.0f < (float)CPGEN_SERIAL_BELOW) {
+            threads = 1; /* sooner done than other threads have woken up */
+        }
+    }
+#endif
     frame.args = args;
     frame.n_rows = (ptrdiff_t)args->n_rows;
     frame.columns = (ptrdiff_t)args->columns;
@@ -151,10 +188,13 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     frame.tile = frame.work + ((size_t)0);
     frame.rows = frame.tile;
 
-    OMP_PARALLEL
-    {
-        rosenbrock_value_frame mine = frame;
-        value_compute_objective(&mine);
+    if (threads == 1) {
+        rosenbrock_value_phases(&frame);
+    } else {
+        OMP_PARALLEL
+        {
+            rosenbrock_value_phases(&frame);
+        }
     }
     return ROSENBROCK_VALUE_OK;
 }
@@ -163,7 +203,7 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
 /* ==== gradient ==== */
 
 #ifndef ROSENBROCK_GRADIENT_LANES
-#define ROSENBROCK_GRADIENT_LANES 16 /* rows in a tile */
+#define ROSENBROCK_GRADIENT_LANES 64 /* rows in a tile */
 #endif
 #define LANES ROSENBROCK_GRADIENT_LANES
 
@@ -186,7 +226,7 @@ typedef struct rosenbrock_gradient_frame {
 
 /*
  * Stage 1, once:
- *   objective = sum_{k < 999} (1 - u[k])**2 + 100*(-u[k]**2 + u[k+1])**2   [rosenbrock.py:36]
+ *   objective = sum_{k < 999} (1 - u[k])**2 + 100*(-u[k]**2 + u[k+1])**2   [rosenbrock.py:37]
  */
 static void gradient_compute_objective(const rosenbrock_gradient_frame *f)
 {
@@ -211,7 +251,7 @@ static void gradient_compute_objective(const rosenbrock_gradient_frame *f)
 /*
  * Stage 2, once:
  *   u_bar[k] = -200*u[k]*(-2*u[k]**2 + 2*u[k+1]) + 2*u[k] - 2 where 0 <= k < 999   [bar of u,
- *       rosenbrock.py:35]
+ *       rosenbrock.py:36]
  */
 static void gradient_compute_u_bar(const rosenbrock_gradient_frame *f)
 {
@@ -225,8 +265,8 @@ static void gradient_compute_u_bar(const rosenbrock_gradient_frame *f)
 
 /*
  * Stage 3, once:
- *   u_bar_2[k] = -200*u[k-1]**2 + 200*u[k] where 0 <= k-1 < 999   [bar of u, rosenbrock.py:35]
- *   u_bar_3[k] = u_bar[k] + u_bar_2[k]   [bar of u, rosenbrock.py:35]
+ *   u_bar_2[k] = -200*u[k-1]**2 + 200*u[k] where 0 <= k-1 < 999   [bar of u, rosenbrock.py:36]
+ *   u_bar_3[k] = u_bar[k] + u_bar_2[k]   [bar of u, rosenbrock.py:36]
  */
 static void gradient_compute_u_bar_3(const rosenbrock_gradient_frame *f)
 {
@@ -241,6 +281,16 @@ static void gradient_compute_u_bar_3(const rosenbrock_gradient_frame *f)
             u_bar_3_out[k] = u_bar_3;
         }
     }
+}
+
+/* All phases; every thread of a team calls this. */
+static void rosenbrock_gradient_phases(const rosenbrock_gradient_frame *frame)
+{
+    rosenbrock_gradient_frame mine = *frame;
+    rosenbrock_gradient_frame *const f = &mine;
+    gradient_compute_objective(f);
+    gradient_compute_u_bar(f);
+    gradient_compute_u_bar_3(f);
 }
 
 size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -294,6 +344,13 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     }
 
     threads = args->threads;
+#ifdef _OPENMP
+    {
+        if (21992.0f < (float)CPGEN_SERIAL_BELOW) {
+            threads = 1; /* sooner done than other threads have woken up */
+        }
+    }
+#endif
     frame.args = args;
     frame.n_rows = (ptrdiff_t)args->n_rows;
     frame.columns = (ptrdiff_t)args->columns;
@@ -304,12 +361,13 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     frame.tile = frame.work + ((size_t)1008);
     frame.rows = frame.tile;
 
-    OMP_PARALLEL
-    {
-        rosenbrock_gradient_frame mine = frame;
-        gradient_compute_objective(&mine);
-        gradient_compute_u_bar(&mine);
-        gradient_compute_u_bar_3(&mine);
+    if (threads == 1) {
+        rosenbrock_gradient_phases(&frame);
+    } else {
+        OMP_PARALLEL
+        {
+            rosenbrock_gradient_phases(&frame);
+        }
     }
     return ROSENBROCK_GRADIENT_OK;
 }
@@ -318,7 +376,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
 /* ==== diagonal ==== */
 
 #ifndef ROSENBROCK_DIAGONAL_LANES
-#define ROSENBROCK_DIAGONAL_LANES 16 /* rows in a tile */
+#define ROSENBROCK_DIAGONAL_LANES 64 /* rows in a tile */
 #endif
 #define LANES ROSENBROCK_DIAGONAL_LANES
 
@@ -341,7 +399,7 @@ typedef struct rosenbrock_diagonal_frame {
 
 /*
  * Stage 1, once:
- *   u_curv[k] = 1200*u[k]**2 - 400*u[k+1] + 2 where 0 <= k < 999   [curv of u, rosenbrock.py:35]
+ *   u_curv[k] = 1200*u[k]**2 - 400*u[k+1] + 2 where 0 <= k < 999   [curv of u, rosenbrock.py:36]
  */
 static void diagonal_compute_u_curv(const rosenbrock_diagonal_frame *f)
 {
@@ -355,8 +413,8 @@ static void diagonal_compute_u_curv(const rosenbrock_diagonal_frame *f)
 
 /*
  * Stage 2, once:
- *   u_curv_2[k] = 200 where 0 <= k-1 < 999   [curv of u, rosenbrock.py:35]
- *   u_curv_3[k] = u_curv[k] + u_curv_2[k]   [curv of u, rosenbrock.py:35]
+ *   u_curv_2[k] = 200 where 0 <= k-1 < 999   [curv of u, rosenbrock.py:36]
+ *   u_curv_3[k] = u_curv[k] + u_curv_2[k]   [curv of u, rosenbrock.py:36]
  */
 static void diagonal_compute_u_curv_3(const rosenbrock_diagonal_frame *f)
 {
@@ -370,6 +428,15 @@ static void diagonal_compute_u_curv_3(const rosenbrock_diagonal_frame *f)
             u_curv_3_out[k] = u_curv_3;
         }
     }
+}
+
+/* All phases; every thread of a team calls this. */
+static void rosenbrock_diagonal_phases(const rosenbrock_diagonal_frame *frame)
+{
+    rosenbrock_diagonal_frame mine = *frame;
+    rosenbrock_diagonal_frame *const f = &mine;
+    diagonal_compute_u_curv(f);
+    diagonal_compute_u_curv_3(f);
 }
 
 size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -423,6 +490,13 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     }
 
     threads = args->threads;
+#ifdef _OPENMP
+    {
+        if (6000.0f < (float)CPGEN_SERIAL_BELOW) {
+            threads = 1; /* sooner done than other threads have woken up */
+        }
+    }
+#endif
     frame.args = args;
     frame.n_rows = (ptrdiff_t)args->n_rows;
     frame.columns = (ptrdiff_t)args->columns;
@@ -433,11 +507,13 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     frame.tile = frame.work + ((size_t)1008);
     frame.rows = frame.tile;
 
-    OMP_PARALLEL
-    {
-        rosenbrock_diagonal_frame mine = frame;
-        diagonal_compute_u_curv(&mine);
-        diagonal_compute_u_curv_3(&mine);
+    if (threads == 1) {
+        rosenbrock_diagonal_phases(&frame);
+    } else {
+        OMP_PARALLEL
+        {
+            rosenbrock_diagonal_phases(&frame);
+        }
     }
     return ROSENBROCK_DIAGONAL_OK;
 }

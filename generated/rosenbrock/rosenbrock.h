@@ -129,19 +129,19 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
  * the functions above. Defining ..._LANES changes the number of rows that are computed at once.
  */
 #ifndef ROSENBROCK_VALUE_LANES
-#define ROSENBROCK_VALUE_LANES 16 /* rows in a tile */
+#define ROSENBROCK_VALUE_LANES 64 /* rows in a tile */
 #endif
 #define ROSENBROCK_VALUE_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
       ) * sizeof(float) + 64U)
 #ifndef ROSENBROCK_GRADIENT_LANES
-#define ROSENBROCK_GRADIENT_LANES 16 /* rows in a tile */
+#define ROSENBROCK_GRADIENT_LANES 64 /* rows in a tile */
 #endif
 #define ROSENBROCK_GRADIENT_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)1008) \
       ) * sizeof(float) + 64U)
 #ifndef ROSENBROCK_DIAGONAL_LANES
-#define ROSENBROCK_DIAGONAL_LANES 16 /* rows in a tile */
+#define ROSENBROCK_DIAGONAL_LANES 64 /* rows in a tile */
 #endif
 #define ROSENBROCK_DIAGONAL_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)1008) \
