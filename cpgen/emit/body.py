@@ -227,7 +227,9 @@ class StageBody:
                     )
         body = starts + body
         shared = self.stage.phase != ROW
-        wait = "_NOWAIT" if self.stage.phase == ACCUMULATE else ""  # sums over rows are independent of each other
+        wait = (
+            "_NOWAIT" if self.stage.phase == ACCUMULATE else ""
+        )  # sums over rows are independent of each other
         for depth in range(len(loops) - 1, -1, -1):
             name, stop, step = loops[depth]
             pragma = ""
