@@ -259,10 +259,15 @@ class Estimator:
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
         return self._estimate(key, {"trace": "trace"}, sampling, arrays)["trace"]
 
-    @staticmethod
-    def _key(what: str, method: str, exact: bool | None) -> str:
+    def _key(self, what: str, method: str, exact: bool | None) -> str:
         """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
-        return what if method == "cp" and exact is not False else f"{what}:{method}"
+        if method != "cp":
+            return f"{what}:{method}"
+        if exact is False and self.derive(what).unit:
+            return f"{what}:cp"
+        if exact and self.derive(f"{what}:exact").estimator != self.derive(what).estimator:
+            return f"{what}:exact"
+        return what
 
     def block(
         self,

@@ -19,7 +19,7 @@ from cpgen.native import NativeModule, build
 from cpgen.simplify import PASSES
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
-CHOSEN = ("diagonal", "trace", "hessian")
+CHOSEN = ("diagonal", "diagonal:exact", "trace", "trace:exact", "hessian")
 FEW_SAMPLES = 4
 
 
@@ -66,7 +66,8 @@ class Loaded:
 class Library:
     """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on.
 
-    "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions".
+    "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions"; with ":exact" for the one
+    whose exact answer is cheaper.
     """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
@@ -91,21 +92,21 @@ class Library:
                 self._derived[key] = replace(derived, program=program)
         return self._derived[key]
 
-    def _cheapest(self, what: str) -> Derived:
+    def _cheapest(self, key: str) -> Derived:
         """Curvature propagation, or unit directions where their exact answer costs no more.
 
-        More than its exact columns are compared only for the Hessian: a diagonal or a trace need not be exact, so a few
-        samples of it are.
+        A diagonal or a trace need not be exact, so unless asked for ":exact" it is compared with a few samples.
         """
+        what, _, exact = key.partition(":")
         sweep = self.derive(f"{what}:cp")
         count = direction_count(self.wrt)
         chosen = sweep
         if sweep.columns and count and count <= sweep.columns:
             directed = self.derive(f"{what}:directions")
-            columns = sweep.columns if what == "hessian" else min(sweep.columns, FEW_SAMPLES)
+            columns = sweep.columns if exact or what == "hessian" else min(sweep.columns, FEW_SAMPLES)
             if operations(directed.program, columns=count) <= operations(sweep.program, columns=columns):
                 chosen = directed
-        return replace(chosen, program=replace(chosen.program, name=what))
+        return replace(chosen, program=replace(chosen.program, name=key.replace(":", "_")))
 
     def _derivation(self, key: str) -> Derived:
         what, _, rest = key.partition(":")

@@ -74,3 +74,21 @@ def test_directions_do_not_mix_inputs_and_parameters() -> None:
     est = entry.compile(programs=(), backend="interpreter")
     with pytest.raises(cp.errors.RequestError, match="not for both at once"):
         est.hessian(method="directions", **entry.arrays())
+
+
+def test_an_exact_answer_takes_the_cheaper_exact_way() -> None:
+    """Few inputs under wide layers: sampling is cheaper than all directions, all directions than all noise columns."""
+    m = cp.Model("wide")
+    n, i, h, k = m.axes("n i h k", n=cp.ROWS, i=20, h=40, k=40)
+    x, V, W = m.input("x", n, i), m.param("V", h, i), m.param("W", k, h)
+    z = m.define("z", (n, h), sp.tanh(cp.sum(V[h, i] * x[n, i], i)))
+    m.objective(cp.sum(sp.tanh(cp.sum(W[k, h] * z[n, h], h)), k))
+    est = cp.compile(m, wrt=["x"], programs=(), backend="interpreter")
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(3, 20)), "V": rng.normal(size=(40, 20)), "W": rng.normal(size=(40, 40)) / 6}
+    sampled = est.trace(samples=4, **arrays)
+    assert not sampled.exact and sampled.method == "cp"
+    exact = est.trace(exact=True, **arrays)
+    assert exact.exact and exact.method == "directions" and exact.samples == 20
+    hessian = est.hessian(method="cp", **arrays).matrix()
+    np.testing.assert_allclose(exact.value, np.trace(hessian, axis1=1, axis2=2), rtol=1e-10)
