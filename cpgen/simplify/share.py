@@ -156,7 +156,7 @@ def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
             own = 0
             if sub.args and not sub.is_number:
                 own = len(sub.args) - 1
-                if (sub.is_Function and not sub.is_Piecewise) or sub.is_Pow:
+                if isinstance(sub, sympy.Expr) and (sub.is_Function or sub.is_Pow) and not sub.is_Piecewise:
                     plain = (a if a.is_number else placeholder(k) for k, a in enumerate(sub.args))
                     own = operations(sub.func(*plain))
             weights[sub] = own + sum(weigh(a) for a in sub.args)
