@@ -61,7 +61,7 @@ def check(case: Case, est: cp.Estimator, native: bool) -> Outcome:
     gradient, hessian, error = derivatives(f, arrays, [every[p] for p in chosen])
     found = est.gradient(**arrays)
     slope = np.concatenate([np.ravel(found[v]) for v in case.wrt])[chosen]
-    full = est.hessian(**arrays)
+    full = est.hessian(method="cp", **arrays)
     if full.kinks:
         return Outcome("skipped", "on a kink")
     top = float(np.max(np.abs(hessian), initial=1.0))
@@ -73,6 +73,9 @@ def check(case: Case, est: cp.Estimator, native: bool) -> Outcome:
     matrix = _matrix(full, case)
     slack = 1e-9 * (top + size) + 1e-2 * error
     _close("Hessian", matrix[np.ix_(chosen, chosen)], hessian, slack)
+    if len({v in case.with_rows for v in case.wrt}) == 1:
+        by_units = _matrix(est.hessian(method="directions", **arrays), case)
+        _close("Hessian by directions", by_units, matrix, 1e-9 * (top + size))
     _diagonal(case, est, np.diag(matrix), 1e-9 * (float(np.max(np.abs(matrix), initial=0)) + size))
     if native:
         compiled = cp.compile(case.model, wrt=case.wrt, backend="native", threads=1)

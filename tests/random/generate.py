@@ -299,7 +299,11 @@ class Builder:
             return write(tree[1]) ** tree[2]
         if kind == "select":
             test, yes, no = (write(t) for t in tree[1:])
-            return sp.Piecewise((yes, sp.sympify(test) > 0), (no, True))
+            pieces = ((yes, sp.sympify(test) > 0), (no, True))
+            try:
+                return sp.Piecewise(*pieces)
+            except RecursionError:  # SymPy's own, in search of the period of a nested condition
+                return sp.Piecewise(*pieces, evaluate=False)
         _, kind, letters, body = tree
         name = "layer_norm" if kind == "layernorm" else kind
         return getattr(cp, name)(write(body), *(self.symbols[a] for a in letters))

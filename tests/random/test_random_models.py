@@ -13,7 +13,7 @@ from tests.random.illegal import ILLEGAL, attempt
 
 
 @settings(
-    max_examples=40, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(randoms())
 def test_a_drawn_model_agrees_with_its_own_evaluator(rng: random.Random) -> None:
@@ -21,7 +21,7 @@ def test_a_drawn_model_agrees_with_its_own_evaluator(rng: random.Random) -> None
     assert found.status in ("ok", "refused", "skipped"), found.detail
 
 
-@pytest.mark.parametrize("number", range(60))
+@pytest.mark.parametrize("number", range(30))
 def test_a_numbered_model_agrees_with_its_own_evaluator(number: int) -> None:
     found = outcome(random.Random(f"tests:{number}"))
     assert found.status in ("ok", "refused", "skipped"), found.detail
