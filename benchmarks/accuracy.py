@@ -256,25 +256,29 @@ def accuracy(weights: Arrays, x: Array, y: Array) -> float:
     return float((forward(weights, x)[-1].argmax(1) == y.argmax(1)).mean())
 
 
-def effective_rows(est: cp.Estimator, data: Arrays) -> float:
-    """(sum d)^2 / sum d^2 of the norms d of the rows' own weight diagonals: how many rows carry the Hessian."""
+def row_norms(est: cp.Estimator, data: Arrays, below: int) -> Array:
+    """Norms of what each row adds to the first ``below`` entries of the diagonal."""
     norms = []
     for row in range(ROWS):
         one = {**data, "x": data["x"][row : row + 1], "y": data["y"][row : row + 1]}
-        norms.append(np.linalg.norm(est.diagonal(exact=True, **one).flat()[0]))  # type: ignore[arg-type]
-    return float(np.sum(norms) ** 2 / np.sum(np.square(norms)))
+        found = est.diagonal(exact=True, **one).flat()[0]  # type: ignore[arg-type]
+        norms.append(np.linalg.norm(found[:below]) / ROWS)
+    return np.array(norms)
 
 
 def print_training(est: cp.Estimator, first: Arrays, x: Array, y: Array) -> None:
     """What training does to the error of one sample.
 
     The diagonal of the last layer is read at the logits, where it is known, so a Hessian that sits there is estimated
-    well; and where few rows carry the Hessian, there is less to average.
+    well.  Below it, rows draw independent noise and their squared errors add, so with d_n what row n contributes the
+    root mean square error is a product: (error of one row) (effective rows)^(-1/2) (sum |d_n| / |sum d_n|), where
+    effective rows are (sum |d_n|)^2 / sum |d_n|^2 and the error of one row is relative to (sum |d_n|^2)^(1/2).
     """
     print(f"\nOne sample, after more or less training ({len(x)} rows; 0 steps: random weights).")
-    print("Last layer: its share of the squared norm of the diagonal; cp finds that part exactly.\n")
-    header = ["steps", "training accuracy", "effective rows of 100", "last layer"]
-    header += ["cp", "cp without last layer", "Hutchinson", "Becker-LeCun"]
+    print("Last layer: its share of the squared norm of the diagonal; cp finds that part exactly.")
+    print("Below it, cp's error (rms) = one row x rows^(-1/2) x cancellation between rows.\n")
+    header = ["steps", "training accuracy", "last layer", "cp", "Hutchinson", "Becker-LeCun"]
+    header += ["cp below, rms", "one row", "effective rows", "cancellation"]
     print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for steps in sorted((0, TRAINING_STEPS, *OTHER_STEPS)):
         weights = trained_weights(est, x, y, steps) if steps else random_weights(0.1, 0)
@@ -284,16 +288,17 @@ def print_training(est: cp.Estimator, first: Arrays, x: Array, y: Array) -> None
         last = np.sum(truth[below:] ** 2) / np.sum(truth**2)
         found = {m.label: m for m in methods(est, data)}
         errors = []
-        for label, seeds, end in (
-            ("cp (default)", SEEDS, len(truth)),
-            ("cp (default)", SEEDS, below),
-            ("Hutchinson", SEEDS, len(truth)),
-            ("Becker-LeCun", 1, len(truth)),
-        ):
-            runs = [relative(found[label].run(1, s).flat()[0][:end], truth[:end]) for s in range(seeds)]
+        for label, seeds in (("cp (default)", SEEDS), ("Hutchinson", SEEDS), ("Becker-LeCun", 1)):
+            runs = [relative(found[label].run(1, s).flat()[0], truth) for s in range(seeds)]
             errors.append(f"{np.median(runs):.2g}")
-        share, rows = accuracy(weights, x, y), effective_rows(est, data)
-        print(f"| {steps} | {share:.3f} | {rows:.0f} | {100 * last:.2g}% | {' | '.join(errors)} |")
+        many = [found["cp (default)"].run(1, s).flat()[0][:below] for s in range(10 * SEEDS)]
+        rms = float(np.sqrt(np.mean([relative(values, truth[:below]) ** 2 for values in many])))
+        norms = row_norms(est, data, below)
+        cancellation = norms.sum() / np.linalg.norm(truth[:below])
+        rows = norms.sum() ** 2 / np.sum(norms**2)
+        factors = f"{rms:.2g} | {rms * rows**0.5 / cancellation:.2g} | {rows:.0f} | {cancellation:.2g}"
+        share = accuracy(weights, x, y)
+        print(f"| {steps} | {share:.3f} | {100 * last:.2g}% | {' | '.join(errors)} | {factors} |")
 
 
 def print_table(table: dict[str, list[list[Result]]], spread: bool) -> None:
