@@ -10,7 +10,7 @@ import numpy as np
 import cpgen as cp
 from cpgen.errors import CpgenError
 from tests.random.evaluate import COMPLEX, derivatives
-from tests.random.generate import Builder, Case
+from tests.random.generate import Builder, Case, Unwritable
 
 # leaf elements of which the Hessian is compared; of a larger model a random choice
 SPOTS = 8
@@ -43,6 +43,8 @@ def outcome(rng: random.Random, native: bool = False) -> Outcome:
             return Outcome("refused", f"{type(error).__name__}: {error}")
     except Wrong as error:
         return Outcome("wrong", str(error))
+    except Unwritable as error:
+        return Outcome("skipped", str(error))
     except Exception as error:  # noqa: BLE001 - any other exception is what is looked for
         return Outcome("crashed", f"{type(error).__name__}: {error}")
 

@@ -77,6 +77,11 @@ class Case:
     evaluator: Evaluator
 
 
+class Unwritable(Exception):
+    """SymPy itself cannot build the expression: no user could hand it to cpgen."""
+
+
+
 class Builder:
     """Draws one model from ``rng``; building it may raise CpgenError."""
 
@@ -299,11 +304,10 @@ class Builder:
             return write(tree[1]) ** tree[2]
         if kind == "select":
             test, yes, no = (write(t) for t in tree[1:])
-            pieces = ((yes, sp.sympify(test) > 0), (no, True))
             try:
-                return sp.Piecewise(*pieces)
-            except RecursionError:  # SymPy's own, in search of the period of a nested condition
-                return sp.Piecewise(*pieces, evaluate=False)
+                return sp.Piecewise((yes, sp.sympify(test) > 0), (no, True))
+            except RecursionError as error:
+                raise Unwritable("SymPy recurses for ever over a condition on a Piecewise") from error
         _, kind, letters, body = tree
         name = "layer_norm" if kind == "layernorm" else kind
         return getattr(cp, name)(write(body), *(self.symbols[a] for a in letters))
