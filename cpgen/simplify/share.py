@@ -14,7 +14,7 @@ from cpgen.scalar import canonical, operations, placeholder
 
 # additions: below, reading a stored value costs as much as computing it again
 WORTH_STORING = 8
-ROUNDS = 8
+ROUNDS = 4
 
 
 @dataclass(frozen=True)
