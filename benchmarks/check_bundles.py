@@ -54,7 +54,7 @@ class Bundle:
     scratch: Path
 
     @property
-    def library(self) -> list[str]:
+    def linked(self) -> list[str]:
         return sorted(str(p) for p in self.folder.glob("*.c") if p.name != "main.c")
 
     @property
@@ -122,7 +122,7 @@ def cpp(b: Bundle) -> str:
 
 @needs("gcc")
 def stack(b: Bundle) -> str:
-    for source in b.library:
+    for source in b.linked:
         for level in ("-O2", "-Os"):
             flags = [*EXACT, "-std=c99", level, "-Wstack-usage=512", "-Werror"]
             run(["gcc", *flags, "-c", source, "-o", "/dev/null"])
@@ -132,7 +132,7 @@ def stack(b: Bundle) -> str:
 @needs("gcc", "nm")
 def symbols(b: Bundle) -> str:
     """Only prefixed external names, nothing writable, nothing needed but memset and memcpy (and libm if used)."""
-    for source in b.library:
+    for source in b.linked:
         target = b.scratch / "object.o"
         run(["gcc", "-std=c99", "-O2", *EXACT, "-c", source, "-o", str(target)])
         for line in run(["nm", str(target)]).splitlines():
@@ -184,7 +184,7 @@ def tsan(b: Bundle) -> str:
     unit, program = b.scratch / "threads.c", b.scratch / "threads"
     unit.write_text(THREADS.replace("REAL", "float" if b.real == "float32" else "double").replace("motor", b.prefix))
     flags = [*SANITIZE, "-fsanitize=thread", f"-I{b.folder}"]
-    run(["clang", *flags, str(unit), *b.library, "-o", str(program), "-lpthread"])
+    run(["clang", *flags, str(unit), *b.linked, "-o", str(program), "-lpthread"])
     run([str(program)])
     return "ok"
 
@@ -220,7 +220,7 @@ int main(void)
 
 @needs("gcc")
 def analyzer(b: Bundle) -> str:
-    for source in b.library:
+    for source in b.linked:
         run(["gcc", "-std=c99", "-O1", "-fanalyzer", "-Werror", "-c", source, "-o", "/dev/null"])
     return "ok"
 
@@ -230,7 +230,7 @@ def tidy(b: Bundle) -> str:
     drop = ["bugprone-easily-swappable-parameters", "cert-flp30-c", "bugprone-branch-clone"]
     drop += ["bugprone-implicit-widening*", "clang-analyzer-security.insecureAPI*"]
     checks = ",".join(["-*", "clang-analyzer-*", "bugprone-*", "cert-*", *(f"-{name}" for name in drop)])
-    run(["clang-tidy", f"-checks={checks}", "-warnings-as-errors=*", "--quiet", *b.library, "--", "-std=c99"])
+    run(["clang-tidy", f"-checks={checks}", "-warnings-as-errors=*", "--quiet", *b.linked, "--", "-std=c99"])
     return "ok"
 
 
@@ -240,7 +240,7 @@ def cppcheck(b: Bundle) -> str:
     drop += ["knownConditionTrueFalse"]
     drop += ["unusedStructMember", "ConfigurationNotChecked", "constParameter", "duplicateExpression"]
     suppress = [f"--suppress={name}" for name in drop]
-    run(["cppcheck", "--enable=all", "--std=c99", "--quiet", "--error-exitcode=1", *suppress, *b.library])
+    run(["cppcheck", "--enable=all", "--std=c99", "--quiet", "--error-exitcode=1", *suppress, *b.linked])
     return "ok"
 
 
@@ -253,7 +253,7 @@ def misra(b: Bundle) -> str:
     listed: set[str] = set()
     for rules in DEVIATIONS.findall((b.folder / "DEVIATIONS.md").read_text()):
         listed |= {rule.strip() for rule in rules.split(",")}
-    text = run(["cppcheck", "--addon=misra", "--std=c99", "--quiet", *b.library], cwd=b.scratch)
+    text = run(["cppcheck", "--addon=misra", "--std=c99", "--quiet", *b.linked], cwd=b.scratch)
     broken = set(re.findall(r"misra-c2012-([\d.]+)", text))
     if broken - listed:
         raise Failed("rules " + ", ".join(sorted(broken - listed)))
@@ -294,7 +294,7 @@ def board(b: Bundle) -> Path:
 
 def emulate(b: Bundle, compile_command: Sequence[str], emulator: Sequence[str]) -> str:
     program = b.scratch / "program.elf"
-    sources = [*b.library, str(board(b)), str(TARGET / "start.c")]
+    sources = [*b.linked, str(board(b)), str(TARGET / "start.c")]
     flags = ["-std=c99", "-O2", *EXACT, "-ffunction-sections", "-fdata-sections", f"-I{b.folder}", f"-I{TARGET}"]
     run([*compile_command, *flags, *sources, "-nostartfiles", "-Wl,--gc-sections", "-o", str(program), "-lm"])
     text = run([*emulator, *QEMU, "-kernel", str(program)])
@@ -336,7 +336,7 @@ def soft_float(b: Bundle) -> str:
     """No double arithmetic in a float32 library on a core without a floating-point unit."""
     if b.real != "float32":
         return "-"
-    for source in b.library:
+    for source in b.linked:
         target = b.scratch / "soft.o"
         flags = ["-mcpu=cortex-m3", "-mthumb", "-std=c99", "-Os", *EXACT]
         run(["arm-none-eabi-gcc", *flags, "-c", source, "-o", str(target)])
@@ -350,7 +350,7 @@ def soft_float(b: Bundle) -> str:
 def flash(b: Bundle) -> str:
     """Bytes estimated / measured, of the library without self-test, Cortex-M4F, -Os."""
     total = 0
-    for source in b.library:
+    for source in b.linked:
         if source.endswith(("_vectors.c", "_selftest.c")):
             continue
         target = b.scratch / "size.o"
@@ -406,7 +406,7 @@ def fuzz(b: Bundle) -> str:
     unit, program = b.scratch / "fuzz.c", b.scratch / "fuzz"
     unit.write_text("\n".join(parts))
     flags = ["-g", "-O1", "-std=c99", *EXACT, "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    run(["clang", *flags, f"-I{b.folder}", str(unit), *b.library, "-o", str(program)])
+    run(["clang", *flags, f"-I{b.folder}", str(unit), *b.linked, "-o", str(program)])
     run([str(program), f"-runs={FUZZ_RUNS}", "-seed=1", "-max_len=512", "-len_control=0", "-rss_limit_mb=4096"])
     return f"ok, {FUZZ_RUNS} calls"
 

@@ -18,7 +18,7 @@ from cpgen.estimate import show
 from cpgen.estimate.arrays import check_arrays
 from cpgen.estimate.backends import Call, output_bytes
 from cpgen.estimate.bound import Bound, bind
-from cpgen.estimate.library import Library, Loaded, Options
+from cpgen.estimate.compiled import Compiled, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, small_enough
@@ -47,19 +47,19 @@ class Estimator:
         self.wrt = tuple(wrt)
         self.options = options
         self.real = np.dtype(options.real)
-        self._library = Library(graph, wrt, options)
+        self._compiled = Compiled(graph, wrt, options)
 
     def derive(self, key: str) -> Derived:
         """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
-        return self._library.derive(key)
+        return self._compiled.derive(key)
 
     def load(self, *keys: str) -> None:
         """Compile several programs into one library (those not loaded yet)."""
-        self._library.load(*keys)
+        self._compiled.load(*keys)
 
     def loaded(self, key: str) -> Loaded:
         """A program with what runs it, compiled if it was not."""
-        return self._library.loaded(key)
+        return self._compiled.loaded(key)
 
     def show(self, program: str = "diagonal") -> str:
         """The noise analysis, the graph and the stages of a program, for reading."""
@@ -182,12 +182,12 @@ class Estimator:
         self, loaded: Loaded, directions: Mapping[str, object], rows: int | None
     ) -> dict[str, Array]:
         for name in directions:
-            self._library.leaf(name)
+            self._compiled.leaf(name)
         result: dict[str, Array] = {}
         for node in loaded.program.inputs:
             if node.kind != "tangent":
                 continue
-            leaf = self._library.leaf(node.name.removeprefix("dir_"))
+            leaf = self._compiled.leaf(node.name.removeprefix("dir_"))
             shape = tuple(e if isinstance(e, int) else rows or 1 for e in leaf.shape)
             if leaf.name in directions:
                 checked, _ = check_arrays(self.graph, [leaf], {leaf.name: directions[leaf.name]}, self.real)
@@ -283,7 +283,7 @@ class Estimator:
         **arrays: object,
     ) -> Estimate:
         """The block of leaves ``a`` and ``b``, shape (rows?, *a, *b); arguments as in :meth:`diagonal`."""
-        first, second = self._library.leaf(a), self._library.leaf(b)
+        first, second = self._compiled.leaf(a), self._compiled.leaf(b)
         swap = self.wrt.index(first) > self.wrt.index(second)
         if swap:
             first, second = second, first
@@ -340,7 +340,7 @@ class Estimator:
             raise RequestError("no entries asked for")
         key = "entries:" + ";".join(f"{a.name}{list(i)},{b.name}{list(j)}" for (a, i), (b, j) in pairs)
         setting = Setting(self.options.factor, self.options.epsilon)
-        self._library.derive(key, lambda: programs.entries(self.graph, self.wrt, pairs, setting))
+        self._compiled.derive(key, lambda: programs.entries(self.graph, self.wrt, pairs, setting))
         names = {
             f"entry_{k}": f"{a.name}{list(i)},{b.name}{list(j)}#{k}"
             for k, ((a, i), (b, j)) in enumerate(pairs)
@@ -350,7 +350,7 @@ class Estimator:
 
     def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
         name, index = wanted
-        leaf = self._library.leaf(name)
+        leaf = self._compiled.leaf(name)
         shape = leaf.element_shape
         if len(index) != len(shape) or any(not 0 <= i < e for i, e in zip(index, shape, strict=False)):
             raise RequestError(f"{name}{list(index)} is outside {name}, whose elements have shape {shape}")
@@ -541,7 +541,7 @@ class Estimator:
         )
 
     def _named(self, pair: tuple[str, str]) -> tuple[str, str]:
-        return self._library.leaf(pair[0]).name, self._library.leaf(pair[1]).name
+        return self._compiled.leaf(pair[0]).name, self._compiled.leaf(pair[1]).name
 
     def hessian(self, method: str | None = None, **arrays: object) -> Hessian:
         """The exact Hessian of a small problem.  Raises BudgetError if it does not fit, RequestError for a wrong method.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.errors import RequestError
 from cpgen.estimate.arrays import check_arrays
+from cpgen.estimate.compiled import Options
 from cpgen.estimate.estimator import Estimator
-from cpgen.estimate.library import Options
 from cpgen.ir.nodes import ROWS, Graph
 
 Array = NDArray[np.floating]

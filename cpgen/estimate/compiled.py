@@ -63,7 +63,7 @@ class Loaded:
         return self.derived.program
 
 
-class Library:
+class Compiled:
     """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on.
 
     "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions"; with ":exact" for the one
