@@ -231,12 +231,12 @@ class Evaluator:
 
 
 def derivatives(
-    f: Evaluator, arrays: Mapping[str, Array], spots: list[tuple[str, tuple[int, ...]]]
+    f: Evaluator, arrays: Mapping[str, Array], spots: list[tuple[str, tuple[int, ...]]], size: float = 2.0**-11
 ) -> tuple[Array, Array, Array]:
-    """(gradient, Hessian, error bound of the Hessian) at ``spots``, (leaf, index) pairs."""
+    """(gradient, Hessian, its error before extrapolation) at ``spots``, (leaf, index) pairs, by steps of ``size``."""
     count = len(spots)
     pairs = [(a, b) for a in range(count) for b in range(a, count)]
-    step, tiny = REAL(2.0**-11), REAL(2.0**-80)
+    step, tiny = REAL(size), REAL(2.0**-80)
     moves = [m * step for m in (-2, -1, 1, 2)]
     plan = [(a, None, REAL(0)) for a in range(count)] + [(a, b, h) for a, b in pairs for h in moves]
     batch = {k: np.repeat(np.asarray(v, COMPLEX)[None], len(plan), axis=0) for k, v in arrays.items()}
