@@ -1,19 +1,22 @@
 """Every tool that is installed, on the bundles of the catalogue: one line a bundle, one column a check.
 
-``python benchmarks/check_bundles.py [MODEL ...] [--reals float32,float64] [--checks gcc,m4f] [--out TABLE.md]``.
-A cell is "ok", what went wrong, a number, or "not installed".  Nothing here needs the network.
+``python benchmarks/check_bundles.py [MODEL ...] [--reals float32,float64] [--checks gcc,m4f] [--out TABLE.csv]``.
+A cell is "ok", what went wrong, a number, or "not installed".  Nothing here needs the network.  With --out each line is
+added to the file as soon as it is known, and bundles that have a line there already are not checked again.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,13 +33,13 @@ EXACT = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 DEVIATIONS = re.compile(r"^\| ([\d., ]+) \|", re.MULTILINE)
 SANITIZE = ["-g", "-O1", "-fno-sanitize-recover=all", *EXACT, "-std=c99"]
 ARM = {
-    "m3": ("mps2-an385", ["-mcpu=cortex-m3"]),
-    "m4f": ("mps2-an386", ["-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"]),
-    "m7": ("mps2-an500", ["-mcpu=cortex-m7", "-mfpu=fpv5-d16", "-mfloat-abi=hard"]),
+    "m3": ("Cortex-M3", "mps2-an385", ["-mcpu=cortex-m3"]),
+    "m4f": ("Cortex-M4F", "mps2-an386", ["-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"]),
+    "m7": ("Cortex-M7", "mps2-an500", ["-mcpu=cortex-m7", "-mfpu=fpv5-d16", "-mfloat-abi=hard"]),
 }
 RISCV = {
-    "rv32": ("qemu-system-riscv32", ["-march=rv32imac", "-mabi=ilp32"]),
-    "rv64": ("qemu-system-riscv64", ["-march=rv64gc", "-mabi=lp64d"]),
+    "rv32": ("RV32IMAC", "qemu-system-riscv32", ["-march=rv32imac", "-mabi=ilp32"]),
+    "rv64": ("RV64GC", "qemu-system-riscv64", ["-march=rv64gc", "-mabi=lp64d"]),
 }
 QEMU = ["-nographic", "-monitor", "none", "-serial", "none", "-semihosting-config", "enable=on,target=native"]
 QEMU += ["-icount", "shift=0"]
@@ -52,6 +55,8 @@ class Bundle:
     report: cp.Report
     folder: Path
     scratch: Path
+    make: Callable[[Mapping[str, Mapping[str, int]] | None], cp.Report]  # write it again with instruction counts
+    instructions: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def linked(self) -> list[str]:
@@ -70,9 +75,12 @@ class Failed(Exception):
     """A check found something; the first line says what."""
 
 
-def run(command: Sequence[str], cwd: Path | None = None, ok: Sequence[int] = (0,)) -> str:
+def run(
+    command: Sequence[str], cwd: Path | None = None, ok: Sequence[int] = (0,), env: Mapping[str, str] | None = None
+) -> str:
     """stdout and stderr of a tool; Failed with its first complaint if it does not return one of ``ok``."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    environment = {**os.environ, **(env or {})}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1200)
     text = done.stdout + done.stderr
     if done.returncode not in ok:
         telling = [line for line in text.splitlines() if re.search(r"error|warning|FAIL|FAULT|ERROR", line)]
@@ -218,6 +226,21 @@ int main(void)
 """
 
 
+@needs("clang")
+def archer(b: Bundle) -> str:
+    """OpenMP's threads inside one call, watched by the thread sanitizer, which archer tells about OpenMP's barriers."""
+    tool = next((str(p) for p in sorted(Path("/usr/lib").glob("**/libarcher.so"))), "")
+    if not tool:
+        return "not installed: libarcher"
+    text = (b.folder / "main.c").read_text().replace(".threads = 1,", ".threads = 2,")
+    unit, program = b.scratch / "team.c", b.scratch / "team"
+    unit.write_text(text.replace("_SELFTEST_BYTES / sizeof", "_SELFTEST_BYTES * 64U / sizeof"))
+    flags = [*SANITIZE, "-fsanitize=thread", "-fopenmp", "-DCPGEN_SERIAL_BELOW=0", f"-I{b.folder}"]
+    run(["clang", *flags, str(unit), *b.linked, "-o", str(program), "-lm"])
+    run([str(program)], env={"OMP_TOOL_LIBRARIES": tool, "TSAN_OPTIONS": "ignore_noninstrumented_modules=1"})
+    return "ok"
+
+
 @needs("gcc")
 def analyzer(b: Bundle) -> str:
     for source in b.linked:
@@ -257,7 +280,7 @@ def misra(b: Bundle) -> str:
     broken = set(re.findall(r"misra-c2012-([\d.]+)", text))
     if broken - listed:
         raise Failed("rules " + ", ".join(sorted(broken - listed)))
-    return f"ok, {len(broken)} listed"
+    return "ok, deviates from " + " ".join(sorted(broken, key=lambda rule: [int(n) for n in rule.split(".")]))
 
 
 def board(b: Bundle) -> Path:
@@ -292,7 +315,7 @@ def board(b: Bundle) -> Path:
     return place
 
 
-def emulate(b: Bundle, compile_command: Sequence[str], emulator: Sequence[str]) -> str:
+def emulate(b: Bundle, machine: str, compile_command: Sequence[str], emulator: Sequence[str]) -> str:
     program = b.scratch / "program.elf"
     sources = [*b.linked, str(board(b)), str(TARGET / "start.c")]
     flags = ["-std=c99", "-O2", *EXACT, "-ffunction-sections", "-fdata-sections", f"-I{b.folder}", f"-I{TARGET}"]
@@ -302,28 +325,30 @@ def emulate(b: Bundle, compile_command: Sequence[str], emulator: Sequence[str]) 
     different = counts.pop("different", "?")
     if different != "0":
         raise Failed(f"{different} other bits")
+    b.instructions[machine] = {name: int(count) for name, count in counts.items()}
     return ", ".join(f"{name} {count}" for name, count in counts.items()) + ("" if not b.libm else " (libm)")
 
 
 def arm(core: str) -> Callable[[Bundle], str]:
-    machine, flags = ARM[core]
+    label, machine, flags = ARM[core]
 
     @needs("arm-none-eabi-gcc", "qemu-system-arm")
     def check(b: Bundle) -> str:
         link = ["-mthumb", *flags, "-T", str(TARGET / "cortex_m.ld"), "-specs=nosys.specs", "-Wl,--no-warn-rwx-segments"]
-        return emulate(b, ["arm-none-eabi-gcc", *link], ["qemu-system-arm", "-M", machine])
+        return emulate(b, label, ["arm-none-eabi-gcc", *link], ["qemu-system-arm", "-M", machine])
 
     return check
 
 
 def riscv(core: str) -> Callable[[Bundle], str]:
-    emulator, flags = RISCV[core]
+    label, emulator, flags = RISCV[core]
 
     @needs("riscv64-unknown-elf-gcc", emulator)
     def check(b: Bundle) -> str:
         link = [*flags, "-mcmodel=medany", "--specs=picolibc.specs", "-T", str(TARGET / "riscv.ld")]
         return emulate(
             b,
+            label,
             ["riscv64-unknown-elf-gcc", *link, "-Wl,--no-warn-rwx-segments"],
             [emulator, "-M", "virt", "-bios", "none"],
         )
@@ -354,7 +379,7 @@ def flash(b: Bundle) -> str:
         if source.endswith(("_vectors.c", "_selftest.c")):
             continue
         target = b.scratch / "size.o"
-        flags = ["-mthumb", *ARM["m4f"][1], "-std=c99", "-Os", *EXACT]
+        flags = ["-mthumb", *ARM["m4f"][2], "-std=c99", "-Os", *EXACT]
         run(["arm-none-eabi-gcc", *flags, "-c", source, "-o", str(target)])
         total += int(run(["arm-none-eabi-size", str(target)]).splitlines()[1].split()[0])
     return f"{b.report.flash} / {total}"
@@ -409,6 +434,19 @@ def fuzz(b: Bundle) -> str:
     run(["clang", *flags, f"-I{b.folder}", str(unit), *b.linked, "-o", str(program)])
     run([str(program), f"-runs={FUZZ_RUNS}", "-seed=1", "-max_len=512", "-len_control=0", "-rss_limit_mb=4096"])
     return f"ok, {FUZZ_RUNS} calls"
+
+
+def readme(b: Bundle) -> str:
+    """The counts of the emulated machines stand in the README of the bundle made again with them."""
+    if not b.instructions:
+        return "not installed: an emulator"
+    b.make(b.instructions)
+    text = (b.folder / "README.md").read_text()
+    for machine, counts in b.instructions.items():
+        line = f"| {machine} | {' | '.join(str(count) for count in counts.values())} |"
+        if line not in text:
+            raise Failed(f"README lacks {line}")
+    return f"ok, {len(b.instructions)} machines"
 
 
 FUZZ_RUNS = 1_000_000
@@ -475,6 +513,7 @@ CHECKS: dict[str, Callable[[Bundle], str]] = {
     "asan+ubsan": asan,
     "msan": msan,
     "tsan": tsan,
+    "archer": archer,
     "fanalyzer": analyzer,
     "clang-tidy": tidy,
     "cppcheck": cppcheck,
@@ -484,21 +523,27 @@ CHECKS: dict[str, Callable[[Bundle], str]] = {
     "flash": flash,
     **{core: arm(core) for core in ARM},
     **{core: riscv(core) for core in RISCV},
+    "readme": readme,
 }
 
 
 def write(entry: Entry, real: str, folder: Path) -> Bundle:
     scratch = folder / "scratch"
     scratch.mkdir()
-    report = cp.bundle(
-        entry.build(),
-        folder / "bundle",
-        wrt=list(entry.wrt),
-        real=real,
-        prefix="motor",
-        vectors=entry.arrays(),
-    )
-    return Bundle(entry.name, real, "motor", report, folder / "bundle", scratch)
+    place = folder / "bundle"
+
+    def make(instructions: Mapping[str, Mapping[str, int]] | None = None) -> cp.Report:
+        return cp.bundle(
+            entry.build(),
+            place,
+            wrt=list(entry.wrt),
+            real=real,
+            prefix="motor",
+            vectors=entry.arrays(),
+            instructions=instructions,
+        )
+
+    return Bundle(entry.name, real, "motor", make(), place, scratch, make)
 
 
 def check(entry: Entry, real: str, names: Sequence[str]) -> dict[str, str]:
@@ -528,20 +573,27 @@ def main() -> int:
     options = parser.parse_args()
     names = options.checks.split(",")
     head = ["model", "real", *names]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    known: set[tuple[str, str]] = set()
+    out = Path(options.out) if options.out else None
+    if out and out.exists():
+        with out.open() as file:
+            known = {(row["model"], row["real"]) for row in csv.DictReader(file)}
+    elif out:
+        out.write_text(",".join(head) + "\n")
     failures = 0
-    for model in options.models:
-        for real in options.reals.split(","):
+    for real in options.reals.split(","):
+        for model in options.models:
+            if (model, real) in known:
+                continue
             cells = check(CATALOGUE[model], real, names)
             bad = {name: text for name, text in cells.items() if text.startswith(("FAILED", "no bundle"))}
             failures += len(bad)
-            lines.append("| " + " | ".join([model, real, *(cells.get(n, "").replace("|", "/") for n in names)]) + " |")
             print(f"{model} {real}: {'; '.join(f'{n}: {t}' for n, t in bad.items()) or 'ok'}", flush=True)
-    text = "\n".join(lines) + "\n"
-    if options.out:
-        Path(options.out).write_text(text)
-    else:
-        print(text)
+            if out:
+                with out.open("a", newline="") as file:
+                    csv.writer(file, lineterminator="\n").writerow([model, real, *(cells.get(n, "") for n in names)])
+            else:
+                print("\n".join(f"  {name}: {text}" for name, text in cells.items()))
     print(f"{failures} failures")
     return 1 if failures else 0
 

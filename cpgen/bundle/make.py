@@ -21,7 +21,6 @@ from cpgen.emit.views import arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.estimator import Estimator
 from cpgen.ir.nodes import ROWS, Input, Program
-from cpgen.ir.noise import HADAMARD
 from cpgen.loops import Plan, plan
 from cpgen.loops.names import identifier
 from cpgen.simplify import recompute
@@ -59,7 +58,8 @@ def write_bundle(
         return report
     vectors_given = _arrays(estimator, options.vectors, "vectors", real, ("data", "param", "tangent")) | weights
     exact = "#include <math.h>" not in files.source + "".join(files.runtime.values())
-    vectors = make_vectors(files, plans, real, vectors_given, exact)
+    directions = [(d.columns or 0) if d.unit else 0 for d in derived]
+    vectors = make_vectors(files, plans, directions, real, vectors_given, exact)
     texts = _texts(estimator, options, plans, files, weights, vectors, report)
     write_files(Path(directory), name, texts)
     return Report(**{**report.__dict__, "files": tuple(texts)})
@@ -134,7 +134,7 @@ def _texts(
     stem = {"prefix": name, "upper": name.upper(), "real": short}
     sources = [f"{name}.c"]
     headers = [f"{name}.h"]
-    noisy = any(p.has_noise for p in plans)
+    noisy = any(p.has_noise and not estimator.derive(key).unit for p, key in zip(plans, options.programs, strict=True))
     if not options.amalgamate:
         sources += [f"{name}_weights.c"] if constants else []
         sources += [f"{name}_stream.c"] if noisy else []
@@ -254,7 +254,7 @@ def _program(
                 "shape": "(" + ", ".join(str(n) for n in np.shape(values)) + ")",
             }
         )
-    rows = vectors.rows
+    rows, call = vectors.rows, vectors.calls[p.name]
     return {
         "title": p.name,
         "name": view.name,
@@ -262,12 +262,12 @@ def _program(
         "id": view.title_id,
         "inputs": given,
         "outputs": outputs,
-        "columns": vectors.columns[p.name],
+        "columns": call.columns,
         "rows": rows,
         "seed": SEED,
-        "design": HADAMARD if p.has_noise else 0,
+        "design": call.design,
         "scales": [
-            {"field": p.value(s).name, "value": _number(vectors.scales[s.name], real), "name": s.name}
+            {"field": p.value(s).name, "value": _number(call.scales[s.name], real), "name": s.name}
             for s in scale_inputs(p)
         ],
         "total": sum(int(np.size(values)) for values in vectors.expected[p.name].values()),
@@ -287,8 +287,16 @@ def _mathematics(estimator: Estimator, key: str, p: Plan) -> dict[str, object]:
         notes.append(f"method: {derived.estimator}" + (f" (biased: {derived.biased})" if derived.biased else ""))
         if derived.columns == 0:
             notes.append("exact as it stands; no noise is drawn")
+        elif derived.unit:
+            notes.append(
+                f"exact by {derived.columns} unit directions: always call it with design 2, {derived.columns} columns, "
+                "column_scale 1 and variance_scale 0"
+            )
         elif derived.columns is not None:
-            notes.append(f"exact with design 2 and {derived.columns} columns")
+            notes.append(
+                f"exact with design 2, {derived.columns} columns, column_scale 1 and variance_scale 0; an estimate with "
+                "design 0 or 1, fewer columns, and the scales as under Use"
+            )
     return {
         "title": p.name,
         "notes": notes,

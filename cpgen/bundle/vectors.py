@@ -12,8 +12,8 @@ from cpgen.emit import CFiles
 from cpgen.emit.views import arrays, scale_inputs
 from cpgen.errors import CheckError, EnvironmentProblem, ShapeError
 from cpgen.ir.interpret import run
-from cpgen.ir.nodes import COLUMNS, ROWS, Input
-from cpgen.ir.noise import HADAMARD, noise_array
+from cpgen.ir.nodes import ROWS, Input
+from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT, noise_array
 from cpgen.loops import Plan
 from cpgen.native import load
 
@@ -23,24 +23,38 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 
 
 @dataclass(frozen=True)
+class Call:
+    """What one program is called with besides arrays."""
+
+    columns: int
+    design: int
+    scales: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Vectors:
     """``inputs`` by name; for each program the numbers of its call, the expected outputs and their bits, if known."""
 
     rows: int
     inputs: Mapping[str, Array]
-    scales: Mapping[str, float]
-    columns: Mapping[str, int]
+    calls: Mapping[str, Call]
     expected: Mapping[str, Mapping[str, Array]]
     bits: Mapping[str, Mapping[str, Array]] | None
 
 
 def make_vectors(
-    files: CFiles, plans: Sequence[Plan], real: str, given: Mapping[str, Array], exact: bool
+    files: CFiles,
+    plans: Sequence[Plan],
+    directions: Sequence[int],
+    real: str,
+    given: Mapping[str, Array],
+    exact: bool,
 ) -> Vectors:
     """Vectors of ``plans`` and their C text; ``given`` arrays are used, others are random in (0.2, 0.8).
 
-    ``exact``: also run the text, compiled, to learn the bits (left out where there is no compiler).  Raises ShapeError
-    for a wrong array and CheckError where a result is not finite.
+    ``directions``: for each plan the unit directions it must be called with, 0 where its columns are random.  ``exact``:
+    also run the text, compiled, to learn the bits (left out where there is no compiler).  Raises ShapeError for a wrong
+    array and CheckError where a result is not finite.
     """
     wanted: dict[str, Input] = {}
     for p in plans:
@@ -56,14 +70,8 @@ def make_vectors(
         if array.shape != shape:
             raise ShapeError(f"{node.name} has shape {array.shape}, expected {shape}", node.origin)
         inputs[node.name] = array
-    scales = {
-        "row_scale": 1.0 / rows,
-        "column_scale": 1.0 / COLUMNS_TESTED,
-        "variance_scale": 1.0 / (COLUMNS_TESTED * (COLUMNS_TESTED - 1)),
-    }
-    scales = {key: float(np.dtype(real).type(value)) for key, value in scales.items()}
-    columns = {p.name: COLUMNS_TESTED if p.has_columns else 0 for p in plans}
-    expected = {p.name: _reference(p, inputs, scales, rows, columns[p.name]) for p in plans}
+    calls = {p.name: _call(p, units, rows, real) for p, units in zip(plans, directions, strict=True)}
+    expected = {p.name: _reference(p, inputs, calls[p.name], rows) for p in plans}
     for program, outputs in expected.items():
         for output, value in outputs.items():
             if not np.isfinite(value.astype(real)).all():
@@ -71,8 +79,20 @@ def make_vectors(
                     f"the test vector of {program} is useless: {output} is not finite for random inputs in (0.2, 0.8); "
                     "give arrays inside the model's domain with vectors={...}"
                 )
-    bits = _bits(files, plans, inputs, scales, rows, columns) if exact else None
-    return Vectors(rows, inputs, scales, columns, expected, bits)
+    bits = _bits(files, plans, inputs, calls, rows) if exact else None
+    return Vectors(rows, inputs, calls, expected, bits)
+
+
+def _call(p: Plan, directions: int, rows: int, real: str) -> Call:
+    columns = directions or (COLUMNS_TESTED if p.has_columns else 0)
+    pairs = max(columns * (columns - 1), 1)
+    numbers = {
+        "row_scale": 1.0 / rows,
+        "column_scale": 1.0 if directions else 1.0 / COLUMNS_TESTED,
+        "variance_scale": 0.0 if directions else 1.0 / pairs,
+    }
+    design = IDENTITY if directions else HADAMARD if p.has_noise else INDEPENDENT
+    return Call(columns, design, {key: float(np.dtype(real).type(value)) for key, value in numbers.items()})
 
 
 def _rows(wanted: Mapping[str, Input], given: Mapping[str, Array]) -> int:
@@ -82,28 +102,21 @@ def _rows(wanted: Mapping[str, Input], given: Mapping[str, Array]) -> int:
     return ROWS_TESTED if any(node.has_rows for node in wanted.values()) else 1
 
 
-def _reference(
-    p: Plan, inputs: Mapping[str, Array], scales: Mapping[str, float], rows: int, columns: int
-) -> dict[str, Array]:
+def _reference(p: Plan, inputs: Mapping[str, Array], call: Call, rows: int) -> dict[str, Array]:
     """The interpreter's float64 answer for the inputs as rounded."""
     values: dict[str, Array] = {}
     for node in p.program.inputs:
         if node.kind == "noise":
-            values[node.name] = noise_array(node, p.program, SEED, rows, columns, HADAMARD)
+            values[node.name] = noise_array(node, p.program, SEED, rows, call.columns, call.design)
         elif node.kind == "scale":
-            values[node.name] = np.asarray(scales[node.name])
+            values[node.name] = np.asarray(call.scales[node.name])
         else:
             values[node.name] = inputs[node.name].astype(np.float64)
-    return run(p.program, values, rows, columns)
+    return run(p.program, values, rows, call.columns)
 
 
 def _bits(
-    files: CFiles,
-    plans: Sequence[Plan],
-    inputs: Mapping[str, Array],
-    scales: Mapping[str, float],
-    rows: int,
-    columns: Mapping[str, int],
+    files: CFiles, plans: Sequence[Plan], inputs: Mapping[str, Array], calls: Mapping[str, Call], rows: int
 ) -> dict[str, dict[str, Array]] | None:
     try:
         module = load(files, plans)
@@ -111,12 +124,13 @@ def _bits(
         return None
     found = {}
     for p in plans:
+        call = calls[p.name]
         read = {node.name: inputs[node.name] for node in arrays(p)}
-        used = {node.name: scales[node.name] for node in scale_inputs(p)}
+        used = {node.name: call.scales[node.name] for node in scale_inputs(p)}
         found[p.name] = module[p.name].run(
-            read, rows, columns[p.name], SEED, HADAMARD if p.has_noise else 0, threads=1, **used  # type: ignore[arg-type]
+            read, rows, call.columns, SEED, call.design, threads=1, **used  # type: ignore[arg-type]
         )
     return found
 
 
-__all__ = ["COLUMNS", "COLUMNS_TESTED", "SEED", "TOLERANCE", "Vectors", "make_vectors"]
+__all__ = ["SEED", "TOLERANCE", "Call", "Vectors", "make_vectors"]
