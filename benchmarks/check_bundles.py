@@ -83,7 +83,7 @@ def run(
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1200)
     text = done.stdout + done.stderr
     if done.returncode not in ok:
-        telling = [line for line in text.splitlines() if re.search(r"error|warning|FAIL|FAULT|ERROR", line)]
+        telling = [line for line in text.splitlines() if re.search(r"error|(?i:warning)|FAIL|FAULT|ERROR", line)]
         lines = telling or text.splitlines()
         raise Failed((lines or [f"exit {done.returncode}"])[0][-160:])
     return text
@@ -235,7 +235,7 @@ def archer(b: Bundle) -> str:
     text = (b.folder / "main.c").read_text().replace(".threads = 1,", ".threads = 2,")
     unit, program = b.scratch / "team.c", b.scratch / "team"
     unit.write_text(text.replace("_SELFTEST_BYTES / sizeof", "_SELFTEST_BYTES * 64U / sizeof"))
-    flags = [*SANITIZE, "-fsanitize=thread", "-fopenmp", "-DCPGEN_SERIAL_BELOW=0", f"-I{b.folder}"]
+    flags = [*SANITIZE, "-fsanitize=thread", "-fopenmp", f"-D{b.prefix.upper()}_RT_SERIAL_BELOW=0", f"-I{b.folder}"]
     run(["clang", *flags, str(unit), *b.linked, "-o", str(program), "-lm"])
     run([str(program)], env={"OMP_TOOL_LIBRARIES": tool, "TSAN_OPTIONS": "ignore_noninstrumented_modules=1"})
     return "ok"
