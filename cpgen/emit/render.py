@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 import cpgen
-from cpgen.emit.runtime import needs_library, own_functions, rename, select, uses
+from cpgen.emit.runtime import LIMITED, VECTORISED, needs_library, own_functions, rename, select, uses
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
 from cpgen.errors import RequestError
 from cpgen.loops.names import identifier
@@ -31,6 +31,11 @@ class CFiles:
     runtime: dict[str, str]
     declarations: str
     programs: tuple[ProgramView, ...]
+
+    @property
+    def limited(self) -> bool:
+        """Whether a function is called that gives NaN for arguments beyond its range (sin, cos, tan)."""
+        return bool(LIMITED.search(self.source))
 
     def files(self) -> dict[str, str]:
         """All files by name."""
@@ -69,8 +74,9 @@ def emit_c(
     """C99 text of all ``plans`` in one source file.
 
     Every external name starts with ``prefix`` (by default the model's name).  ``private``: the runtime headers are cut
-    down to what is called and renamed after the prefix, so that nothing is shared with another model's text.  ``libm``:
-    mathematical functions come from the C library instead of the runtime headers.  ``notes`` are added to the banner,
+    down to what is called and renamed after the prefix, so that nothing is shared with another model's text; nothing of
+    math.h is then used.  Otherwise math.h serves where it is faster.  ``libm``: mathematical functions come from the C
+    library instead of the runtime headers.  ``notes`` are added to the banner,
     ``helpers`` are runtime functions needed besides.
     Deterministic: the text depends on the arguments alone.  Raises RequestError if two programs have one name or a plan
     was made for another ``real``.
@@ -98,9 +104,10 @@ def emit_c(
     }
     body = render("c/program.c.j2", {**context, "includes": [], "math_header": False})
     scalar = runtime_header("cpgen_scalar.h")
-    own = private and not libm
-    if own:
-        body = own_functions(body, scalar, real)
+    # a single row gives the vector unit nothing to do
+    own = None if private else VECTORISED if any(p.tile > 1 for p in plans) else ()
+    if not libm:
+        body = own_functions(body, scalar, real, own)
     needed = uses(body) | set(helpers)
     runtime = {}
     for file in ("cpgen_philox.h", "cpgen_scalar.h"):
@@ -109,8 +116,8 @@ def emit_c(
             runtime[file] = select(text, needed, runtime_header("cpgen_libm.h") if libm else "") if private else text
     math_header = needs_library(body)
     source = render("c/program.c.j2", {**context, "includes": sorted(runtime), "math_header": math_header})
-    if own:
-        source = own_functions(source, scalar, real)
+    if not libm:
+        source = own_functions(source, scalar, real, own)
     declarations = render("c/declarations.h.j2", context)
     header = render("c/program.h.j2", {**context, "declarations": declarations})
     if private:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,13 +115,20 @@ class Interpreted:
 
 
 class Native:
-    """A compiled program, checked once against the interpreter before it is used."""
+    """A compiled program, checked once against the interpreter before it is used.
 
-    def __init__(self, native: NativeProgram, compiler: Compiler) -> None:
-        self.native = native
+    Where it is made of functions that give NaN beyond a range (sin, cos and tan of more than 1e6, or 1e4 in float32),
+    a NaN in its results has them computed again by ``wide``: the same program on the C library's slower functions.
+    """
+
+    def __init__(
+        self, native: NativeProgram, compiler: Compiler, wide: Callable[[], NativeProgram] | None = None
+    ) -> None:
+        self.native, self._make_wide = native, wide
         serial = "" if compiler.openmp else ", serial: the compiler has no OpenMP"
         self._without_variances = [n for n, _ in native.program.outputs if not n.startswith("var_")]
         self.label = f"native ({Path(compiler.path).name}{serial})"
+        self._wide: NativeProgram | None = None
         self._check()
 
     def _check(self) -> None:
@@ -150,26 +157,34 @@ class Native:
     def run(
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
     ) -> dict[str, Array]:
-        return self.native.run(
-            arrays,
-            rows=call.rows,
-            columns=call.columns,
-            seed=call.seed,
-            design=call.design,
-            first_row=call.first_row,
-            first_column=call.first_column,
-            threads=threads,
-            wanted=None if spread else self._without_variances,
-            row_scale=call.row_scale,
-            column_scale=call.column_scale,
-            variance_scale=call.variance_scale,
-        )
+        wanted = None if spread else self._without_variances
+        found = self._call(self.native, arrays, call, threads, wanted=wanted)
+        if self._make_wide and any(np.isnan(value).any() for value in found.values()):
+            found = self._call(self._widened(), arrays, call, threads, wanted=wanted)
+        return found
 
     def accumulate(
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, sums: dict[str, Array]
     ) -> None:
         """Add the results of these rows to ``sums``, carrying on the sums over rows."""
-        self.native.run(
+        before = {name: value.copy() for name, value in sums.items()} if self._make_wide else {}
+        self._call(self.native, arrays, call, threads, accumulate=True, out=sums)
+        if any(np.isnan(sums[name]).any() for name in before):
+            for name, value in before.items():
+                sums[name][...] = value
+            self._call(self._widened(), arrays, call, threads, accumulate=True, out=sums)
+
+    def _widened(self) -> NativeProgram:
+        if self._wide is None:
+            assert self._make_wide is not None
+            self._wide = self._make_wide()
+        return self._wide
+
+    @staticmethod
+    def _call(
+        program: NativeProgram, arrays: Mapping[str, Array], call: Call, threads: int | None, **others: Any
+    ) -> dict[str, Array]:
+        return program.run(
             arrays,
             rows=call.rows,
             columns=call.columns,
@@ -178,11 +193,10 @@ class Native:
             first_row=call.first_row,
             first_column=call.first_column,
             threads=threads,
-            accumulate=True,
-            out=sums,
             row_scale=call.row_scale,
             column_scale=call.column_scale,
             variance_scale=call.variance_scale,
+            **others,
         )
 
     def workspace_bytes(self, call: Call, threads: int | None) -> int:

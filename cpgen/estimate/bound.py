@@ -12,14 +12,16 @@ from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.backends import Call, Native
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import IDENTITY
-from cpgen.native import build
+from cpgen.native import NativeProgram, build, find_compiler
 
 if TYPE_CHECKING:
+    from cpgen.estimate.compiled import Loaded
     from cpgen.estimate.estimator import Estimator
 
 Array = NDArray[np.floating]
 
 FEW_ROWS = 2  # up to this many rows are computed one by one rather than as a padded tile
+SHORT = 200_000  # operations that one thread has done before a second one is awake
 PREFIX = {"value": "", "gradient": "grad_", "diagonal": "diag_"}
 
 
@@ -29,6 +31,24 @@ class Bound(Protocol):
     out: dict[str, Array]
 
     def __call__(self) -> dict[str, Array]: ...
+
+
+def _specialised(estimator: Estimator, loaded: Loaded, backend: Native, call: Call) -> NativeProgram:
+    """The program as compiled, or compiled for one row at a time and without threads where the call is that small."""
+    plan = backend.native.plan
+    few = plan.has_rows and call.rows <= FEW_ROWS
+    short = plan.operations(call.rows, call.columns).total < SHORT
+    if not few and not (short and backend.native.openmp):
+        return backend.native
+    compiler = find_compiler()
+    module = build(
+        estimator.graph.name,
+        [loaded.program],
+        estimator.options.real,
+        1 if few else None,
+        compiler.serial() if short else compiler,
+    )
+    return Native(module[loaded.program.name], module.compiler).native
 
 
 class _Interpreted:
@@ -88,11 +108,7 @@ def bind(
             if nodes[field].has_rows:
                 results[name] = np.squeeze(results[name], axis=nodes[field].shape.index(ROWS))
     if isinstance(backend, Native):
-        program = backend.native
-        if call.rows <= FEW_ROWS and program.plan.tile > 1:
-            module = build(estimator.graph.name, [loaded.program], estimator.options.real, tile=1)
-            program = Native(module[loaded.program.name], module.compiler).native
-        bound = program.bind(
+        return _specialised(estimator, loaded, backend, call).bind(
             given,
             rows=call.rows,
             columns=call.columns,
@@ -101,9 +117,8 @@ def bind(
             out=by_field,
             threads=estimator.options.threads,
             wanted=list(by_field),
+            returned=results,
         )
-        bound.out = results
-        return bound
 
     def run() -> None:
         found = backend.run(given, call, estimator.options.threads)

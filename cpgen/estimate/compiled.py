@@ -15,7 +15,7 @@ from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.estimate.backends import Backend, Interpreted, Native
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Program
-from cpgen.native import NativeModule, build
+from cpgen.native import NativeModule, NativeProgram, build
 from cpgen.simplify import PASSES
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
@@ -163,8 +163,13 @@ class Compiled:
             if module is None:
                 backend = Interpreted(d.program, real, self._fallback or "interpreter")
             else:
-                backend = Native(module[d.program.name], module.compiler)
+                backend = Native(module[d.program.name], module.compiler, self._wide(d, module))
             self._loaded[key] = Loaded(d, backend)
+
+    def _wide(self, derived: Derived, module: NativeModule) -> Callable[[], NativeProgram] | None:
+        """What compiles the program with the C library's functions, if that makes a difference."""
+        program, name, real = derived.program, self.graph.name, self.options.real
+        return (lambda: build(name, [program], real, libm=True)[program.name]) if module.files.limited else None
 
     def loaded(self, key: str) -> Loaded:
         """The program behind ``key``, compiled if it was not."""

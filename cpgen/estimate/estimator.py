@@ -201,7 +201,8 @@ class Estimator:
 
         The arrays are checked once and read in place: change their elements between calls, not their memory.  The
         function that is returned fills ``out`` (leaf -> array shaped like it, or "value"; absent ones are made) and
-        returns it; a call costs little more than the generated C.  Values are not checked: what is not finite stays so.
+        returns it; a call costs little more than the generated C.  Values are not checked: what is not finite stays so,
+        and sin, cos and tan of more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from cpgen.ir.nodes import Dim, Map, Node
 
 LARGEST = 16  # maps in one nest: keeps functions readable and registers few
+MANY = 64  # and in one of numbers, which have no other loop to share
 
 
 def is_identity(node: Map, producer: Node) -> bool:
@@ -25,28 +26,32 @@ def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map
     """Maps of one segment, in order, as groups that each become one loop nest.
 
     A map without reduction joins the latest group that it reads if it has the same output space and reads members of
-    the group at the point being computed.  All its other arguments then come from earlier groups, so order is kept.
-    A map whose sum is ``carried`` from one pass to the next joins in the same way if that is its only sum; nothing reads
-    it before the last pass.
+    the group at the point being computed; or else the last group after that with the same space and no sums of its own.
+    All its other arguments then come from earlier groups, so order is kept.  A map whose sum is ``carried`` from one pass
+    to the next joins in the same way if that is its only sum; nothing reads it before the last pass.
     """
     result: list[list[Map]] = []
     group_of: dict[int, int] = {}
     for node in maps:
         latest = max((group_of[id(a.node)] for a in node.args if id(a.node) in group_of), default=-1)
         adds = carried(node) and len(node.reduced) == 1 and node.reduce == "sum"
-        joins = latest >= 0 and (not node.reduced or adds) and not node.guards
-        if joins:
-            members = result[latest]
-            joins = (
-                (members[0].shape[1:] if adds else members[0].shape) == node.shape
-                and len(members) < LARGEST
-                and not carried(members[0])
-                and all(is_identity(node, a.node) for a in node.args if group_of.get(id(a.node)) == latest)
-            )
-        if joins:
-            result[latest].append(node)
-            group_of[id(node)] = latest
-        else:
-            group_of[id(node)] = len(result)
-            result.append([node])
+        chosen = None
+        if not node.reduced or adds:
+            open_groups = [k for k in range(len(result) - 1, latest, -1) if not result[k][0].reduced]
+            for k in ([latest] if latest >= 0 else []) + open_groups:
+                root = result[k][0]
+                if (
+                    (root.shape[1:] if adds else root.shape) == node.shape
+                    and len(result[k]) < (LARGEST if root.reduced or root.element_shape else MANY)
+                    and not carried(root)
+                    and not (node.guards and root.reduced)
+                    and all(is_identity(node, a.node) for a in node.args if group_of.get(id(a.node)) == k)
+                ):
+                    chosen = k
+                    break
+        if chosen is None:
+            chosen = len(result)
+            result.append([])
+        result[chosen].append(node)
+        group_of[id(node)] = chosen
     return result

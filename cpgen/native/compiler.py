@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,6 +65,16 @@ class Compiler:
     def identity(self) -> str:
         """Everything besides the source that decides what is compiled."""
         return "\n".join((self.path, self.version, " ".join(self.flags), self.target, platform.machine()))
+
+
+    def serial(self) -> Compiler:
+        """The same without OpenMP, for calls too short to be shared between threads."""
+        flags = tuple(f for f in self.flags if f not in OPENMP)
+        return replace(self, flags=flags + SERIAL, openmp=False) if self.openmp else self
+
+    def extension(self, headers: str) -> Compiler:
+        """The same for a Python extension module; ``headers`` is the folder of Python.h."""
+        return replace(self, flags=("-O2", "-fPIC", "-shared", f"-I{headers}"), openmp=False)
 
 
 def find_compiler() -> Compiler:

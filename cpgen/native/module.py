@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import cffi
 import numpy as np
@@ -17,6 +17,7 @@ from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
 from cpgen.loops import Plan, plan
 from cpgen.native.compiler import Compiler, compile_library, find_compiler
+from cpgen.native.fastcall import fast_call
 
 Array = NDArray[np.floating]
 
@@ -39,13 +40,14 @@ def build(
     real: str = "float64",
     tile: int | None = None,
     compiler: Compiler | None = None,
+    libm: bool = False,
 ) -> NativeModule:
-    """Plan, emit, compile (or find in the cache) and load ``programs``.
+    """Plan, emit, compile (or find in the cache) and load ``programs``; ``libm`` as in :func:`cpgen.emit.emit_c`.
 
     Raises EnvironmentProblem without a working C compiler and UnsupportedError for programs that loops cannot express.
     """
     plans = [plan(program, real, tile) for program in programs]
-    return load(emit_c(model_name, plans, real), plans, compiler)
+    return load(emit_c(model_name, plans, real, libm=libm), plans, compiler)
 
 
 def load(files: CFiles, plans: Sequence[Plan], compiler: Compiler | None = None) -> NativeModule:
@@ -65,33 +67,15 @@ def load(files: CFiles, plans: Sequence[Plan], compiler: Compiler | None = None)
     return NativeModule(made, files, compiler)
 
 
-class NativeCall:
+class NativeCall(Protocol):
     """One program on fixed memory: calling it costs little more than the C call.
 
-    Returns ``out``, the output arrays by name, which every call overwrites.  Not for several threads at once.
+    It returns ``out``, arrays by name, which every call overwrites.  Not for several threads at once.
     """
 
-    __slots__ = ("_args", "_bytes", "_keep", "_program", "_run", "_work", "out")
+    out: dict[str, Array]
 
-    def __init__(
-        self,
-        program: NativeProgram,
-        run: Any,
-        args: Any,
-        work: Any,
-        work_bytes: int,
-        out: dict[str, Array],
-        keep: tuple[object, ...],
-    ) -> None:
-        self._program, self._run, self._args, self._work, self._bytes = program, run, args, work, work_bytes
-        self._keep = keep  # owns the memory that ``args`` and ``work`` point to
-        self.out = out
-
-    def __call__(self) -> dict[str, Array]:
-        status = self._run(self._args, self._work, self._bytes)
-        if status:
-            raise self._program.refusal(status)
-        return self.out
+    def __call__(self) -> dict[str, Array]: ...
 
 
 class NativeProgram:
@@ -144,7 +128,7 @@ class NativeProgram:
 
         Raises ShapeError, DataError or RequestError; nothing has been written then.
         """
-        return self.bind(
+        target, result, _keep = self._prepare(
             arrays,
             rows,
             columns,
@@ -159,7 +143,11 @@ class NativeProgram:
             out,
             threads,
             wanted,
-        )()
+        )
+        status = self._run(*target)
+        if status:
+            raise self.refusal(status)
+        return result
 
     def bind(
         self,
@@ -177,11 +165,73 @@ class NativeProgram:
         out: Mapping[str, Array] | None = None,
         threads: int | None = None,
         wanted: Sequence[str] | None = None,
+        returned: dict[str, Array] | None = None,
     ) -> NativeCall:
         """What :meth:`run` does, as a function to be called many times: memory is looked up here, once.
 
-        Every call reads the arrays as they then are and writes the same outputs.
+        Every call reads the arrays as they then are and writes the same outputs; it returns ``returned``, by default the
+        outputs.
         """
+        target, result, keep = self._prepare(
+            arrays,
+            rows,
+            columns,
+            seed,
+            design,
+            first_row,
+            first_column,
+            row_scale,
+            column_scale,
+            variance_scale,
+            accumulate,
+            out,
+            threads,
+            wanted,
+        )
+        answer = result if returned is None else returned
+        run, args, work = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
+        fast = fast_call(run, args, work, target[2])
+
+        # closures, since every attribute that is looked up shows in the time of a small program
+        if fast is None:
+            function = self._run
+
+            def call() -> dict[str, Array]:
+                status = function(*target)
+                if status:
+                    raise self.refusal(status)
+                return answer
+        else:
+            jump, bound = fast
+
+            def call() -> dict[str, Array]:
+                status = jump(bound)
+                if status:
+                    raise self.refusal(status)
+                return answer
+
+        call.out = answer  # type: ignore[attr-defined]
+        call.keep = keep  # type: ignore[attr-defined]  # owns the memory behind the addresses
+        return cast(NativeCall, call)
+
+    def _prepare(
+        self,
+        arrays: Mapping[str, Array],
+        rows: int,
+        columns: int,
+        seed: int,
+        design: int,
+        first_row: int,
+        first_column: int,
+        row_scale: float,
+        column_scale: float,
+        variance_scale: float,
+        accumulate: bool,
+        out: Mapping[str, Array] | None,
+        threads: int | None,
+        wanted: Sequence[str] | None,
+    ) -> tuple[tuple[Any, Any, int], dict[str, Array], tuple[object, ...]]:
+        """The arguments of the C function, the outputs it writes, and what owns the memory of both."""
         if columns < 0 or rows < 0:
             raise RequestError(f"rows and columns must not be negative, got rows={rows}, columns={columns}")
         sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
@@ -224,7 +274,7 @@ class NativeProgram:
             ) from error
         keep.append(work)
         place = self._ffi.cast("void *", work.ctypes.data)
-        return NativeCall(self, self._run, args, place, needed, result, tuple(keep))
+        return (args, place, needed), result, tuple(keep)
 
     def refusal(self, status: int) -> RequestError:
         """The error behind a status other than 0."""

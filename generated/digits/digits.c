@@ -1258,7 +1258,7 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
 enum {
     DIAGONAL_TILE_x = 0,
     DIAGONAL_TILE_y = 21,
-    DIAGONAL_TILE_v_objective_logsumexp = 1,
+    DIAGONAL_TILE_v_objective_logsumexp = 3,
     DIAGONAL_TILE_z = 96,
     DIAGONAL_TILE_s = 0,
     DIAGONAL_TILE_objective_logsumexp_max = 10,
@@ -1266,17 +1266,17 @@ enum {
     DIAGONAL_TILE_objective_logsumexp_total = 0,
     DIAGONAL_TILE_objective_logsumexp_softmax = 31,
     DIAGONAL_TILE_s_root = 41,
-    DIAGONAL_TILE_s_drawn = 11,
-    DIAGONAL_TILE_s_root_p = 0,
-    DIAGONAL_TILE_s_p = 12,
+    DIAGONAL_TILE_s_drawn = 0,
+    DIAGONAL_TILE_s_root_p = 2,
+    DIAGONAL_TILE_s_p = 13,
     DIAGONAL_TILE_z_sum = 128,
-    DIAGONAL_TILE_objective_sum_bar = 2,
+    DIAGONAL_TILE_objective_sum_bar = 0,
     DIAGONAL_TILE_objective_logsumexp_total_bar = 1,
     DIAGONAL_TILE_s_bar = 51,
     DIAGONAL_TILE_z_bar = 61,
     DIAGONAL_TILE_a_diag = 0,
     DIAGONAL_TILE_z_sum_sq = 160,
-    DIAGONAL_TILE_a_var = 0,
+    DIAGONAL_TILE_a_var = 192,
     DIAGONAL_TILE_s_curv = 21,
     DIAGONAL_TILE_z_factor = 64,
     DIAGONAL_ROWS_a_diag = 0,
@@ -1359,7 +1359,7 @@ static void diagonal_compute_z_factor(const digits_diagonal_frame *f)
 
 /*
  * Stage 3, each tile of rows: rows of z_factor for the sums over rows
- * The same, on other arrays: stages 20, 22
+ * The same, on other arrays: stages 19, 20
  */
 SHARED void diagonal_keep_z_factor(
     const digits_diagonal_frame *f, const double *const z_factor_tile, double *const z_factor_rows)
@@ -1531,33 +1531,24 @@ static void diagonal_keep_s_curv(const digits_diagonal_frame *f)
 /*
  * Stage 10, each tile of rows:
  *   s_root_p[row] = sqrt(maximum(row_scale, 0))   [root_p of s, digits.py:48]
- */
-static void diagonal_compute_s_root_p(const digits_diagonal_frame *f)
-{
-    const double row_scale = f->args->row_scale;
-    double *const s_root_p_tile = f->tile + LANES * DIAGONAL_TILE_s_root_p;
-    OMP_SIMD
-    for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-        s_root_p_tile[lane] = sqrt(cpgen_relu_f64(row_scale));
-    }
-}
-
-/*
- * Stage 11, each tile of rows:
  *   objective_sum_bar[row] = -row_scale   [bar of objective_sum, digits.py:49]
  */
 static void diagonal_compute_objective_sum_bar(const digits_diagonal_frame *f)
 {
     const double row_scale = f->args->row_scale;
+    double *const s_root_p_tile = f->tile + LANES * DIAGONAL_TILE_s_root_p;
     double *const objective_sum_bar_tile = f->tile + LANES * DIAGONAL_TILE_objective_sum_bar;
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-        objective_sum_bar_tile[lane] = -row_scale;
+        const double s_root_p = sqrt(cpgen_relu_f64(row_scale));
+        s_root_p_tile[lane] = s_root_p;
+        const double objective_sum_bar = -row_scale;
+        objective_sum_bar_tile[lane] = objective_sum_bar;
     }
 }
 
 /*
- * Stage 12, each tile of rows: rows of y into the tile
+ * Stage 11, each tile of rows: rows of y into the tile
  */
 static void diagonal_load_y(const digits_diagonal_frame *f)
 {
@@ -1572,7 +1563,7 @@ static void diagonal_load_y(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 13, each tile of rows:
+ * Stage 12, each tile of rows:
  *   s_bar[row, c] = y[row, c]*objective_sum_bar[row] +
  *       objective_logsumexp_total_bar[row]*objective_logsumexp_exp[row, c]   [bar of s, digits.py:48]
  */
@@ -1592,7 +1583,7 @@ static void diagonal_compute_s_bar(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 14, each tile of rows:
+ * Stage 13, each tile of rows:
  *   z_bar[row, h] = sum_{c < 10} W2[c, h]*s_bar[row, c]   [bar of z, digits.py:47]
  */
 static void diagonal_compute_z_bar(const digits_diagonal_frame *f)
@@ -1628,7 +1619,7 @@ static void diagonal_compute_z_bar(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 15, each tile of rows: random signs v_objective_logsumexp, element 0 is noise element 0 of its
+ * Stage 14, each tile of rows: random signs v_objective_logsumexp, element 0 is noise element 0 of its
  *       row
  */
 static void diagonal_draw_v_objective_logsumexp(const digits_diagonal_frame *f)
@@ -1653,7 +1644,7 @@ static void diagonal_draw_v_objective_logsumexp(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 16, each tile of rows:
+ * Stage 15, each tile of rows:
  *   s_drawn[col, row] = sum_{c < 10} s_root[row, c]*v_objective_logsumexp[col, row, c]   [drawn of s,
  *       digits.py:48]
  */
@@ -1680,7 +1671,7 @@ static void diagonal_compute_s_drawn(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 17, each tile of rows:
+ * Stage 16, each tile of rows:
  *   s_p[col, row, c] = s_root_p[row]*(s_root[row, c]*v_objective_logsumexp[col, row, c] -
  *       objective_logsumexp_softmax[row, c]*s_drawn[col, row])   [p of s, digits.py:48]
  */
@@ -1701,7 +1692,7 @@ static void diagonal_compute_s_p(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 18, each tile of rows:
+ * Stage 17, each tile of rows:
  *   z_p[col, row, h] = sum_{c < 10} W2[c, h]*s_p[col, row, c]   [p of z, digits.py:47]
  *   z_sum[row, h] = sum_{col < columns} z_p[col, row, h]**2   [sum of z, digits.py:47]
  *   z_sum_sq[row, h] = sum_{col < columns} z_p[col, row, h]**4   [sum_sq of z, digits.py:47]
@@ -1744,51 +1735,38 @@ static void diagonal_compute_z_sum_sq(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 19, each tile of rows:
+ * Stage 18, each tile of rows:
  *   a_diag[row, h] = z_sum[row, h]*column_scale*(1 - z[row, h]**2)**2 - 2*z[row, h]*z_bar[row, h]*(1 -
  *       z[row, h]**2)   [diag of a, digits.py:46]
- */
-static void diagonal_compute_a_diag(const digits_diagonal_frame *f)
-{
-    const double *const z_sum_tile = f->tile + LANES * DIAGONAL_TILE_z_sum;
-    const double column_scale = f->args->column_scale;
-    const double *const z_tile = f->tile + LANES * DIAGONAL_TILE_z;
-    const double *const z_bar_tile = f->tile + LANES * DIAGONAL_TILE_z_bar;
-    double *const a_diag_tile = f->tile + LANES * DIAGONAL_TILE_a_diag;
-    for (ptrdiff_t h = 0; h < 32; ++h) {
-        OMP_SIMD
-        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            const double a_diag_t0 = 1.0 - (z_tile[h * LANES + lane] * z_tile[h * LANES + lane]);
-            a_diag_tile[h * LANES + lane] = (z_sum_tile[h * LANES + lane] * column_scale * (a_diag_t0 * a_diag_t0)) - (2.0 * z_tile[h * LANES + lane] * z_bar_tile[h * LANES + lane] * a_diag_t0);
-        }
-    }
-}
-
-/*
- * Stage 21, each tile of rows:
  *   a_var[row, h] = variance_scale*(1 - z[row, h]**2)**4*maximum(-z_sum[row, h]**2*column_scale +
  *       z_sum_sq[row, h], 0)   [var of a, digits.py:46]
  */
 static void diagonal_compute_a_var(const digits_diagonal_frame *f)
 {
     const double *const z_sum_tile = f->tile + LANES * DIAGONAL_TILE_z_sum;
-    const double *const z_sum_sq_tile = f->tile + LANES * DIAGONAL_TILE_z_sum_sq;
     const double column_scale = f->args->column_scale;
-    const double variance_scale = f->args->variance_scale;
     const double *const z_tile = f->tile + LANES * DIAGONAL_TILE_z;
+    const double *const z_bar_tile = f->tile + LANES * DIAGONAL_TILE_z_bar;
+    double *const a_diag_tile = f->tile + LANES * DIAGONAL_TILE_a_diag;
+    const double *const z_sum_sq_tile = f->tile + LANES * DIAGONAL_TILE_z_sum_sq;
+    const double variance_scale = f->args->variance_scale;
     double *const a_var_tile = f->tile + LANES * DIAGONAL_TILE_a_var;
     for (ptrdiff_t h = 0; h < 32; ++h) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            const double a_diag_t0 = 1.0 - (z_tile[h * LANES + lane] * z_tile[h * LANES + lane]);
+            const double a_diag = (z_sum_tile[h * LANES + lane] * column_scale * (a_diag_t0 * a_diag_t0)) - (2.0 * z_tile[h * LANES + lane] * z_bar_tile[h * LANES + lane] * a_diag_t0);
+            a_diag_tile[h * LANES + lane] = a_diag;
             const double a_var_t0 = 1.0 - (z_tile[h * LANES + lane] * z_tile[h * LANES + lane]);
             const double a_var_t1 = a_var_t0 * a_var_t0;
-            a_var_tile[h * LANES + lane] = variance_scale * (a_var_t1 * a_var_t1) * cpgen_relu_f64(z_sum_sq_tile[h * LANES + lane] - (column_scale * (z_sum_tile[h * LANES + lane] * z_sum_tile[h * LANES + lane])));
+            const double a_var = variance_scale * (a_var_t1 * a_var_t1) * cpgen_relu_f64(z_sum_sq_tile[h * LANES + lane] - (column_scale * (z_sum_tile[h * LANES + lane] * z_sum_tile[h * LANES + lane])));
+            a_var_tile[h * LANES + lane] = a_var;
         }
     }
 }
 
 /*
- * Stage 23, each chunk of rows:
+ * Stage 21, each chunk of rows:
  *   W1_diag[h, i] = sum_{row < n_rows} a_diag[row, h]*x[row, i]**2   [diag of W1, digits.py:44]
  */
 static void diagonal_compute_W1_diag(const digits_diagonal_frame *f)
@@ -1835,7 +1813,7 @@ static void diagonal_compute_W1_diag(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 24, each chunk of rows:
+ * Stage 22, each chunk of rows:
  *   W1_var[h, i] = sum_{row < n_rows} a_var[row, h]*x[row, i]**4   [var of W1, digits.py:44]
  */
 static void diagonal_compute_W1_var(const digits_diagonal_frame *f)
@@ -1883,9 +1861,9 @@ static void diagonal_compute_W1_var(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 25, each chunk of rows:
+ * Stage 23, each chunk of rows:
  *   b1_diag[h] = sum_{row < n_rows} a_diag[row, h]   [diag of b1, digits.py:44]
- * The same, on other arrays: stages 26
+ * The same, on other arrays: stages 24
  */
 SHARED void diagonal_compute_b1_diag(
     const digits_diagonal_frame *f, double *const b1_diag_out, const double *const a_diag_rows)
@@ -1918,7 +1896,7 @@ SHARED void diagonal_compute_b1_diag(
 }
 
 /*
- * Stage 27, each chunk of rows:
+ * Stage 25, each chunk of rows:
  *   W2_diag[c, h] = sum_{row < n_rows} s_curv[row, c]*z_factor[row, h]   [diag of W2, digits.py:45]
  */
 static void diagonal_compute_W2_diag(const digits_diagonal_frame *f)
@@ -1963,7 +1941,7 @@ static void diagonal_compute_W2_diag(const digits_diagonal_frame *f)
 }
 
 /*
- * Stage 28, each chunk of rows:
+ * Stage 26, each chunk of rows:
  *   b2_diag[c] = sum_{row < n_rows} s_curv[row, c]   [diag of b2, digits.py:45]
  */
 static void diagonal_compute_b2_diag(const digits_diagonal_frame *f)
@@ -2042,7 +2020,6 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
     diagonal_compute_objective_logsumexp_total_bar(f);
     diagonal_compute_s_curv(f);
     diagonal_keep_s_curv(f);
-    diagonal_compute_s_root_p(f);
     diagonal_compute_objective_sum_bar(f);
     diagonal_load_y(f);
     diagonal_compute_s_bar(f);
@@ -2053,10 +2030,9 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
         diagonal_compute_s_p(f);
         diagonal_compute_z_sum_sq(f);
     }
-    diagonal_compute_a_diag(f);
+    diagonal_compute_a_var(f);
     diagonal_keep_z_factor(
         f, f->tile + LANES * DIAGONAL_TILE_a_diag, f->rows + f->chunk * DIAGONAL_ROWS_a_diag);
-    diagonal_compute_a_var(f);
     diagonal_keep_z_factor(
         f, f->tile + LANES * DIAGONAL_TILE_a_var, f->rows + f->chunk * DIAGONAL_ROWS_a_var);
 }
@@ -2104,7 +2080,7 @@ size_t digits_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t 
         return 0U;
     }
     numbers = 0U;
-    lane = 192U;
+    lane = 224U;
     row = 106U;
     numbers = size_sum(numbers, size_product((size_t)threads * LANES, lane));
     numbers = size_sum(numbers, size_product((size_t)digits_diagonal_chunk(n_rows, threads), row));
@@ -2184,7 +2160,7 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
     past = (size_t)((uintptr_t)work % 64U);
     frame.work = (double *)(void *)((unsigned char *)work + (past == 0U ? 0U : 64U - past));
     frame.tile = frame.work + ((size_t)0);
-    frame.tile_size = LANES * ((size_t)192);
+    frame.tile_size = LANES * ((size_t)224);
     frame.rows = frame.tile + (size_t)threads * frame.tile_size;
 
     if (threads == 1) {

@@ -205,7 +205,7 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
           : (size_t)(threads) * 16U) * DIGITS_DIAGONAL_LANES)
 #define DIGITS_DIAGONAL_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
-      + (size_t)(threads) * DIGITS_DIAGONAL_LANES * ((size_t)192) \
+      + (size_t)(threads) * DIGITS_DIAGONAL_LANES * ((size_t)224) \
       + DIGITS_DIAGONAL_CHUNK(n_rows, threads) * ((size_t)106) \
       ) * sizeof(double) + 64U)
 

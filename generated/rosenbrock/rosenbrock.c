@@ -207,11 +207,6 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
 #endif
 #define LANES ROSENBROCK_GRADIENT_LANES
 
-/* Offsets in the workspace, in numbers. */
-enum {
-    GRADIENT_WORK_u_bar = 0
-};
-
 typedef struct rosenbrock_gradient_frame {
     const rosenbrock_gradient_args *args;
     float *work; /* values without rows */
@@ -252,31 +247,18 @@ static void gradient_compute_objective(const rosenbrock_gradient_frame *f)
  * Stage 2, once:
  *   u_bar[k] = -200*u[k]*(-2*u[k]**2 + 2*u[k+1]) + 2*u[k] - 2 where 0 <= k < 999   [bar of u,
  *       rosenbrock.py:36]
- */
-static void gradient_compute_u_bar(const rosenbrock_gradient_frame *f)
-{
-    const float *const u = f->args->u;
-    float *const u_bar_out = f->work + GRADIENT_WORK_u_bar;
-    OMP_FOR_SIMD
-    for (ptrdiff_t k = 0; k < 1000; ++k) {
-        u_bar_out[k] = k < 999 ? ((2.0f * u[k]) - 2.0f - (200.0f * u[k] * ((2.0f * ((k + 1 < 1000 ? u[k + 1] : 0.0f))) - (2.0f * (u[k] * u[k]))))) : 0.0f;
-    }
-}
-
-/*
- * Stage 3, once:
  *   u_bar_2[k] = -200*u[k-1]**2 + 200*u[k] where 0 <= k-1 < 999   [bar of u, rosenbrock.py:36]
  *   u_bar_3[k] = u_bar[k] + u_bar_2[k]   [bar of u, rosenbrock.py:36]
  */
 static void gradient_compute_u_bar_3(const rosenbrock_gradient_frame *f)
 {
     const float *const u = f->args->u;
-    const float *const u_bar = f->work + GRADIENT_WORK_u_bar;
     float *const u_bar_3_out = f->args->out_grad_u;
     OMP_FOR_SIMD
     for (ptrdiff_t k = 0; k < 1000; ++k) {
+        const float u_bar = k < 999 ? ((2.0f * u[k]) - 2.0f - (200.0f * u[k] * ((2.0f * ((k + 1 < 1000 ? u[k + 1] : 0.0f))) - (2.0f * (u[k] * u[k]))))) : 0.0f;
         const float u_bar_2 = k - 1 >= 0 ? ((200.0f * u[k]) - (200.0f * (((k - 1 >= 0 ? u[k - 1] : 0.0f)) * ((k - 1 >= 0 ? u[k - 1] : 0.0f))))) : 0.0f;
-        const float u_bar_3 = u_bar[k] + u_bar_2;
+        const float u_bar_3 = u_bar + u_bar_2;
         if (u_bar_3_out != NULL) {
             u_bar_3_out[k] = u_bar_3;
         }
@@ -289,7 +271,6 @@ static void rosenbrock_gradient_phases(const rosenbrock_gradient_frame *frame)
     rosenbrock_gradient_frame mine = *frame;
     rosenbrock_gradient_frame *const f = &mine;
     gradient_compute_objective(f);
-    gradient_compute_u_bar(f);
     gradient_compute_u_bar_3(f);
 }
 
@@ -299,7 +280,7 @@ size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int3
     if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
         return 0U;
     }
-    numbers = 1008U;
+    numbers = 0U;
     return size_sum(size_product(numbers, sizeof(float)), 64U);
 }
 
@@ -358,7 +339,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     frame.begin = frame.count = frame.row = frame.lanes = frame.col = 0;
     past = (size_t)((uintptr_t)work % 64U);
     frame.work = (float *)(void *)((unsigned char *)work + (past == 0U ? 0U : 64U - past));
-    frame.tile = frame.work + ((size_t)1008);
+    frame.tile = frame.work + ((size_t)0);
     frame.rows = frame.tile;
 
     if (threads == 1) {
@@ -380,11 +361,6 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
 #endif
 #define LANES ROSENBROCK_DIAGONAL_LANES
 
-/* Offsets in the workspace, in numbers. */
-enum {
-    DIAGONAL_WORK_u_curv = 0
-};
-
 typedef struct rosenbrock_diagonal_frame {
     const rosenbrock_diagonal_args *args;
     float *work; /* values without rows */
@@ -400,30 +376,18 @@ typedef struct rosenbrock_diagonal_frame {
 /*
  * Stage 1, once:
  *   u_curv[k] = 1200*u[k]**2 - 400*u[k+1] + 2 where 0 <= k < 999   [curv of u, rosenbrock.py:36]
- */
-static void diagonal_compute_u_curv(const rosenbrock_diagonal_frame *f)
-{
-    const float *const u = f->args->u;
-    float *const u_curv_out = f->work + DIAGONAL_WORK_u_curv;
-    OMP_FOR_SIMD
-    for (ptrdiff_t k = 0; k < 1000; ++k) {
-        u_curv_out[k] = k < 999 ? (2.0f - (400.0f * ((k + 1 < 1000 ? u[k + 1] : 0.0f))) + (1200.0f * (u[k] * u[k]))) : 0.0f;
-    }
-}
-
-/*
- * Stage 2, once:
  *   u_curv_2[k] = 200 where 0 <= k-1 < 999   [curv of u, rosenbrock.py:36]
  *   u_curv_3[k] = u_curv[k] + u_curv_2[k]   [curv of u, rosenbrock.py:36]
  */
 static void diagonal_compute_u_curv_3(const rosenbrock_diagonal_frame *f)
 {
-    const float *const u_curv = f->work + DIAGONAL_WORK_u_curv;
+    const float *const u = f->args->u;
     float *const u_curv_3_out = f->args->out_diag_u;
     OMP_FOR_SIMD
     for (ptrdiff_t k = 0; k < 1000; ++k) {
+        const float u_curv = k < 999 ? (2.0f - (400.0f * ((k + 1 < 1000 ? u[k + 1] : 0.0f))) + (1200.0f * (u[k] * u[k]))) : 0.0f;
         const float u_curv_2 = k - 1 >= 0 ? (200.0f) : 0.0f;
-        const float u_curv_3 = u_curv[k] + u_curv_2;
+        const float u_curv_3 = u_curv + u_curv_2;
         if (u_curv_3_out != NULL) {
             u_curv_3_out[k] = u_curv_3;
         }
@@ -435,7 +399,6 @@ static void rosenbrock_diagonal_phases(const rosenbrock_diagonal_frame *frame)
 {
     rosenbrock_diagonal_frame mine = *frame;
     rosenbrock_diagonal_frame *const f = &mine;
-    diagonal_compute_u_curv(f);
     diagonal_compute_u_curv_3(f);
 }
 
@@ -445,7 +408,7 @@ size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int3
     if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
         return 0U;
     }
-    numbers = 1008U;
+    numbers = 0U;
     return size_sum(size_product(numbers, sizeof(float)), 64U);
 }
 
@@ -504,7 +467,7 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     frame.begin = frame.count = frame.row = frame.lanes = frame.col = 0;
     past = (size_t)((uintptr_t)work % 64U);
     frame.work = (float *)(void *)((unsigned char *)work + (past == 0U ? 0U : 64U - past));
-    frame.tile = frame.work + ((size_t)1008);
+    frame.tile = frame.work + ((size_t)0);
     frame.rows = frame.tile;
 
     if (threads == 1) {

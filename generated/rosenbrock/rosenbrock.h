@@ -138,13 +138,13 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
 #define ROSENBROCK_GRADIENT_LANES 64 /* rows in a tile */
 #endif
 #define ROSENBROCK_GRADIENT_WORKSPACE_BYTES(n_rows, columns, threads) \
-    ((((size_t)1008) \
+    ((((size_t)0) \
       ) * sizeof(float) + 64U)
 #ifndef ROSENBROCK_DIAGONAL_LANES
 #define ROSENBROCK_DIAGONAL_LANES 64 /* rows in a tile */
 #endif
 #define ROSENBROCK_DIAGONAL_WORKSPACE_BYTES(n_rows, columns, threads) \
-    ((((size_t)1008) \
+    ((((size_t)0) \
       ) * sizeof(float) + 64U)
 
 #ifdef __cplusplus
