@@ -1,30 +1,88 @@
-"""Hessian-vector products of every leaf at once: with random directions (Hutchinson), or with unit ones (exact)."""
+"""Second derivatives along directions: random ones (Hutchinson), or unit ones, which are exact.
+
+A product ``Hv`` takes a tangent forward and one back.  Where only ``v'Hv`` is wanted the way back is not needed: the
+Hessian is a sum over the graph's nodes of ``G' M G`` with the Jacobian ``G`` of what the node reads and its local
+curvature ``M`` (see :mod:`cpgen.derive.sources`), so with the forward tangents ``t = Gv`` it is the sum of ``t' M t``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from cpgen.derive.derived import Derived, Drawn, Statistics, kink_outputs, own_shape, program_of
+from cpgen.derive.derived import Derived, Drawn, Statistics, kink_outputs, own_shape, program_of, rows_summed
 from cpgen.derive.forward import tangents
+from cpgen.derive.linear import Extra, element_index, output_axes, pull
 from cpgen.derive.points import over
 from cpgen.derive.reverse import adjoint_origin, gradients
+from cpgen.derive.sources import Curvature
 from cpgen.errors import RequestError
 from cpgen.ir.build import add, constant
-from cpgen.ir.nodes import COLUMNS, Graph, Input, Node, Origin
+from cpgen.ir.nodes import COLUMNS, Graph, Input, Map, Node, Origin
 from cpgen.ir.noise import elements
-from cpgen.scalar import placeholder
+from cpgen.scalar import diff, placeholder
 
 _0, _1 = placeholder(0), placeholder(1)
 
 
-def _probes(graph: Graph, wrt: Sequence[Input]) -> tuple[dict[Input, Node], list[Node]]:
-    """Random directions for every leaf and the Hessian times them."""
+def _directions(wrt: Sequence[Input]) -> dict[Input, Node]:
+    """A direction for every leaf, all of one numbering."""
     offset = 0
     directions: dict[Input, Node] = {}
     for leaf in wrt:
         noise = Input(f"v_{leaf.name}", (COLUMNS, *leaf.shape), "noise", Origin(f"v_{leaf.name}"), offset)
         offset += elements(noise)
         directions[leaf] = noise
+    return directions
+
+
+def quadratic_form(graph: Graph, directions: Mapping[Input, Node]) -> Node:
+    """``v'Hv`` of each column: for each row if all leaves have rows, else rows summed."""
+    # the closed forms of regions are for factoring; here every map counts for itself
+    curvature = Curvature(replace(graph, regions=()), list(directions))
+    nodes = curvature.uses.nodes
+    moving = {id(n): t for n, t in zip(nodes, tangents(nodes, directions), strict=True) if t is not None}
+    parts: list[Node | None] = []
+    for node in nodes:
+        tangent = moving.get(id(node))
+        curved = curvature.self_curvature(node) if tangent is not None else None
+        if tangent is not None and curved is not None:
+            axes = range(len(node.element_shape))
+            origin = adjoint_origin(node, "form")
+            parts.append(over((), [(curved, axes), (tangent, axes)], _0 * _1**2, node.element_shape, origin))
+        if isinstance(node, Map) and node.reduce == "sum":
+            parts += _crosses(curvature, node, moving)
+    total = add(parts, Origin("form"))
+    if total is None:
+        total = constant(0, (COLUMNS, *curvature.rows))
+    return rows_summed(total, all(v.has_rows for v in directions))
+
+
+def _crosses(curvature: Curvature, m: Map, moving: Mapping[int, Node]) -> list[Node]:
+    """``2 t_a t_b d2f/da db`` times the adjoint of ``m``, summed, for each pair of its arguments."""
+    cotangent = curvature.adjoints.of(m)
+    if cotangent is None:
+        return []
+    found = []
+    known = [k for k, a in enumerate(m.args) if id(a.node) in moving]
+    for position, a in enumerate(known):
+        for b in known[position + 1 :]:
+            mixed = diff(diff(m.expr, placeholder(a)), placeholder(b))
+            if mixed.is_zero:
+                continue
+            extras = [Extra(cotangent, output_axes(m))]
+            extras += [Extra(moving[id(m.args[k].node)], element_index(m.args[k])) for k in (a, b)]
+            factor = 2 * mixed
+            for k in range(len(extras)):
+                factor *= placeholder(len(m.args) + k)
+            dims = (COLUMNS, *curvature.rows)
+            found.append(pull(m, [], factor, extras, dims, adjoint_origin(m, "form")))
+    return found
+
+
+def _probes(graph: Graph, wrt: Sequence[Input]) -> tuple[dict[Input, Node], list[Node]]:
+    """Random directions for every leaf and the Hessian times them."""
+    directions = _directions(wrt)
     found = [own_shape(g, v) for v, g in zip(wrt, gradients(graph.objective, wrt), strict=True)]
     products = tangents(found, directions)
     return directions, [
@@ -68,23 +126,13 @@ def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
 
 def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``v . Hv`` per row if every leaf has rows, else over everything (Hutchinson 1989)."""
-    directions, products = _probes(graph, wrt)
+    directions = _directions(wrt)
     per_row = all(v.has_rows for v in wrt)
     if not per_row and any(v.has_rows for v in wrt):
         raise RequestError(
             "a Hutchinson trace is over inputs with rows or over parameters, not over both at once"
         )
-    parts: list[Node | None] = []
-    for leaf, product in zip(wrt, products, strict=True):
-        axes = range(len(leaf.element_shape))
-        parts.append(
-            over(
-                (), [(product, axes), (directions[leaf], axes)], _0 * _1, leaf.element_shape, Origin("trace")
-            )
-        )
-    total = add(parts, Origin("trace"))
-    assert total is not None
-    mean, variance = Statistics().of(_0, [total], Origin("trace"))
+    mean, variance = Statistics().of(_0, [quadratic_form(graph, directions)], Origin("trace"))
     outputs = [("trace", mean), ("var_trace", variance), *kink_outputs(graph, wrt)]
     program = program_of(graph, "trace_hutchinson", outputs)
     return Derived(program, "hutchinson", direction_count(wrt), drawn=_probe_summary(wrt, directions))
@@ -106,27 +154,21 @@ def _directed(
 
 
 def directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    """``diag_<leaf>``: ``e * He`` summed over unit vectors."""
-    units, products = _probes(graph, wrt)
+    """``diag_<leaf>``: ``e'He`` of each unit vector."""
+    units = _directions(wrt)
+    form = quadratic_form(graph, units)
     outputs = []
-    for leaf, product in zip(wrt, products, strict=True):
-        axes = range(len(leaf.element_shape))
-        reads = [(product, axes), (units[leaf], axes)]
+    for leaf in wrt:
+        reads = [(form, ()), (units[leaf], range(len(leaf.element_shape)))]
         label = f"diag_{leaf.name}"
         outputs.append((label, over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))))
     return _directed(graph, "diagonal_directions", wrt, outputs, units)
 
 
 def directions_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    """``trace``: ``e . He`` summed over unit vectors; per row if every leaf has rows."""
-    units, products = _probes(graph, wrt)
-    parts: list[Node | None] = []
-    for leaf, product in zip(wrt, products, strict=True):
-        axes = range(len(leaf.element_shape))
-        reads = [(product, axes), (units[leaf], axes)]
-        parts.append(over((), reads, _0 * _1, (COLUMNS, *leaf.element_shape), Origin("trace")))
-    total = add(parts, Origin("trace"))
-    assert total is not None
+    """``trace``: ``e'He`` summed over unit vectors; per row if every leaf has rows."""
+    units = _directions(wrt)
+    total = over((), [(quadratic_form(graph, units), ())], _0, (COLUMNS,), Origin("trace"))
     return _directed(graph, "trace_directions", wrt, [("trace", total)], units)
 
 

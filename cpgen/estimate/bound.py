@@ -68,7 +68,7 @@ def bind(
     """See :meth:`Estimator.bind`."""
     if what not in PREFIX:
         raise RequestError(f"bind({what!r}): only {', '.join(PREFIX)} can be bound")
-    loaded = estimator.loaded(what)
+    loaded = estimator.loaded("diagonal:exact" if what == "diagonal" else what)
     given, rows = estimator.arrays(loaded, arrays)
     for name, array in given.items():
         if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):

@@ -227,14 +227,15 @@ class Estimator:
         ``samples``: noise columns.  If no more columns than that give the exact answer, the exact answer is returned
         (``exact=None``); ``exact=True`` insists on it, ``exact=False`` forbids it.  ``rtol``: keep sampling until the
         norm of the standard errors is at most ``rtol`` times the norm of the values, or ``max_samples`` is reached.
-        ``method``: "cp" (default), "hutchinson", "s" and "tu" (the 2012 paper's, whole graph), "gauss_newton" and
-        "becker_lecun" (biased, and labelled so).  ``design``: "hadamard" (orthogonal columns) or "independent".
+        ``method``: "cp" (default), "directions" (exact: a forward tangent for each variable), "hutchinson", "s" and "tu"
+        (the 2012 paper's, whole graph), "gauss_newton" and "becker_lecun" (biased, and labelled so).  ``design``:
+        "hadamard" (orthogonal columns) or "independent".
         ``first_row``: number of the first row in a larger data set, so that pieces draw the noise that the whole would.
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
-        if method not in programs.ESTIMATORS:
-            raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}")
+        if method not in (*programs.ESTIMATORS, "directions"):
+            raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}, directions")
         wanted = {f"diag_{v.name}": v.name for v in self.wrt}
         key = self._key("diagonal", method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
@@ -254,7 +255,7 @@ class Estimator:
     ) -> Estimate:
         """The trace of the Hessian: for each row if every leaf has rows (the Laplacian), else over everything.
 
-        Methods: "cp", "hutchinson", "gauss_newton".  Other arguments as in :meth:`diagonal`.
+        Methods: "cp", "directions" (exact), "hutchinson", "gauss_newton".  Other arguments as in :meth:`diagonal`.
         """
         key = self._key("trace", method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
@@ -262,6 +263,10 @@ class Estimator:
 
     def _key(self, what: str, method: str, exact: bool | None) -> str:
         """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
+        if method == "directions":
+            self._check_directions()
+            if exact is False:
+                raise RequestError("method='directions' is exact; leave out exact=False or take another method")
         if method != "cp":
             return f"{what}:{method}"
         if exact is False and self.derive(what).unit:
@@ -551,8 +556,8 @@ class Estimator:
         """
         if method not in (None, "cp", "directions"):
             raise RequestError(f"method={method!r} is not one of cp, directions")
-        if method == "directions" and direction_count(self.wrt) is None:
-            raise RequestError("method='directions' is for inputs with rows or for parameters, not for both at once")
+        if method == "directions":
+            self._check_directions()
         loaded = self.loaded(f"hessian:{method}" if method else "hessian")
         given, rows = self.arrays(loaded, arrays)
         columns = loaded.derived.columns or 0
@@ -569,6 +574,10 @@ class Estimator:
         sizes = {v.name: v.element_shape for v in self.wrt}
         lead = {v.name: rows if v.has_rows else None for v in self.wrt}
         return Hessian(blocks, sizes, lead, int(outputs.get("kinks", np.zeros(()))))
+
+    def _check_directions(self) -> None:
+        if direction_count(self.wrt) is None:
+            raise RequestError("method='directions' is for inputs with rows or for parameters, not for both at once")
 
     def _by_directions(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int

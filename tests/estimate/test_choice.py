@@ -41,6 +41,30 @@ def test_directions_give_the_hessian_of_noise_columns(name: str, backend: str) -
         np.testing.assert_allclose(by_units.blocks[pair], block, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", list(CATALOGUE))
+def test_forward_tangents_give_diagonal_and_trace(name: str) -> None:
+    """Curvature summed over forward tangents of unit directions, against the Hessian of noise columns."""
+    entry = CATALOGUE[name]
+    arrays = entry.arrays()
+    has_rows = {v.name: v.has_rows for v in cp.compile(entry.build(), programs=()).graph.variables}
+    for rows in (True, False):
+        wrt = [leaf for leaf in entry.wrt if has_rows[leaf] is rows]
+        if not wrt:
+            continue
+        est = cp.compile(entry.build(), wrt=wrt, programs=(), backend="interpreter")
+        hessian = est.hessian(method="cp", **arrays).matrix()
+        diagonal = est.diagonal(method="directions", **arrays)
+        found = [diagonal[leaf].value for leaf in wrt]
+        if rows and hessian.ndim == 3:
+            found = [value.reshape(len(hessian), -1) for value in found]
+        expected = np.diagonal(hessian, axis1=-2, axis2=-1)
+        size = max(float(np.abs(hessian).max()), 1.0)
+        flat = np.concatenate([value.reshape(*expected.shape[:-1], -1) for value in found], axis=-1)
+        np.testing.assert_allclose(flat, expected, rtol=1e-10, atol=1e-12 * size)
+        trace = est.trace(method="directions", **arrays).value
+        np.testing.assert_allclose(trace, expected.sum(-1), rtol=1e-9, atol=1e-11 * size)
+
+
 def test_the_diagonal_and_the_trace_take_the_cheaper_way() -> None:
     est = cp.compile(chain(6), wrt=["x"], programs=(), backend="interpreter")
     x = np.random.default_rng(0).normal(size=(5, 2))
@@ -74,6 +98,8 @@ def test_directions_do_not_mix_inputs_and_parameters() -> None:
     est = entry.compile(programs=(), backend="interpreter")
     with pytest.raises(cp.errors.RequestError, match="not for both at once"):
         est.hessian(method="directions", **entry.arrays())
+    with pytest.raises(cp.errors.RequestError, match="not for both"):
+        est.diagonal(method="directions", **entry.arrays())
 
 
 def test_an_exact_answer_takes_the_cheaper_exact_way() -> None:
