@@ -53,7 +53,9 @@ def select(text: str, needed: Iterable[str], others: str = "") -> str:
             continue
         result.append(block.text)
     chosen = "\n\n".join(result) + "\n"
-    return chosen if needs_library(chosen) else chosen.replace("#include <math.h>\n\n", "")
+    if not needs_library(chosen):
+        return chosen
+    return chosen.replace("#include <stdint.h>\n", "#include <math.h>\n#include <stdint.h>\n", 1)
 
 
 def own_functions(text: str, header: str, real: str, only: Sequence[str] | None = None) -> str:

@@ -335,9 +335,10 @@ def _cost(plan: Plan) -> str:
         terms.append((both - rows - columns + fixed, " * rows * cols"))
         return " + ".join(f"{number}.0{suffix}{by}" for number, by in terms if number) or f"0.0{suffix}"
 
-    tiles = text(1)
-    one_tile = f"(args->n_rows > LANES ? {tiles} : 0.0{suffix})"
-    return f"{text(0)} + {one_tile}" if plan.segments else text(0)
+    tiles, nothing = text(1), f"0.0{suffix}"
+    if not plan.segments or tiles == nothing:
+        return text(0)
+    return f"{text(0)} + (args->n_rows > LANES ? {tiles} : {nothing})"
 
 
 def _size_view(plan: Plan) -> SizeView:
