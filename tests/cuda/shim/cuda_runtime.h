@@ -5,15 +5,15 @@
  *
  * Every CUDA thread is a fibre: it runs until it ends, or until it has to wait at a barrier or a warp operation; a thread
  * that never waits costs a function call.  Blocks run one after another.  The order of threads and blocks comes from
- * the environment: CPGEN_SHIM_ORDER = fwd (the default), rev, or a number, the seed of a shuffle that is drawn anew each time
- * round.  A kernel whose result depends on the order lacks a barrier.  Shared memory holds 0xFF bytes (NaN) when a block
- * starts, and so does fresh device memory.
+ * the environment: CPGEN_SHIM_ORDER = fwd (the default), rev, or a number, the seed of a shuffle drawn anew each time
+ * round.  A kernel whose result depends on the order lacks a barrier.  Shared memory holds 0xFF bytes (NaN) when a
+ * block starts, and so does fresh device memory.
  *
  * What cannot be right on a device ends the process with a message: a barrier that part of the block does not reach, warp
  * operations whose lanes disagree or whose mask leaves out the caller.  AddressSanitizer sees each access outside a
- * device buffer, a shared array or the dynamic shared memory, all of which have their exact sizes.  ThreadSanitizer is told
- * that CUDA threads are threads, ordered only by __syncthreads, __syncwarp and the order of blocks: it reports a missing
- * barrier in any order, even one whose result is right.
+ * device buffer, a shared array or the dynamic shared memory, all of which have their exact sizes.  ThreadSanitizer is
+ * told that CUDA threads are threads, ordered only by __syncthreads, __syncwarp and the order of blocks: it reports a
+ * missing barrier in any order, even one whose result is right.
  *
  * Not shown: values of the GPU's own math library, weak memory order, launch limits by registers, races between blocks,
  * misaligned access (but -fsanitize=alignment finds it), host pointers passed to a kernel.  A __shared__ array inside a
@@ -29,7 +29,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #if !defined(__x86_64__)
-#include <ucontext.h>
+#define CPGEN_SHIM_UCONTEXT
+#endif
+#if defined(CPGEN_SHIM_UCONTEXT)
+#include <ucontext.h> /* anywhere, but two system calls a switch */
 #endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -113,11 +116,11 @@ extern "C" char __stop_cpgen_shared[] __attribute__((weak, visibility("hidden"))
 
 namespace cpgen_shim __attribute__((visibility("hidden"))) {
 
-constexpr unsigned max_threads = 1024;          /* of a block */
-constexpr size_t stack_bytes = 256 * 1024;      /* of a fibre, the guard page included; touched pages alone cost memory */
+constexpr unsigned max_threads = 1024;       /* of a block */
+constexpr size_t stack_bytes = 256 * 1024;   /* of a fibre, the guard page included; touched pages alone cost memory */
 constexpr size_t guard_bytes = 4096;
-constexpr size_t default_shared = 48 * 1024;    /* bytes of dynamic shared memory without an attribute ... */
-constexpr size_t optin_shared = 163 * 1024;     /* ... and with one: compute capability 8.0, the least of those built for */
+constexpr size_t default_shared = 48 * 1024; /* bytes of dynamic shared memory without an attribute ... */
+constexpr size_t optin_shared = 163 * 1024;  /* ... and with one: the least of compute capabilities 8.0, 9.0 and 10.0 */
 
 enum State : unsigned char { fresh, ready, running, at_barrier, at_exchange, ended };
 enum Kind : unsigned char { syncwarp, shuffle, ballot };
@@ -128,7 +131,7 @@ struct Fibre {
     char *bottom = nullptr;
     size_t bytes = 0;
     void *fake_stack = nullptr;
-#if !defined(__x86_64__)
+#if defined(CPGEN_SHIM_UCONTEXT)
     ucontext_t context;
 #endif
 };
@@ -191,7 +194,7 @@ inline unsigned limit_count = 0;
 constexpr bool separate_stacks = true; /* a stack used by two threads in turn would look like a race */
 inline void *tsan_threads[max_threads];
 inline void *tsan_host = nullptr;
-inline char tsan_blocks, tsan_barrier[2], tsan_groups[max_threads][2];
+inline char tsan_start, tsan_end, tsan_barrier[2], tsan_groups[max_threads][2];
 inline unsigned barrier_phase = 0, group_phase[max_threads];
 #else
 constexpr bool separate_stacks = false;
@@ -200,10 +203,17 @@ constexpr bool separate_stacks = false;
 inline const char *state_name(const Thread &t) {
     switch (t.state) {
     case ended: return "ended";
-    case at_barrier: return "wait at __syncthreads";
-    case at_exchange: return t.kind == syncwarp ? "wait at __syncwarp" : t.kind == shuffle ? "wait at a shuffle" : "wait at a vote";
-    default: return "can run";
+    case at_barrier: return "at __syncthreads";
+    case at_exchange: return t.kind == syncwarp ? "at __syncwarp" : t.kind == shuffle ? "at a shuffle" : "at a vote";
+    default: return "able to run";
     }
+}
+
+CPGEN_SHIM_OWN inline bool same_doing(const Thread &a, const Thread &b) {
+    if (a.state != b.state) return false;
+    if (a.state != at_barrier && a.state != at_exchange) return true;
+    if (a.line != b.line || strcmp(a.file, b.file) != 0) return false;
+    return a.state == at_barrier || (a.kind == b.kind && a.mask == b.mask);
 }
 
 /* Ends the process: the message, the block, and what each of its threads is doing. */
@@ -211,23 +221,21 @@ inline const char *state_name(const Thread &t) {
     fflush(stdout);
     fprintf(stderr, "cpgen shim: %s\n  kernel %s, block (%u, %u, %u) of %u x %u x %u threads\n", message, kernel_name,
             block_index.x, block_index.y, block_index.z, block_shape.x, block_shape.y, block_shape.z);
-    unsigned groups = 0;
-    for (unsigned first = 0, next; first < thread_count; first = next) {
-        const Thread &t = threads[first];
-        const bool waits = t.state == at_barrier || t.state == at_exchange;
-        for (next = first + 1; next < thread_count; next++) {
-            const Thread &u = threads[next];
-            if (u.state != t.state || (waits && (u.line != t.line || strcmp(u.file, t.file) != 0)) ||
-                (t.state == at_exchange && (u.kind != t.kind || u.mask != t.mask)))
-                break;
-        }
-        if (++groups > 24) {
-            fprintf(stderr, "  threads %u-%u: not listed\n", first, thread_count - 1);
-            break;
-        }
-        fprintf(stderr, "  threads %u-%u: %s", first, next - 1, state_name(t));
-        if (waits) fprintf(stderr, ", %s:%d", t.file, t.line);
+    for (unsigned i = 0; i < thread_count; i++) {
+        unsigned first = 0;
+        while (!same_doing(threads[first], threads[i])) first++;
+        if (first < i) continue; /* listed with the first thread that does the same */
+        const Thread &t = threads[i];
+        fprintf(stderr, "  %s", state_name(t));
+        if (t.state == at_barrier || t.state == at_exchange) fprintf(stderr, ", %s:%d", t.file, t.line);
         if (t.state == at_exchange) fprintf(stderr, ", mask 0x%08x", t.mask);
+        fputs(": threads", stderr);
+        for (unsigned from = i, to; from < thread_count; from = to + 1) {
+            to = from;
+            if (!same_doing(threads[from], t)) continue;
+            while (to + 1 < thread_count && same_doing(threads[to + 1], t)) to++;
+            fprintf(stderr, from == to ? " %u" : " %u-%u", from, to);
+        }
         fputc('\n', stderr);
     }
     fflush(stderr);
@@ -236,7 +244,7 @@ inline const char *state_name(const Thread &t) {
 
 /* ---- fibres ---- */
 
-#if defined(__x86_64__)
+#if !defined(CPGEN_SHIM_UCONTEXT)
 /* Keeps the callee-saved registers and the stack pointer in *save, and goes on with those of another stack. */
 __attribute__((naked, noinline)) inline void swap_stacks(void **, void *) {
     __asm__ volatile("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
@@ -265,7 +273,7 @@ CPGEN_SHIM_OWN inline void switch_to(Fibre *to) {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->bytes);
 #endif
-#if defined(__x86_64__)
+#if !defined(CPGEN_SHIM_UCONTEXT)
     swap_stacks(&from->saved, to->saved);
 #else
     swapcontext(&from->context, &to->context);
@@ -276,11 +284,12 @@ CPGEN_SHIM_OWN inline void switch_to(Fibre *to) {
 [[noreturn]] CPGEN_SHIM_OWN inline void fibre_main();
 
 CPGEN_SHIM_OWN inline void make_fibre(Fibre *f, unsigned number) {
-    void *const memory = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE) != 0) fault("no memory for the stack of a thread");
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *const memory = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE) != 0) fault("no memory for a thread's stack");
     f->bottom = static_cast<char *>(memory) + guard_bytes;
     f->bytes = stack_bytes - guard_bytes - (number % 16) * 256; /* tops at equal page offsets would share cache sets */
-#if defined(__x86_64__)
+#if !defined(CPGEN_SHIM_UCONTEXT)
     void **top = reinterpret_cast<void **>(f->bottom + f->bytes);
     *--top = nullptr;
     *--top = reinterpret_cast<void *>(&fibre_main); /* popped by ret; then rsp is 8 modulo 16, as after a call */
@@ -430,19 +439,21 @@ CPGEN_SHIM_OWN inline void finish() {
     t.state = ended;
     ended_count++;
     alive[warp] &= ~(1u << (t.linear % 32));
-    for (unsigned j = 0; j < 32 && waiting[warp] != 0; j++)
-        if ((waiting[warp] >> j) & 1u && (threads[warp * 32 + j].mask >> (t.linear % 32)) & 1u) complete(threads[warp * 32 + j]);
+    for (unsigned j = 0; j < 32 && waiting[warp] != 0; j++) {
+        const Thread &other = threads[warp * 32 + j];
+        if ((waiting[warp] >> j) & 1u && (other.mask >> (t.linear % 32)) & 1u) complete(other);
+    }
 }
 
 [[noreturn]] CPGEN_SHIM_OWN inline void fibre_main() {
     arrived();
     for (;;) {
 #if defined(__SANITIZE_THREAD__)
-        __tsan_acquire(&tsan_blocks);
+        __tsan_acquire(&tsan_start); /* the host alone releases it: the threads of a block are not in order */
 #endif
         body(body_data);
 #if defined(__SANITIZE_THREAD__)
-        __tsan_release(&tsan_blocks);
+        __tsan_release(&tsan_end);
 #endif
         finish();
         Thread *const next = next_thread();
@@ -468,7 +479,8 @@ CPGEN_SHIM_OWN __attribute__((noinline)) inline void block_barrier(const char *f
     t.line = line;
     barrier_count++;
 #if defined(__SANITIZE_THREAD__)
-    char *const token = &tsan_barrier[barrier_phase & 1u]; /* two in turn: who runs ahead to the next must not order this one */
+    /* Two in turn: a thread that runs ahead to the next barrier must not count as ordered by this one. */
+    char *const token = &tsan_barrier[barrier_phase & 1u];
     __tsan_release(token);
 #endif
     wait();
@@ -559,11 +571,11 @@ CPGEN_SHIM_OWN inline void run_block(size_t shared) {
     tsan_host = __tsan_get_current_fiber();
     for (unsigned i = 0; i < thread_count; i++)
         if (tsan_threads[i] == nullptr) tsan_threads[i] = __tsan_create_fiber(0);
-    __tsan_release(&tsan_blocks);
+    __tsan_release(&tsan_start);
 #endif
     leave(next_thread());
 #if defined(__SANITIZE_THREAD__)
-    __tsan_acquire(&tsan_blocks);
+    __tsan_acquire(&tsan_end);
 #endif
     current = nullptr;
 }
@@ -651,8 +663,8 @@ struct Launch {
 };
 
 template <class... Parameters>
-inline Launch<Parameters...> prepare(void (*kernel)(Parameters...), const char *name, dim3 grid, dim3 block, size_t shared,
-                                     cudaStream_t) {
+inline Launch<Parameters...> prepare(void (*kernel)(Parameters...), const char *name, dim3 grid, dim3 block,
+                                     size_t shared, cudaStream_t) {
     return {kernel, name, grid, block, shared};
 }
 
@@ -755,7 +767,8 @@ inline cudaError_t cudaGetDevice(int *device) {
 inline cudaError_t cudaSetDevice(int device) {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
-    return error != cudaSuccess ? error : cpgen_shim::record(device >= 0 && device < count ? cudaSuccess : cudaErrorInvalidDevice);
+    if (error != cudaSuccess) return error;
+    return cpgen_shim::record(device >= 0 && device < count ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 inline cudaError_t cudaDriverGetVersion(int *version) {

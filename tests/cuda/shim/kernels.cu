@@ -16,23 +16,29 @@
     type *const name = reinterpret_cast<type *>(name##_bytes)
 #endif
 
-enum Fault {
-    NO_FAULT,
-    MISSING_BARRIER,      /* between writing shared memory and reading what other threads wrote */
-    MISSING_LAST_BARRIER, /* between reading a tile and overwriting it */
-    GLOBAL_BOUND,         /* one element past an array of the device */
-    GLOBAL_READ_BOUND,
-    SHARED_BOUND,         /* one past the dynamic shared memory */
-    STATIC_BOUND,         /* one past a __shared__ array */
-    DIVERGENT_ENDED,      /* part of the block returns before a barrier */
-    DIVERGENT_BRANCHES,   /* the two sides of a branch have a barrier each */
-    MASK_WITHOUT_CALLER,
-    MASKS_DIFFER,
-    OPERATIONS_DIFFER,    /* lanes of one warp wait at a shuffle and at a vote */
-    WARP_DEADLOCK,        /* a warp operation waits for lanes that wait at a barrier */
-    UNINITIALISED,        /* shared memory read before anything is written */
-    FRESH_MEMORY          /* device memory, likewise */
-};
+#define FAULTS(F)                                                                                    \
+    F(NO_FAULT)                                                                                      \
+    F(MISSING_BARRIER)      /* between writing shared memory and reading what other threads wrote */ \
+    F(MISSING_LAST_BARRIER) /* between reading a tile and overwriting it */                          \
+    F(MISSING_WARP_BARRIER) /* likewise, within a warp */                                            \
+    F(GLOBAL_BOUND)         /* one element past an array of the device: written ... */               \
+    F(GLOBAL_READ_BOUND)    /* ... and read */                                                       \
+    F(SHARED_BOUND)         /* one past the dynamic shared memory */                                 \
+    F(STATIC_BOUND)         /* one past a __shared__ array */                                        \
+    F(DIVERGENT_ENDED)      /* part of the block returns before a barrier */                         \
+    F(DIVERGENT_BRANCHES)   /* the two sides of a branch have a barrier each */                      \
+    F(MASK_WITHOUT_CALLER)                                                                           \
+    F(MASKS_DIFFER)                                                                                  \
+    F(OPERATIONS_DIFFER)    /* lanes of one warp are at a shuffle and at a vote */                   \
+    F(WARP_DEADLOCK)        /* a warp operation waits for lanes that wait at a barrier */            \
+    F(SOURCE_OUTSIDE)       /* a lane reads one that is not in the mask */                           \
+    F(UNINITIALISED)        /* shared memory read before anything is written */                      \
+    F(FRESH_MEMORY)         /* device memory, likewise */
+
+#define FAULT_NUMBER(name) name,
+#define FAULT_NAME(name) #name,
+enum Fault { FAULTS(FAULT_NUMBER) FAULT_COUNT };
+static const char *const fault_names[] = {FAULTS(FAULT_NAME)};
 
 static const unsigned EVERY_LANE = 0xFFFFFFFFu;
 
@@ -53,7 +59,8 @@ extern "C" __global__ void block_sum(const double *__restrict__ x, double *__res
     __shared__ double warps[8];
     const int t = static_cast<int>(threadIdx.x), lane = t % 32, warp = t / 32;
     double v = 0.0;
-    for (int i = static_cast<int>(blockIdx.x * blockDim.x) + t; i < n; i += static_cast<int>(gridDim.x * blockDim.x)) v += x[i];
+    const int first = static_cast<int>(blockIdx.x * blockDim.x) + t, step = static_cast<int>(gridDim.x * blockDim.x);
+    for (int i = first; i < n; i += step) v += x[i];
     v = warp_sum(v);
     if (lane == 0) warps[fault == STATIC_BOUND ? warp + 1 : warp] = v;
     if (fault != MISSING_BARRIER) __syncthreads();
@@ -76,8 +83,8 @@ extern "C" __global__ void tree_sum(const double *__restrict__ x, double *__rest
 }
 
 /* c[i, j] = sum over k of a[i, k] b[k, j], k in order, by tiles of 16 x 16 */
-extern "C" __global__ void matrix_product(const double *__restrict__ a, const double *__restrict__ b, double *__restrict__ c,
-                                          int rows, int inner, int columns, int fault) {
+extern "C" __global__ void matrix_product(const double *__restrict__ a, const double *__restrict__ b,
+                                          double *__restrict__ c, int rows, int inner, int columns, int fault) {
     __shared__ double at[16][16], bt[16][16];
     const int tx = static_cast<int>(threadIdx.x), ty = static_cast<int>(threadIdx.y);
     const int j = static_cast<int>(blockIdx.x) * 16 + tx, i = static_cast<int>(blockIdx.y) * 16 + ty;
@@ -116,6 +123,7 @@ extern "C" __global__ void warps(double *__restrict__ y, int n, int fault) {
         else
             v += __ballot_sync(EVERY_LANE, 1);
     }
+    if (fault == SOURCE_OUTSIDE) v += __shfl_sync(half, v, 31 - lane);
     if (fault == WARP_DEADLOCK) {
         if (lane < 4)
             __syncwarp();
@@ -143,14 +151,25 @@ extern "C" __global__ void reverse(const double *__restrict__ x, double *__restr
     if (t < n) y[t] = s[n - 1 - t];
 }
 
-/* Each thread passes 4 times over its stretch of a row that lies in shared memory; a write that nobody reads too early by
- * luck of the order is still a race. */
+/* y[t] = t of the neighbour within the warp, through shared memory and barriers of the warp */
+extern "C" __global__ void neighbours(double *__restrict__ y, int fault) {
+    __shared__ double s[64];
+    const int t = static_cast<int>(threadIdx.x), next = t / 32 * 32 + (t + 1) % 32;
+    for (int round = 0; round < 3; round++) {
+        s[t] = round + t;
+        if (fault != MISSING_WARP_BARRIER) __syncwarp();
+        y[t] = s[next];
+        __syncwarp();
+    }
+}
+
+/* Two threads write one element without a barrier, but the same value: right in every order, and yet a race. */
 extern "C" __global__ void silent_race(double *__restrict__ y, int fault) {
     CPGEN_SHARED(double, s);
     const int t = static_cast<int>(threadIdx.x), n = static_cast<int>(blockDim.x);
     s[t] = 1.0;
     if (fault != MISSING_BARRIER) __syncthreads();
-    s[(t + 1) % n] = 1.0; /* the value that is there already: right in every order */
+    s[(t + 1) % n] = 1.0;
     __syncthreads();
     y[t] = s[t];
 }
@@ -206,13 +225,19 @@ static void refusals() {
 
 int main(int count, char **words) {
     const char *const name = count > 1 ? words[1] : "";
-    const int fault = count > 2 ? atoi(words[2]) : NO_FAULT;
+    int fault = NO_FAULT;
+    while (count > 2 && fault < FAULT_COUNT && strcmp(words[2], fault_names[fault]) != 0) fault++;
+    if (fault == FAULT_COUNT) return 1;
     cudaStream_t stream = nullptr;
     if (strcmp(name, "elementwise") == 0) {
         const int n = 1000;
         double *x = device(n), *y = device(n, false);
         CPGEN_LAUNCH(elementwise, (n + 127) / 128, 128, 0, stream, (x, y, n, fault));
-        if (fault == FRESH_MEMORY) CPGEN_LAUNCH(elementwise, 1, 32, 0, stream, (device(32, false), y, 32, fault));
+        if (fault == FRESH_MEMORY) {
+            double *fresh = device(32, false);
+            CPGEN_LAUNCH(elementwise, 1, 32, 0, stream, (fresh, y, 32, fault));
+            cudaFree(fresh);
+        }
         if (failed("launch")) return 2;
         print(y, n);
         cudaFree(x), cudaFree(y);
@@ -247,20 +272,24 @@ int main(int count, char **words) {
         if (failed("launch")) return 2;
         print(y, n);
         cudaFree(x), cudaFree(y);
-    } else if (strcmp(name, "silent_race") == 0) {
+    } else if (strcmp(name, "neighbours") == 0 || strcmp(name, "silent_race") == 0) {
         double *y = device(64, false);
-        CPGEN_LAUNCH(silent_race, 2, 64, 64 * sizeof(double), stream, (y, fault));
+        if (name[0] == 'n')
+            CPGEN_LAUNCH(neighbours, 1, 64, 0, stream, (y, fault));
+        else
+            CPGEN_LAUNCH(silent_race, 1, 64, 64 * sizeof(double), stream, (y, fault));
         if (failed("launch")) return 2;
         print(y, 64);
         cudaFree(y);
+    } else if (strcmp(name, "many") == 0) {
+        double *x = device(8192), *y = device(8192, false);
+        for (int i = 0; i < 50; i++) CPGEN_LAUNCH(elementwise, 64, 128, 0, stream, (x, y, 8192, fault));
+        for (int i = 0; i < 5; i++) CPGEN_LAUNCH(tree_sum, 8, 1024, 1024 * sizeof(double), stream, (y, x, 8192, fault));
+        if (failed("launch")) return 2;
+        print(x, 8);
+        cudaFree(x), cudaFree(y);
     } else if (strcmp(name, "refusals") == 0) {
         refusals();
-    } else if (strcmp(name, "many") == 0) { /* for the clock: many launches of many threads */
-        double *x = device(8192), *y = device(8192, false);
-        for (int i = 0; i < 200; i++) CPGEN_LAUNCH(elementwise, 64, 128, 0, stream, (x, y, 8192, fault));
-        for (int i = 0; i < 20; i++) CPGEN_LAUNCH(tree_sum, 32, 256, 256 * sizeof(double), stream, (x, y, 8192, fault));
-        print(y, 32);
-        cudaFree(x), cudaFree(y);
     } else {
         fprintf(stderr, "no case %s\n", name);
         return 1;
