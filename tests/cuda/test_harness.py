@@ -84,7 +84,7 @@ class Program:
             **os.environ,
             "CPGEN_SHIM_ORDER": order,
             "ASAN_OPTIONS": "detect_leaks=0",
-            "TSAN_OPTIONS": "exitcode=66",
+            "TSAN_OPTIONS": "exitcode=66:atexit_sleep_ms=0",
             **environment,
         }
         return subprocess.run([*self.command, *words], env=env, capture_output=True, text=True, timeout=120)
