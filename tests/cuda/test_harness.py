@@ -159,6 +159,19 @@ def test_results_without_races(thread: Program, case: str, order: str) -> None:
     assert thread.results(case, order=order) == expected(case)
 
 
+def test_orders(plain: Program) -> None:
+    """Threads and blocks run one after another, backwards, or shuffled: by the seed alone, blocks as a whole."""
+    forward = [float(t) for t in range(120)]
+    assert plain.results("turns", order="fwd") == plain.results("turns", order="") == forward
+    assert plain.results("turns", order="rev") == forward[::-1]
+    shuffles = [plain.results("turns", order=str(seed)) for seed in range(6)]
+    assert all(sorted(turns) == forward and turns != forward for turns in shuffles)
+    assert len({tuple(turns) for turns in shuffles}) == 6
+    assert len({tuple(turns[at] // 40 for at in (0, 40, 80)) for turns in shuffles}) > 1
+    assert all(len({t // 40 for t in turns[at : at + 40]}) == 1 for turns in shuffles for at in (0, 40, 80))
+    assert plain.results("turns", order="3") == shuffles[3]
+
+
 def test_fibres_of_the_c_library(tmp_path: Path) -> None:
     """The portable way of switching stacks, for processors without one of the shim's own."""
     program = build(tmp_path, ["-DCPGEN_SHIM_UCONTEXT"])
@@ -174,6 +187,7 @@ BARRIERS = [
     ("reverse", "MISSING_BARRIER"),
     ("neighbours", "MISSING_WARP_BARRIER"),
 ]
+UNSEEN_BY_ORDERS = [("silent_race", "MISSING_BARRIER"), ("neighbours", "VOTE_AS_BARRIER")]
 
 
 @pytest.mark.parametrize("case, fault", BARRIERS)
@@ -183,7 +197,7 @@ def test_missing_barrier_changes_a_result(plain: Program, case: str, fault: str)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("case, fault", [*BARRIERS, ("silent_race", "MISSING_BARRIER")])
+@pytest.mark.parametrize("case, fault", [*BARRIERS, *UNSEEN_BY_ORDERS])
 def test_missing_barrier_is_a_race_in_every_order(thread: Program, case: str, fault: str, order: str) -> None:
     done = thread.run(case, fault, order=order)
     assert done.returncode == 66
@@ -192,9 +206,10 @@ def test_missing_barrier_is_a_race_in_every_order(thread: Program, case: str, fa
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_race_that_no_order_shows(plain: Program, order: str) -> None:
+@pytest.mark.parametrize("case, fault", UNSEEN_BY_ORDERS)
+def test_race_that_no_order_shows(plain: Program, case: str, fault: str, order: str) -> None:
     """Why ThreadSanitizer is needed beside the orders."""
-    assert plain.results("silent_race", "MISSING_BARRIER", order=order) == expected("silent_race")
+    assert plain.results(case, fault, order=order) == expected(case)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -278,6 +293,12 @@ def test_refused_launches(plain: Program) -> None:
         "50000 bytes with the attribute: no error",
         "300000 bytes: invalid argument",
     ]
+
+
+def test_counters(plain: Program) -> None:
+    """Lets a test show that a function enqueues its work and does nothing else."""
+    expected_counts = ["launches 1", "blocks 3", "allocations 0", "synchronisations 1"]
+    assert plain.run("counters").stdout.splitlines() == expected_counts
 
 
 def test_unknown_order(plain: Program) -> None:

@@ -21,6 +21,7 @@
     F(MISSING_BARRIER)      /* between writing shared memory and reading what other threads wrote */ \
     F(MISSING_LAST_BARRIER) /* between reading a tile and overwriting it */                          \
     F(MISSING_WARP_BARRIER) /* likewise, within a warp */                                            \
+    F(VOTE_AS_BARRIER)      /* a vote brings lanes together, but orders no memory */                 \
     F(GLOBAL_BOUND)         /* one element past an array of the device: written ... */               \
     F(GLOBAL_READ_BOUND)    /* ... and read */                                                       \
     F(SHARED_BOUND)         /* one past the dynamic shared memory */                                 \
@@ -157,7 +158,10 @@ extern "C" __global__ void neighbours(double *__restrict__ y, int fault) {
     const int t = static_cast<int>(threadIdx.x), next = t / 32 * 32 + (t + 1) % 32;
     for (int round = 0; round < 3; round++) {
         s[t] = round + t;
-        if (fault != MISSING_WARP_BARRIER) __syncwarp();
+        if (fault == VOTE_AS_BARRIER)
+            y[t] = __ballot_sync(EVERY_LANE, 1);
+        else if (fault != MISSING_WARP_BARRIER)
+            __syncwarp();
         y[t] = s[next];
         __syncwarp();
     }
@@ -172,6 +176,12 @@ extern "C" __global__ void silent_race(double *__restrict__ y, int fault) {
     s[(t + 1) % n] = 1.0;
     __syncthreads();
     y[t] = s[t];
+}
+
+/* y[turn] = thread: the order in which the threads of the grid ran */
+extern "C" __global__ void turns(double *__restrict__ y, int *__restrict__ turn) {
+    const int t = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    y[atomicAdd(turn, 1)] = t;
 }
 
 static double value(int i) { return (i * 37 % 101 - 50) / 8.0; }
@@ -288,6 +298,28 @@ int main(int count, char **words) {
         if (failed("launch")) return 2;
         print(x, 8);
         cudaFree(x), cudaFree(y);
+    } else if (strcmp(name, "turns") == 0) {
+        double *y = device(120, false);
+        int *turn = nullptr;
+        if (cudaMalloc(&turn, sizeof(int)) != cudaSuccess) return 3;
+        cudaMemset(turn, 0, sizeof(int));
+        CPGEN_LAUNCH(turns, 3, 40, 0, stream, (y, turn));
+        if (failed("launch")) return 2;
+        print(y, 120);
+        cudaFree(y), cudaFree(turn);
+#ifdef CPGEN_CUDA_SHIM
+    } else if (strcmp(name, "counters") == 0) {
+        double *y = device(64, false);
+        const cpgen_shim::Counters before = cpgen_shim::counters;
+        CPGEN_LAUNCH(neighbours, 3, 64, 0, stream, (y, fault));
+        cudaStreamSynchronize(stream);
+        const cpgen_shim::Counters &after = cpgen_shim::counters;
+        printf("launches %ld\n", after.launches - before.launches);
+        printf("blocks %ld\n", after.blocks - before.blocks);
+        printf("allocations %ld\n", after.allocations - before.allocations);
+        printf("synchronisations %ld\n", after.synchronisations - before.synchronisations);
+        cudaFree(y);
+#endif
     } else if (strcmp(name, "refusals") == 0) {
         refusals();
     } else {
