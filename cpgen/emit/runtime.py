@@ -67,10 +67,12 @@ def own_functions(text: str, header: str, real: str, only: Sequence[str] | None 
         own = f"cpgen_{match[1]}_{suffix}"
         return f"{own}(" if own in defined else match[0]
 
-    text = re.sub(rf"\b([a-z][a-z0-9]*?){end}\(", put, text)
-    if only is not None:
-        return text
-    return re.sub(r"\bHUGE_VALF?\b", f"cpgen_infinity_{suffix}()", text)
+    parts = re.split(r"(/\*.*?\*/)", text, flags=re.DOTALL)
+    for k in range(0, len(parts), 2):  # comments keep the mathematics
+        parts[k] = re.sub(rf"\b([a-z][a-z0-9]*?){end}\(", put, parts[k])
+        if only is None:
+            parts[k] = re.sub(r"\bHUGE_VALF?\b", f"cpgen_infinity_{suffix}()", parts[k])
+    return "".join(parts)
 
 
 def needs_library(text: str) -> bool:
