@@ -52,8 +52,8 @@ def address(plan: Plan, slot: Slot, value: str) -> str:
 class StageBody:
     """Builds the statements of one stage, after which ``declared`` holds what stands above them.
 
-    ``team``: the items of a tile belong to different threads.  Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
-    the C text of the user's own.
+    Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
+    the C text of the user's own.  ``team``: the items of a tile belong to different threads.
     """
 
     team = False

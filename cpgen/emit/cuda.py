@@ -1,8 +1,8 @@
 """Stages as device code: the same arithmetic in the same order as in C, spread over the threads of a GPU.
 
-A block owns a tile of rows.  Its threads are a grid of ``lane`` (the row in the tile, threadIdx.x) by worker (threadIdx.y);
-workers share the items of a stage, and a barrier ends each stage.  Stages without rows are kernels of their own in which
-every thread owns some elements.  All sums run in the order of the C text, so results have its bits.
+A block owns a tile of rows.  Its threads are a grid of lanes (the row in the tile, threadIdx.x) by workers
+(threadIdx.y); workers share the items of a stage, and a barrier ends each stage.  Stages without rows are kernels of
+their own in which every thread owns some elements.  All sums run in the order of the C text, so results have its bits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cpgen
 from cpgen.emit.body import StageBody, _int, _times
@@ -54,14 +55,14 @@ class DeviceView:
     def kernels(self) -> tuple[Kernel, ...]:
         return (*self.before, *self.sums, *self.after)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         """For the templates: everything that the C version has."""
         return getattr(self.program, name)
 
 
 @dataclass(frozen=True)
 class CudaFiles:
-    """The CUDA text of a model: ``<name>.cu`` and ``<name>_cuda.h``, complete in themselves."""
+    """The CUDA text of a model: ``<name>.cu`` and ``<name>.cuh``, complete in themselves."""
 
     name: str
     header: str
@@ -71,7 +72,7 @@ class CudaFiles:
 
     def files(self) -> dict[str, str]:
         """Both files by name."""
-        return {f"{self.name}_cuda.h": self.header, f"{self.name}.cu": self.source}
+        return {f"{self.name}.cuh": self.header, f"{self.name}.cu": self.source}
 
 
 class DeviceBody(StageBody):

@@ -45,7 +45,7 @@ def select(text: str, needed: Iterable[str], others: str = "") -> str:
         name = queue.pop()
         if name not in wanted:
             wanted.add(name)
-            queue += [n for n in _USED.findall(where[name].text) if n in where]
+            queue += [n for n in _USED.findall(_COMMENT.sub("", where[name].text)) if n in where]
     kept = [b for b in blocks if not b.names or wanted & set(b.names)]
     result = []
     for block, following in zip(kept, [*kept[1:], None], strict=True):

@@ -64,7 +64,9 @@ def find_nvcc() -> CudaCompiler:
     """
     found = next((p for p in _candidates() if p and os.access(p, os.X_OK)), None)
     if found is None:
-        raise EnvironmentProblem(f"target='cuda' needs nvcc, which was not found; {INSTALL}, or name it in the variable NVCC")
+        raise EnvironmentProblem(
+            f"target='cuda' needs nvcc, which was not found; {INSTALL}, or name it in the environment variable NVCC"
+        )
     try:
         version = _ask(found, "--version").strip().splitlines()[-1]
         known = _ask(found, "--list-gpu-arch").split()
@@ -161,7 +163,8 @@ class Device:
     def check(self, error: int) -> None:
         """Raise EnvironmentProblem for a CUDA error."""
         if error:
-            raise EnvironmentProblem(f"the GPU reports: {self._ffi.string(self._library.cpgen_device_error(error)).decode()}")
+            text = self._ffi.string(self._library.cpgen_device_error(error)).decode()
+            raise EnvironmentProblem(f"the GPU reports: {text}")
 
 
 @dataclass(frozen=True)
@@ -179,9 +182,9 @@ class CudaModule:
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """An array that lies on the GPU already: address, shape and dtype; ``stream`` is to be waited for, None if nothing is.
+    """An array that lies on the GPU already: its address, shape and dtype.
 
-    ``owner`` keeps the memory alive.
+    ``stream``: what is to be waited for, None if nothing is.  ``owner`` keeps the memory alive.
     """
 
     address: int
@@ -192,16 +195,18 @@ class DeviceArray:
 
 
 def on_device(name: str, value: object) -> DeviceArray | None:
-    """``value`` as an array of the GPU, without a copy, if it has ``__cuda_array_interface__`` (CuPy, PyTorch, JAX, Numba).
+    """``value`` as an array of the GPU, without a copy, if it says that it is one; else None.
 
-    Raises DataError if it is not C-contiguous or masked.
+    Understood is ``__cuda_array_interface__`` (CuPy, PyTorch, JAX, Numba).  Raises DataError if the array is not
+    C-contiguous or has a mask.
     """
     facts = getattr(value, "__cuda_array_interface__", None)
     if facts is None:
         return None
     shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
     strides = facts.get("strides")
-    expected, step = [], dtype.itemsize
+    expected: list[int] = []
+    step = dtype.itemsize
     for extent in reversed(shape):
         expected.insert(0, step)
         step *= extent
@@ -210,6 +215,15 @@ def on_device(name: str, value: object) -> DeviceArray | None:
     if facts.get("mask") is not None:
         raise DataError(f"{name} has a mask, which is not supported")
     return DeviceArray(facts["data"][0], shape, dtype, facts.get("stream"), value)
+
+
+def driver_found() -> bool:
+    """Whether the driver's library can be loaded; says nothing about a device."""
+    try:
+        cffi.FFI().dlopen("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 class CudaProgram:
@@ -243,11 +257,13 @@ class CudaProgram:
         accumulate: bool = False,
         out: Mapping[str, Array] | None = None,
         wanted: Sequence[str] | None = None,
+        threads: int | None = None,
         **scales: float,
     ) -> dict[str, Array]:
         """Run the program; the numbers are those of :meth:`cpgen.native.NativeProgram.run`.
 
         Arrays of NumPy are copied to the GPU, those that lie there are read in place; results are NumPy's.
+        ``threads`` is for the CPU alone.
         Raises ShapeError, DataError, RequestError, or EnvironmentProblem if the GPU reports an error.
         """
         sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
@@ -268,19 +284,19 @@ class CudaProgram:
                     address = self._ffi.cast(self._pointer, place)
                 setattr(args, self.plan.value(node).name, address)
             results: dict[str, tuple[Array, Any]] = {}
-            for name, field, node in self._outputs:
+            for name, field, target in self._outputs:
                 if wanted is not None and name not in wanted:
                     continue
-                shape = tuple(e if isinstance(e, int) else sizes[e] for e in node.shape)
+                shape = tuple(e if isinstance(e, int) else sizes[e] for e in target.shape)
                 if accumulate and (out is None or name not in out):
                     raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
-                array = out[name] if out is not None and name in out else np.zeros(shape, self.real)
-                self._check(f"out[{name}]", array, node, sizes)
-                place = held.enter_context(self.device.memory(array.nbytes))
+                result = out[name] if out is not None and name in out else np.zeros(shape, self.real)
+                self._check(f"out[{name}]", result, target, sizes)
+                place = held.enter_context(self.device.memory(result.nbytes))
                 if accumulate:
-                    self.device.put(place, array)
+                    self.device.put(place, result)
                 setattr(args, field, self._ffi.cast(self._pointer, place))
-                results[name] = (array, place)
+                results[name] = (result, place)
             args.n_rows, args.columns, args.first_row, args.first_column = rows, columns, first_row, first_column
             args.seed, args.design = seed & 0xFFFFFFFFFFFFFFFF, design
             args.accumulate, args.threads = int(accumulate), 1
@@ -290,7 +306,8 @@ class CudaProgram:
             work = held.enter_context(self.device.memory(needed))
             status = self._run(args, work, needed, self._ffi.NULL)
             if status:
-                raise RequestError(f"the program {self.name} refused its arguments: {self._meanings.get(status, status)}")
+                meaning = self._meanings.get(status, status)
+                raise RequestError(f"the program {self.name} refused its arguments: {meaning}")
             self.device.wait()
             for array, place in results.values():
                 self.device.get(array, place)
