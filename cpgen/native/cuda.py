@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,7 +267,45 @@ class CudaProgram:
         Raises ShapeError, DataError, RequestError, or EnvironmentProblem if the GPU reports an error.
         """
         sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        results = {}
+        for name, _, node in self._outputs:
+            if wanted is not None and name not in wanted:
+                continue
+            if out is not None and name in out:
+                self._check(f"out[{name}]", out[name], node, sizes)
+                results[name] = out[name]
+            elif accumulate:
+                raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
+            else:
+                results[name] = np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
+        numbers = {"seed": seed & 0xFFFFFFFFFFFFFFFF, "design": design, "accumulate": int(accumulate)}
+        numbers |= {"first_row": first_row, "first_column": first_column}
+        with self.prepared(given, results, rows, columns, numbers, scales) as (launch, places):
+            if accumulate:
+                for name, place in places.items():
+                    self.device.put(place, results[name])
+            launch()
+            self.device.wait()
+            for name, place in places.items():
+                self.device.get(results[name], place)
+        return results
+
+    @contextmanager
+    def prepared(
+        self,
+        given: Mapping[str, Array | DeviceArray],
+        results: Mapping[str, Array],
+        rows: int,
+        columns: int,
+        numbers: Mapping[str, int],
+        scales: Mapping[str, float],
+    ) -> Iterator[tuple[Callable[[], None], dict[str, Any]]]:
+        """``(launch, places)``: ``launch()`` enqueues the program and returns at once, any number of times; ``places``
+        are the addresses on the GPU of arrays like ``results``.  All device memory ends with the context.
+        """
+        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
         args = self._ffi.new(self._args_type)
+        places: dict[str, Any] = {}
         with ExitStack() as held:
             for node in self._arrays:
                 if node.name not in given:
@@ -283,35 +321,25 @@ class CudaProgram:
                     self.device.put(place, np.ascontiguousarray(array))
                     address = self._ffi.cast(self._pointer, place)
                 setattr(args, self.plan.value(node).name, address)
-            results: dict[str, tuple[Array, Any]] = {}
-            for name, field, target in self._outputs:
-                if wanted is not None and name not in wanted:
-                    continue
-                shape = tuple(e if isinstance(e, int) else sizes[e] for e in target.shape)
-                if accumulate and (out is None or name not in out):
-                    raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
-                result = out[name] if out is not None and name in out else np.zeros(shape, self.real)
-                self._check(f"out[{name}]", result, target, sizes)
-                place = held.enter_context(self.device.memory(result.nbytes))
-                if accumulate:
-                    self.device.put(place, result)
-                setattr(args, field, self._ffi.cast(self._pointer, place))
-                results[name] = (result, place)
-            args.n_rows, args.columns, args.first_row, args.first_column = rows, columns, first_row, first_column
-            args.seed, args.design = seed & 0xFFFFFFFFFFFFFFFF, design
-            args.accumulate, args.threads = int(accumulate), 1
+            for name, field, _ in self._outputs:
+                if name in results:
+                    places[name] = held.enter_context(self.device.memory(results[name].nbytes))
+                    setattr(args, field, self._ffi.cast(self._pointer, places[name]))
+            args.n_rows, args.columns, args.threads = rows, columns, 1
+            for field, number in numbers.items():
+                setattr(args, field, number)
             for scale in self._scales:
                 setattr(args, self.plan.value(scale).name, float(scales[scale.name]))
             needed = self.workspace_bytes(rows, columns)
             work = held.enter_context(self.device.memory(needed))
-            status = self._run(args, work, needed, self._ffi.NULL)
-            if status:
-                meaning = self._meanings.get(status, status)
-                raise RequestError(f"the program {self.name} refused its arguments: {meaning}")
-            self.device.wait()
-            for array, place in results.values():
-                self.device.get(array, place)
-        return {name: array for name, (array, _) in results.items()}
+
+            def launch() -> None:
+                status = self._run(args, work, needed, self._ffi.NULL)
+                if status:
+                    meaning = self._meanings.get(status, status)
+                    raise RequestError(f"the program {self.name} refused its arguments: {meaning}")
+
+            yield launch, places
 
     def _check(self, name: str, array: Array | DeviceArray, node: Node, sizes: Mapping[object, int]) -> None:
         expected = tuple(e if isinstance(e, int) else sizes[e] for e in node.shape)

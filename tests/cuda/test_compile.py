@@ -39,7 +39,8 @@ def written(name: str, real: str, folder: Path) -> Path:
 def is_clean(nvcc: str, source: Path, architecture: str, real: str) -> None:
     checks = "-v,-warn-spills,-Werror" + (",-warn-double-usage" if real == "float32" else "")
     flags = ["-std=c++17", f"-arch=sm_{architecture}", "-Werror", "all-warnings", "-Xptxas", checks, "--fmad=false"]
-    done = subprocess.run([nvcc, *flags, "-cubin", "-o", "k.cubin", source.name], cwd=source.parent, capture_output=True, text=True)
+    command = [nvcc, *flags, "-cubin", "-o", "k.cubin", source.name]
+    done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
@@ -63,9 +64,8 @@ def test_the_catalogue_is_clean(nvcc: str, name: str, real: str, tmp_path: Path)
 def test_arithmetic_is_ieee(nvcc: str, name: str, real: str, tmp_path: Path) -> None:
     """No fused multiply-add, no approximate instruction and no flushing to zero in the intermediate code."""
     source = written(name, real, tmp_path)
-    subprocess.run(
-        [nvcc, "-std=c++17", "-arch=compute_80", "--fmad=false", "-ptx", "-o", "k.ptx", source.name], cwd=tmp_path, check=True
-    )
+    command = [nvcc, "-std=c++17", "-arch=compute_80", "--fmad=false", "-ptx", "-o", "k.ptx", source.name]
+    subprocess.run(command, cwd=tmp_path, check=True)
     text = (tmp_path / "k.ptx").read_text()
     assert re.search(r"\bmul\.(rn\.)?f(32|64)|\bmul\.f", text)
     assert not re.findall(r"\bfma\.\w+|\.approx\b|\.ftz\b", text)

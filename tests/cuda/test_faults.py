@@ -66,8 +66,8 @@ def program(folder: Path, edit: tuple[str, str] | None, *flags: str) -> Path:
     fill, scales = [], []
     for field in view.fields:
         shape = re.search(r"\(([^()]*)\)", field.comment)
-        extents = [e for e in (shape[1] if shape else "").replace("n_rows", "40").replace("columns", "3").split(", ") if e]
-        total = " * ".join(extents) or "1"
+        extents = (shape[1] if shape else "").replace("n_rows", "40").replace("columns", "3").split(", ")
+        total = " * ".join(e for e in extents if e) or "1"
         if field.declaration.startswith("const double *"):
             fill.append(f"    args.{field.name} = array({total}, 0.2);")
         elif field.declaration.startswith("double *"):
