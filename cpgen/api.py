@@ -24,16 +24,18 @@ def compile(
     threads: int | None = None,
     memory_limit: int | None = None,
     factor: str = "signed",
+    target: str = "cpu",
 ) -> Estimator:
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
     ``wrt``: what to differentiate by, any mix of inputs and parameters by name (default: all parameters; for an
     expression, its symbols).  ``programs``: compiled at once; others follow when first asked for. ``real``: "float64"
     or "float32". ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in
-    every result. ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.
+    every result. ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.  ``target``:
+    "cuda" computes on a GPU; arrays that lie there (CuPy, PyTorch, JAX) are read in place.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
-    and no compiler.
+    and no compiler, or target="cuda" and no nvcc or no GPU.
     """
     names = (
         None if wrt is None else [str(item) for item in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
@@ -43,7 +45,7 @@ def compile(
     elif not isinstance(model, Model):
         raise RequestError(f"compile takes a cpgen.Model or a SymPy expression, not {type(model).__name__}")
     graph = model.graph()
-    options = Options(real, backend, threads, memory_limit, factor)
+    options = Options(real, backend, threads, memory_limit, factor, target=target)
     estimator = Estimator(graph, _leaves(graph, names), options)
     estimator.load(*programs)
     return estimator
@@ -67,6 +69,7 @@ def bundle(
     recompute: bool = False,
     command: str = "",
     instructions: Mapping[str, Mapping[str, int]] | None = None,
+    target: str = "cpu",
 ) -> Report:
     """Write C99 sources, header, test vectors, self-test, example, build files and README of a model to ``directory``.
 
@@ -74,7 +77,8 @@ def bundle(
     arrays for the self-test (default: random in (0.2, 0.8)).  ``math``: "builtin" (same bits on every machine, no math.h)
     or "libm".  ``tile``: rows computed at once (default 1, the least memory).  ``ram``, ``flash``: budgets for one row
     and ``columns`` noise columns, in bytes or as "32k".  ``recompute``: trade time for workspace.  ``instructions``:
-    measured instructions for one row, machine -> program -> count, for the README.  ``directory=None`` only makes the
+    measured instructions for one row, machine -> program -> count, for the README.  ``target="cuda"`` adds the programs
+    as CUDA text, under the prefix followed by ``_cuda``.  ``directory=None`` only makes the
     report.
 
     The folder is written whole or not at all.  Raises BudgetError with the numbers where a budget does not fit,
@@ -102,6 +106,7 @@ def bundle(
         recompute,
         command,
         instructions,
+        target,
     )
     return write_bundle(estimator, directory, options)
 

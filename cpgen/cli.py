@@ -71,9 +71,9 @@ def exit_status(error: CpgenError) -> int:
 
 
 def build(options: argparse.Namespace) -> Reply:
-    """Write the C of the requested programs to a folder; the answer is the list of files."""
+    """Write the C or CUDA of the requested programs to a folder; the answer is the list of files."""
     estimator = _estimator(options)
-    files = estimator.source(options.programs)
+    files = estimator.source(options.programs, options.target)
     name = estimator.graph.name
     folder = Path(options.out or f"{name}-c")
     try:
@@ -108,6 +108,7 @@ def bundle(options: argparse.Namespace) -> Reply:
         recompute=options.recompute,
         command=options.written,
         instructions=_counts(options.instructions),
+        target=options.target,
     )
     if report.files:
         _log(f"wrote {len(report.files)} files to {options.out or f'{report.prefix}-bundle'}")
@@ -304,6 +305,8 @@ def _parser() -> argparse.ArgumentParser:
     bundler.add_argument("--instructions", metavar="FILE.json", help="measured instructions, for the README")
     bundler.add_argument("--report", action="store_true", help="only report the sizes, write nothing")
     bundler.add_argument("--out", metavar="DIR", help="where to write (default: NAME-bundle, after the prefix)")
+    for subparser, what in ((builder, "the language of the text"), (bundler, "cuda adds the programs as CUDA text")):
+        subparser.add_argument("--target", choices=("cpu", "cuda"), default="cpu", help=f"{what} (default: cpu)")
     for subparser, default in ((builder, BUILT), (bundler, BUILT), (sizer, BUILT), (shower, SHOWN)):
         subparser.add_argument(
             "--programs",

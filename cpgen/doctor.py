@@ -48,6 +48,7 @@ def examine() -> tuple[Finding, ...]:
         _templates(),
         _cache(),
         *compiler(),
+        cuda(),
     )
 
 
@@ -120,6 +121,20 @@ def _cache() -> Finding:
         return Finding("cache", FAILED, f"{folder} cannot be written to ({error.strerror})", fix)
     count = len(list(Path(folder).glob("*.so")))
     return Finding("cache", OK, f"{folder}, {count} compiled libraries")
+
+
+def cuda() -> Finding:
+    """nvcc and the driver, which only target="cuda" needs."""
+    from cpgen.native.cuda import INSTALL, driver_found, find_nvcc
+
+    try:
+        found = find_nvcc()
+    except EnvironmentProblem:
+        return Finding("cuda", OK, f"no nvcc, so target='cuda' cannot be used; to have it: {INSTALL}")
+    if not driver_found():
+        detail = f"{found.path}, {found.version}; no driver, so nothing can run on a GPU here"
+        return Finding("cuda", OK, detail)
+    return Finding("cuda", OK, f"{found.path}, {found.version}, with a driver")
 
 
 def compiler() -> tuple[Finding, ...]:

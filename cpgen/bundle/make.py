@@ -15,6 +15,7 @@ from cpgen.bundle.report import Report, make_report
 from cpgen.bundle.vectors import SEED, TOLERANCE, Vectors, make_vectors
 from cpgen.bundle.write import write_files
 from cpgen.emit import CFiles, emit_c, stage_text
+from cpgen.emit.cuda import emit_cuda
 from cpgen.emit.render import render
 from cpgen.emit.runtime import amalgamated
 from cpgen.emit.views import arrays, output_fields, scale_inputs
@@ -23,6 +24,7 @@ from cpgen.estimate.estimator import Estimator
 from cpgen.ir.nodes import ROWS, Input, Program
 from cpgen.loops import Plan, plan
 from cpgen.loops.names import identifier
+from cpgen.native.cuda import device_plan
 from cpgen.simplify import recompute
 
 Array = NDArray[np.floating]
@@ -142,6 +144,7 @@ def _texts(
     headers += [f"{name}_weights.h"] if constants else []
     headers += [f"{name}_stream.h"] if noisy else []
     headers += [f"{name}_vectors.h", f"{name}_selftest.h"]
+    device = _device_text(estimator, options, name) if options.target == "cuda" else {}
     needs_libm = "#include <math.h>" in files.source + "".join(files.runtime.values())
     context: dict[str, object] = {
         **stem,
@@ -165,6 +168,7 @@ def _texts(
         "runtime": [] if options.amalgamate else sorted(files.runtime),
         "report": report,
         "amalgamate": options.amalgamate,
+        "device": sorted(device),
         "stream": noisy,
         "variables": [_described(v, weights) for v in estimator.graph.variables],
         "objective": "summed" if estimator.graph.reduction == "sum" else "averaged",
@@ -189,6 +193,7 @@ def _texts(
         made[f"{name}.c"] = amalgamated([made[s] for s in order], files.runtime)
         for file in [*order[1:], *files.runtime]:
             del made[file]
+    made.update(device)
     for target, template in (
         ("main.c", "main.c.j2"),
         ("Makefile", "Makefile.j2"),
@@ -201,6 +206,13 @@ def _texts(
     ):
         made[target] = render(f"bundle/{template}", context)
     return made
+
+
+def _device_text(estimator: Estimator, options: BundleOptions, name: str) -> dict[str, str]:
+    """The programs as CUDA text, under names of their own."""
+    real = estimator.options.real
+    plans = [device_plan(estimator.derive(key).program, real) for key in options.programs]
+    return emit_cuda(estimator.graph.name, plans, real, f"{name}_cuda").files()
 
 
 def _measured(

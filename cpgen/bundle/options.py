@@ -14,6 +14,7 @@ from cpgen.loops.names import identifier
 
 Array = NDArray[np.floating]
 MATH = ("builtin", "libm")
+TARGETS = ("cpu", "cuda")
 _UNITS = {"": 1, "b": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20}
 
 
@@ -27,7 +28,7 @@ class BundleOptions:
     at once; None for 1, the least memory.  ``columns``: noise columns for which sizes are reported.  ``ram``, ``flash``:
     budgets in bytes.  ``recompute``: compute values again where they are read instead of keeping them.  ``command``: how
     to make the bundle again, for its README.  ``instructions``: measured instructions for one row, machine -> program ->
-    count, for the README.
+    count, for the README.  ``target``: "cuda" adds the programs as CUDA text.
     """
 
     programs: tuple[str, ...]
@@ -43,6 +44,7 @@ class BundleOptions:
     recompute: bool = False
     command: str = ""
     instructions: Mapping[str, Mapping[str, int]] | None = None
+    target: str = "cpu"
 
     def check(self) -> None:
         """Raise RequestError for what no bundle can be."""
@@ -52,6 +54,8 @@ class BundleOptions:
             raise RequestError(f"a program is named twice: {', '.join(self.programs)}")
         if self.math not in MATH:
             raise RequestError(f"math={self.math!r} is not one of {', '.join(MATH)}")
+        if self.target not in TARGETS:
+            raise RequestError(f"target={self.target!r} is not one of {', '.join(TARGETS)}")
         if self.tile is not None and not 1 <= self.tile <= 1024:
             raise RequestError(f"tile={self.tile} is not between 1 and 1024 rows")
         if self.columns < 1:

@@ -53,8 +53,10 @@ class StageBody:
     """Builds the statements of one stage, after which ``declared`` holds what stands above them.
 
     Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
-    the C text of the user's own.
+    the C text of the user's own.  ``team``: the items of a tile belong to different threads.
     """
+
+    team = False
 
     def __init__(self, plan: Plan, stage: Stage, prefix: str) -> None:
         self.plan = plan
@@ -268,6 +270,14 @@ class StageBody:
             text += "[lane]"
         return text
 
+    def _sum_declaration(self, nest: Nest) -> str:
+        sums = "sum"
+        if nest.block is not None:
+            sums += f"[{nest.block_width}]"
+        if nest.vector is not None:
+            sums += "[LANES]" if nest.lanes else f"[{nest.vector_width}]"
+        return f"{self.real} {sums};"
+
     def _over_block(self, nest: Nest, body: Body) -> Body:
         """Wrap ``body`` in the loops over the local sums."""
         if nest.vector is not None:
@@ -289,11 +299,6 @@ class StageBody:
 
     def _sums(self, root: Map, nest: Nest) -> Body:
         """Declare, start and add up the local sums."""
-        sums = "sum"
-        if nest.block is not None:
-            sums += f"[{nest.block_width}]"
-        if nest.vector is not None:
-            sums += "[LANES]" if nest.lanes else f"[{nest.vector_width}]"
         start = self.zero if root.reduce == "sum" else self.lowest
         if nest.carried:
             stored = self._result(root, nest)
@@ -302,7 +307,7 @@ class StageBody:
                 tests = ["col > 0", *tests]
                 self._column()
             start = f"{' && '.join(tests)} ? {stored} : {start}" if tests else stored
-        body: Body = [line(f"{self.real} {sums};")]
+        body: Body = [line(self._sum_declaration(nest))]
         body += self._over_block(nest, [line(f"{self._sum_text(nest)} = {start};")])
         checks = list(guard_checks(root.guards, root.extents))
         if root.reduce == "sum":
@@ -379,7 +384,7 @@ class StageBody:
                     text = f"{tests} ? ({text}) : {other}"
                 body += lets
             # in the row phase a repeated value may simply be stored again; elsewhere another thread may own it
-            repeated = list(overlap) if nest.carried or not nest.lanes else []
+            repeated = list(overlap) if nest.carried or not nest.lanes or self.team else []
             stored = value.tile is not None if nest.lanes else bool(value.direct) or value.work is not None
             if node is not root and nest.lanes and node.reduced:
                 place = self._result(node, nest)
@@ -395,10 +400,22 @@ class StageBody:
                 body.append(branch(" && ".join(repeated), [store]) if repeated else store)
             self.axes = shared_axes
         if not summed:
-            return [simd(loop("lane", "LANES", body))] if nest.lanes else body
+            return self._lanes(body, "OMP_SIMD") if nest.lanes else body
         return self._over_block(nest, body)
 
     # Moving rows in and out of a tile
+
+    def _lanes(self, body: Body, pragma: str = "") -> Body:
+        """``body`` for each row of a full tile."""
+        return [loop("lane", "LANES", body, pragma=pragma)]
+
+    def _valid_lanes(self, body: Body) -> Body:
+        """``body`` for each row of the tile that exists."""
+        return [loop("lane", "f->lanes", body)]
+
+    def _items(self, count: int, body: Body) -> Body:
+        """``body`` for each element ``item``, or for the only one."""
+        return [loop("item", count, body)] if count != 1 else [_without_items(s) for s in body]
 
     def _count(self, node: Node) -> int:
         count = 1
@@ -420,7 +437,7 @@ class StageBody:
             line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;"),
             line(f"{target}[item * LANES + lane] = source[{_times('row', str(count))} + item];"),
         ]
-        return _over_items(count, [loop("lane", "LANES", rest)])
+        return self._items(count, self._lanes(rest))
 
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
@@ -430,7 +447,7 @@ class StageBody:
         if node.has_columns:
             row = f"(f->row + lane) * f->columns + {self._column()}"
         put = line(f"{target}[{_times(row, str(count))} + item] = {source}[item * LANES + lane];")
-        return [loop("lane", "f->lanes", _over_items(count, [put]))]
+        return self._valid_lanes(self._items(count, [put]))
 
     def _store(self) -> Body:
         node = self.stage.nodes[0]
@@ -442,7 +459,7 @@ class StageBody:
         if node.has_columns:
             row = f"{self._column()} * f->n_rows + {row}"
         put = line(f"{target}[{_times(row, str(count))} + item] = {source}[item * LANES + lane];")
-        return [branch(f"{target} != NULL", [loop("lane", "f->lanes", _over_items(count, [put]))])]
+        return [branch(f"{target} != NULL", self._valid_lanes(self._items(count, [put])))]
 
     def _copy(self) -> Body:
         node = self.stage.nodes[0]
@@ -458,8 +475,10 @@ class StageBody:
         target = self.plan.output_field(self.stage.output)
         self._pointer(target, f"f->args->{target}", constant=False)
         stop = f"f->columns * {count}" if node.has_columns else str(count)
-        body = loop("item", stop, [line(f"{target}[item] = {read};")], pragma="OMP_FOR")
-        return [branch(f"{target} != NULL", [body])]
+        return [branch(f"{target} != NULL", [self._copy_loop(stop, [line(f"{target}[item] = {read};")])])]
+
+    def _copy_loop(self, stop: str, body: Body) -> Statement:
+        return loop("item", stop, body, pragma="OMP_FOR")
 
     # Noise
 
@@ -483,37 +502,25 @@ class StageBody:
         self._declare("noise_offset", "const uint32_t", f"{node.offset}U")
         self._declare("noise_key", "const uint32_t", f"{node_key(node.name)}U")
         key = f"{self.plan.noise_order}U, noise_offset, noise_key"
-        body: Body = [
+        header = [
             line("const cpgen_noise noise = cpgen_noise_at("),
             line(f"    f->args->seed, f->args->design, {key}, (uint64_t)({column}), (uint32_t)({row}));"),
-            loop(
-                "item",
-                count,
-                [
-                    line("uint32_t words[4];"),
-                    line("cpgen_noise_words(&noise, (uint32_t)(item / 128), words);"),
-                    line(f"const ptrdiff_t left = {count} - item < 128 ? {count} - item : 128;"),
-                    loop(
-                        "bit",
-                        "left",
-                        [
-                            line(
-                                f"{put} = ({self.real})cpgen_noise_value(&noise, words, (uint32_t)(item + bit));"
-                            )
-                        ],
-                    ),
-                ],
-                step=128,
-            ),
         ]
+        put_one = line(f"{put} = ({self.real})cpgen_noise_value(&noise, words, (uint32_t)(item + bit));")
+        return self._draw(header, count, put_one)
+
+    def _draw(self, header: Body, count: int, put: Statement) -> Body:
+        """Words of 128 signs and what is done with each of them."""
+        words = [
+            line("uint32_t words[4];"),
+            line("cpgen_noise_words(&noise, (uint32_t)(item / 128), words);"),
+            line(f"const ptrdiff_t left = {count} - item < 128 ? {count} - item : 128;"),
+            loop("bit", "left", [put]),
+        ]
+        body = [*header, loop("item", count, words, step=128)]
         if self.stage.phase == ROW:
-            return [loop("lane", "LANES", body)]
+            return self._lanes(body)
         return [loop("col", "f->columns", body, pragma="OMP_FOR")]
-
-
-def _over_items(count: int, body: Body) -> Body:
-    """``body`` for each element ``item``, or for the only one."""
-    return [loop("item", count, body)] if count != 1 else [_without_items(s) for s in body]
 
 
 def _without_items(statement: Statement) -> Statement:

@@ -45,7 +45,7 @@ def select(text: str, needed: Iterable[str], others: str = "") -> str:
         name = queue.pop()
         if name not in wanted:
             wanted.add(name)
-            queue += [n for n in _USED.findall(where[name].text) if n in where]
+            queue += [n for n in _USED.findall(_COMMENT.sub("", where[name].text)) if n in where]
     kept = [b for b in blocks if not b.names or wanted & set(b.names)]
     result = []
     for block, following in zip(kept, [*kept[1:], None], strict=True):
@@ -69,10 +69,12 @@ def own_functions(text: str, header: str, real: str, only: Sequence[str] | None 
         own = f"cpgen_{match[1]}_{suffix}"
         return f"{own}(" if own in defined else match[0]
 
-    text = re.sub(rf"\b([a-z][a-z0-9]*?){end}\(", put, text)
-    if only is not None:
-        return text
-    return re.sub(r"\bHUGE_VALF?\b", f"cpgen_infinity_{suffix}()", text)
+    parts = re.split(r"(/\*.*?\*/)", text, flags=re.DOTALL)
+    for k in range(0, len(parts), 2):  # comments keep the mathematics
+        parts[k] = re.sub(rf"\b([a-z][a-z0-9]*?){end}\(", put, parts[k])
+        if only is None:
+            parts[k] = re.sub(r"\bHUGE_VALF?\b", f"cpgen_infinity_{suffix}()", parts[k])
+    return "".join(parts)
 
 
 def needs_library(text: str) -> bool:

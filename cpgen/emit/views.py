@@ -110,12 +110,24 @@ class ProgramView:
     definitions: tuple[str, ...]
 
 
-def program_view(plan: Plan, model: str) -> ProgramView:
+@dataclass(frozen=True)
+class Dialect:
+    """How the functions of stages are declared and built: in C, or as device code."""
+
+    body: type[StageBody] = StageBody
+    function: str = "static void"
+    shared: str = "SHARED void"  # of a function with several callers
+
+
+C = Dialect()
+
+
+def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
     """The view of one plan; ``model`` prefixes every external name."""
     name = f"{model}_{identifier(plan.name, 'program')}"
     drafts, helpers, definitions = [], set[str](), dict[str, None]()
     for stage in plan.stages:
-        body = StageBody(plan, stage, f"{model}_")
+        body = dialect.body(plan, stage, f"{model}_")
         statements = body.build()
         helpers |= body.helpers
         definitions.update(body.definitions)
@@ -125,7 +137,7 @@ def program_view(plan: Plan, model: str) -> ProgramView:
     text: dict[int, str] = {}
     for shared in share(drafts):
         members = tuple(plan.stages[k] for k in shared.members)
-        stages.append(_stage_view(plan, name, shared, members))
+        stages.append(_stage_view(plan, name, shared, members, dialect))
         for stage, arguments in zip(members, shared.arguments, strict=True):
             frame = ["f"] if shared.uses_frame else []
             text[stage.number] = _list(f"{shared.name}(", [*frame, *arguments], ");")
@@ -167,14 +179,16 @@ def program_view(plan: Plan, model: str) -> ProgramView:
     )
 
 
-def _stage_view(plan: Plan, name: str, shared: Function, members: tuple[Stage, ...]) -> StageView:
+def _stage_view(
+    plan: Plan, name: str, shared: Function, members: tuple[Stage, ...], dialect: Dialect
+) -> StageView:
     comment = stage_text(plan, members[0])
     if len(members) > 1:
         others = ", ".join(str(s.number) for s in members[1:])
         comment += textwrap.wrap(f"The same, on other arrays: stages {others}", WIDTH, subsequent_indent="  ")
-    kind = "SHARED" if len(members) > 1 else "static"
+    kind = dialect.shared if len(members) > 1 else dialect.function
     frame = [f"const {name}_frame *f"] if shared.uses_frame else []
-    signature = _list(f"{kind} void {shared.name}(", [*frame, *shared.parameters], ")")
+    signature = _list(f"{kind} {shared.name}(", [*frame, *shared.parameters], ")")
     body = [*(line(d.text) for d in shared.declared), *shared.body]
     return StageView(shared.name, members, signature, tuple(comment), tuple(body))
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.ir.nodes import ROWS, Graph, Input
+from cpgen.native import DeviceArray, on_device
 
 Array = NDArray[np.floating]
 
 
 def check_arrays(
-    graph: Graph, needed: Sequence[Input], arrays: Mapping[str, object], real: np.dtype
+    graph: Graph, needed: Sequence[Input], arrays: Mapping[str, object], real: np.dtype, gpu: bool = False
 ) -> tuple[dict[str, Array], int]:
     """The needed arrays as contiguous ones of ``real`` and the number of rows (1 for a model without rows).
 
     Integers and booleans are converted, and float32 to float64 (nothing is lost); everything else that does not fit is
-    refused.  A scalar stands for one row where a model has scalar inputs.
+    refused.  A scalar stands for one row where a model has scalar inputs.  ``gpu``: arrays that lie on a GPU stay there,
+    and their elements are not looked at.
     """
     known = {v.name for v in graph.variables}
     for name in arrays:
@@ -33,7 +36,7 @@ def check_arrays(
     rows: tuple[int, str] | None = None
     checked: dict[str, Array] = {}
     for variable in needed:
-        array = _one(variable, arrays[variable.name], real)
+        array = _one(variable, arrays[variable.name], real, gpu)
         if variable.has_rows:
             if rows is None:
                 rows = (array.shape[0], variable.name)
@@ -55,8 +58,25 @@ def expected_shape(variable: Input) -> str:
     )
 
 
-def _one(variable: Input, given: object, real: np.dtype) -> Array:
+def _on_gpu(variable: Input, found: DeviceArray, real: np.dtype, gpu: bool) -> Array:
     name = variable.name
+    if not gpu:
+        raise DataError(f"{name} lies on a GPU: compile with target='cuda', or copy it to the CPU", variable.origin)
+    if found.dtype != real:
+        raise DataError(f"{name} has dtype {found.dtype} on the GPU; expected {real}", variable.origin)
+    expected = [s if e is ROWS else e for e, s in zip(variable.shape, found.shape, strict=False)]
+    if len(found.shape) != len(variable.shape) or tuple(expected) != found.shape:
+        raise ShapeError(f"{name} has shape {found.shape}, expected {expected_shape(variable)}", variable.origin)
+    if 0 in found.shape:
+        raise ShapeError(f"{name} is empty (shape {found.shape}): there is nothing to evaluate", variable.origin)
+    return cast(Array, found)  # only its shape is asked for before it reaches the GPU
+
+
+def _one(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
+    name = variable.name
+    found = on_device(name, given)
+    if found is not None:
+        return _on_gpu(variable, found, real, gpu)
     try:
         array = np.asarray(given)
     except ValueError as error:

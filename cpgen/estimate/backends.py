@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Input, Program
 from cpgen.ir.noise import HADAMARD, noise_array
-from cpgen.native import Compiler, NativeProgram, check_against_interpreter
+from cpgen.native import Compiler, CudaProgram, NativeProgram, check_against_interpreter
 
 Array = NDArray[np.floating]
 
@@ -129,30 +129,7 @@ class Native:
         self._without_variances = [n for n, _ in native.program.outputs if not n.startswith("var_")]
         self.label = f"native ({Path(compiler.path).name}{serial})"
         self._wide: NativeProgram | None = None
-        self._check()
-
-    def _check(self) -> None:
-        """Raise CheckError if compiled code and interpreter disagree on random data inside (0.2, 0.8)."""
-        rng = np.random.default_rng(0)
-        sizes = {ROWS: CHECK_ROWS, COLUMNS: CHECK_COLUMNS}
-        arrays = {
-            node.name: rng.uniform(
-                0.2, 0.8, [e if isinstance(e, int) else sizes[e] for e in node.shape]
-            ).astype(self.native.real)
-            for node in self.native.program.inputs
-            if node.kind in ("data", "param", "tangent")
-        }
-        check_against_interpreter(
-            self.native,
-            arrays,
-            CHECK_ROWS,
-            CHECK_COLUMNS,
-            seed=1,
-            design=HADAMARD,
-            row_scale=1 / CHECK_ROWS,
-            column_scale=1 / CHECK_COLUMNS,
-            variance_scale=1 / (CHECK_COLUMNS * (CHECK_COLUMNS - 1)),
-        )
+        check(native)
 
     def run(
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
@@ -201,6 +178,68 @@ class Native:
 
     def workspace_bytes(self, call: Call, threads: int | None) -> int:
         return self.native.workspace_bytes(call.rows, call.columns, threads)
+
+
+class Cuda:
+    """A program on a GPU, checked once against the interpreter before it is used."""
+
+    label = "cuda"
+
+    def __init__(self, program: CudaProgram) -> None:
+        self.program = program
+        self._without_variances = [n for n, _ in program.program.outputs if not n.startswith("var_")]
+        check(program)
+
+    def run(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
+    ) -> dict[str, Array]:
+        return self._call(arrays, call, wanted=None if spread else self._without_variances)
+
+    def accumulate(
+        self, arrays: Mapping[str, Array], call: Call, threads: int | None, sums: dict[str, Array]
+    ) -> None:
+        """Add the results of these rows to ``sums``, carrying on the sums over rows."""
+        self._call(arrays, call, accumulate=True, out=sums)
+
+    def _call(self, arrays: Mapping[str, Array], call: Call, **others: Any) -> dict[str, Array]:
+        return self.program.run(
+            arrays,
+            rows=call.rows,
+            columns=call.columns,
+            seed=call.seed,
+            design=call.design,
+            first_row=call.first_row,
+            first_column=call.first_column,
+            row_scale=call.row_scale,
+            column_scale=call.column_scale,
+            variance_scale=call.variance_scale,
+            **others,
+        )
+
+    def workspace_bytes(self, call: Call, threads: int | None) -> int:
+        return self.program.workspace_bytes(call.rows, call.columns)
+
+
+def check(program: NativeProgram | CudaProgram) -> None:
+    """Raise CheckError if compiled code and interpreter disagree on random data inside (0.2, 0.8)."""
+    rng = np.random.default_rng(0)
+    sizes = {ROWS: CHECK_ROWS, COLUMNS: CHECK_COLUMNS}
+    arrays = {
+        node.name: rng.uniform(0.2, 0.8, [e if isinstance(e, int) else sizes[e] for e in node.shape]).astype(program.real)
+        for node in program.program.inputs
+        if node.kind in ("data", "param", "tangent")
+    }
+    check_against_interpreter(
+        program,
+        arrays,
+        CHECK_ROWS,
+        CHECK_COLUMNS,
+        seed=1,
+        design=HADAMARD,
+        row_scale=1 / CHECK_ROWS,
+        column_scale=1 / CHECK_COLUMNS,
+        variance_scale=1 / (CHECK_COLUMNS * (CHECK_COLUMNS - 1)),
+    )
 
 
 def output_bytes(program: Program, call: Call, real: np.dtype) -> int:

@@ -12,10 +12,10 @@ from cpgen.derive.derived import Derived
 from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
-from cpgen.estimate.backends import Backend, Interpreted, Native
+from cpgen.estimate.backends import Backend, Cuda, Interpreted, Native
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Program
-from cpgen.native import NativeModule, NativeProgram, build
+from cpgen.native import NativeModule, NativeProgram, build, build_cuda
 from cpgen.simplify import PASSES
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
@@ -27,9 +27,10 @@ FEW_SAMPLES = 4
 class Options:
     """How an estimator is compiled and run.
 
-    ``real``: "float64" or "float32".  ``backend``: "auto" (native if there is a compiler), "native" or "interpreter".
-    ``threads``: for the native code; None means all that the machine offers.  ``memory_limit``: bytes that one call may
-    need, None for three quarters of what is free.  ``factor``: see :class:`cpgen.derive.sources.Setting`.
+    ``real``: "float64" or "float32".  ``target``: "cpu", or "cuda" for a GPU.  ``backend``: "auto" (native if there is a
+    compiler), "native" or "interpreter".  ``threads``: for the native code; None means all that the machine offers.
+    ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
+    :class:`cpgen.derive.sources.Setting`.
     """
 
     real: str = "float64"
@@ -38,12 +39,14 @@ class Options:
     memory_limit: int | None = None
     factor: str = "signed"
     epsilon: float = 1e-3
+    target: str = "cpu"
 
     def __post_init__(self) -> None:
         for value, allowed, what in (
             (self.real, ("float64", "float32"), "real"),
             (self.backend, ("auto", "native", "interpreter"), "backend"),
             (self.factor, ("signed", "mixed", "smooth"), "factor"),
+            (self.target, ("cpu", "cuda"), "target"),
         ):
             if value not in allowed:
                 raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
@@ -143,13 +146,19 @@ class Compiled:
     def load(self, *keys: str) -> None:
         """Compile several programs together (those not loaded yet).
 
-        Raises EnvironmentProblem with backend="native" and no compiler; "auto" falls back to the interpreter.
+        Raises EnvironmentProblem with backend="native" and no compiler ("auto" falls back to the interpreter), and with
+        target="cuda" and no nvcc or no GPU.
         """
         missing = [key for key in keys if key not in self._loaded]
         if not missing:
             return
         real = np.dtype(self.options.real)
         derived = {key: self.derive(key) for key in missing}
+        if self.options.target == "cuda":
+            device = build_cuda(self.graph.name, [d.program for d in derived.values()], self.options.real)
+            for key, d in derived.items():
+                self._loaded[key] = Loaded(d, Cuda(device[d.program.name]))
+            return
         module: NativeModule | None = None
         if self.options.backend != "interpreter" and not self._fallback:
             try:

@@ -13,6 +13,7 @@ from cpgen.derive.derived import Derived
 from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.emit import emit_c
+from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import BudgetError, CheckError, RequestError
 from cpgen.estimate import show
 from cpgen.estimate.arrays import check_arrays
@@ -26,6 +27,7 @@ from cpgen.estimate.stream import Stream
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
+from cpgen.native.cuda import device_plan
 
 Array = NDArray[np.floating]
 
@@ -76,8 +78,11 @@ class Estimator:
         derived = [self.derive(key) for key in programs]
         return show.size(self.graph.name, derived, self.options.real, rows, columns, threads)
 
-    def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS) -> dict[str, str]:
-        """The C text of programs, file name -> content."""
+    def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS, target: str | None = None) -> dict[str, str]:
+        """The C or CUDA text of programs, file name -> content; ``target``: "cpu" or "cuda" (default: as compiled)."""
+        if (target or self.options.target) == "cuda":
+            device = [device_plan(self.derive(key).program, self.options.real) for key in programs]
+            return dict(emit_cuda(self.graph.name, device, self.options.real).files())
         plans = [plan(self.derive(key).program, self.options.real) for key in programs]
         return dict(emit_c(self.graph.name, plans, self.options.real).files())
 
@@ -93,10 +98,11 @@ class Estimator:
     def arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int | None]:
         """The checked arrays that a program reads and the rows; None if plain numbers stand for the one row."""
         variables = [i for i in loaded.program.inputs if i.kind in ("data", "param")]
-        given, rows = check_arrays(self.graph, variables, arrays, self.real)
+        gpu = self.options.target == "cuda"
+        given, rows = check_arrays(self.graph, variables, arrays, self.real, gpu)
         with_rows = [v for v in self.graph.variables if v.has_rows and v.name in arrays]
         if with_rows and not any(v.has_rows for v in variables):
-            _, rows = check_arrays(self.graph, with_rows, arrays, self.real)
+            _, rows = check_arrays(self.graph, with_rows, arrays, self.real, gpu)
         if with_rows and all(np.ndim(arrays[v.name]) == 0 for v in with_rows):  # type: ignore[arg-type]
             return given, None
         return given, rows

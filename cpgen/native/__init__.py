@@ -2,15 +2,21 @@
 
 from cpgen.native.check import check_against_interpreter
 from cpgen.native.compiler import Compiler, find_compiler
+from cpgen.native.cuda import CudaProgram, DeviceArray, build_cuda, find_nvcc, on_device
 from cpgen.native.module import NativeCall, NativeModule, NativeProgram, build, load
 
 __all__ = [
     "Compiler",
+    "CudaProgram",
+    "DeviceArray",
     "NativeCall",
     "NativeModule",
     "NativeProgram",
     "build",
+    "build_cuda",
     "check_against_interpreter",
     "find_compiler",
+    "find_nvcc",
     "load",
+    "on_device",
 ]

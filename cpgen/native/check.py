@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cpgen.errors import CheckError
 from cpgen.ir.interpret import run
 from cpgen.ir.noise import noise_array
+from cpgen.native.cuda import CudaProgram
 from cpgen.native.module import NativeProgram
 
 Array = NDArray[np.floating]
@@ -17,7 +18,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 
 
 def check_against_interpreter(
-    native: NativeProgram,
+    native: NativeProgram | CudaProgram,
     arrays: Mapping[str, Array],
     rows: int = 1,
     columns: int = 0,

@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -168,7 +168,21 @@ def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> 
 
     Comes from the cache if possible.  Raises EnvironmentProblem with the compiler's message if it cannot be made.
     """
-    digest = hashlib.sha256(compiler.identity.encode())
+
+    def command(target: str) -> list[str]:
+        return [compiler.path, *compiler.flags, f"{name}.c", "-o", target, "-lm"]
+
+    return compile_files(name, files, compiler.identity, command)
+
+
+def compile_files(
+    name: str, files: Mapping[str, str], identity: str, command: Callable[[str], Sequence[str]]
+) -> Path:
+    """Path of what ``command(target)`` makes of ``files``, from the cache if possible.
+
+    ``identity`` is all that decides the result besides the files.  Raises EnvironmentProblem.
+    """
+    digest = hashlib.sha256(identity.encode())
     for file in sorted(files):
         digest.update(b"\0" + file.encode() + b"\0" + files[file].encode())
     folder = cache_folder()
@@ -180,14 +194,13 @@ def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> 
         for file, text in files.items():
             (Path(work) / file).write_text(text, encoding="utf-8")
         made = Path(work) / "library.so"
-        command = [compiler.path, *compiler.flags, f"{name}.c", "-o", str(made), "-lm"]
         try:
-            done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT)
+            done = subprocess.run(command(str(made)), cwd=work, capture_output=True, text=True, timeout=TIMEOUT)
         except (OSError, subprocess.SubprocessError) as error:
-            raise EnvironmentProblem(f"compiling {name}.c failed: {error}") from error
+            raise EnvironmentProblem(f"compiling {name} failed: {error}") from error
         if done.returncode != 0:
             raise EnvironmentProblem(
-                f"{compiler.path} could not compile the generated {name}.c:\n{done.stderr.strip()[:4000]}"
+                f"{command('')[0]} could not compile the generated {name}:\n{done.stderr.strip()[:4000]}"
             )
         os.replace(made, library)
     return library

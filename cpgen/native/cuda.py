@@ -1,0 +1,349 @@
+"""CUDA text to Python callables: nvcc, the cache, device memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cffi
+import numpy as np
+from numpy.typing import NDArray
+
+from cpgen.emit.cuda import LANES, CudaFiles, emit_cuda
+from cpgen.emit.render import template_folder
+from cpgen.emit.views import arrays, output_fields, scale_inputs
+from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
+from cpgen.ir.nodes import COLUMNS, ROWS, Node, Program
+from cpgen.loops import Plan, plan
+from cpgen.native.compiler import TIMEOUT, compile_files
+
+Array = NDArray[np.floating]
+
+ARCHITECTURES = ("80", "90", "100")
+FLAGS = ("-std=c++17", "-O3", "--fmad=false", "-shared", "-Xcompiler", "-fPIC", "-cudart", "static")
+DECLARED = """
+int32_t cpgen_device_count(void);
+const char *cpgen_device_error(int32_t error);
+void *cpgen_device_alloc(size_t bytes);
+void cpgen_device_free(void *place);
+int32_t cpgen_device_put(void *place, const void *from, size_t bytes);
+int32_t cpgen_device_get(void *to, const void *place, size_t bytes);
+int32_t cpgen_device_wait(uintptr_t stream);
+"""
+INSTALL = 'install the CUDA toolkit, or pip install "cuda-toolkit[nvcc,cudart]"'
+
+
+@dataclass(frozen=True)
+class CudaCompiler:
+    """A compiler of CUDA text; ``identity`` is everything besides the source that decides what is compiled."""
+
+    path: str
+    version: str
+    flags: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        return "\n".join((self.path, self.version, " ".join(self.flags)))
+
+    def command(self, sources: Sequence[str], target: str) -> list[str]:
+        return [self.path, *self.flags, *sources, "-o", target]
+
+
+def find_nvcc() -> CudaCompiler:
+    """nvcc of the environment variable NVCC, of PATH, of the Python package cuda-toolkit or of /usr/local/cuda.
+
+    Native code for compute capabilities 8.0, 9.0 and 10.0 (those the compiler knows), and PTX for later ones.
+    Raises EnvironmentProblem if there is none.
+    """
+    found = next((p for p in _candidates() if p and os.access(p, os.X_OK)), None)
+    if found is None:
+        raise EnvironmentProblem(
+            f"target='cuda' needs nvcc, which was not found; {INSTALL}, or name it in the environment variable NVCC"
+        )
+    try:
+        version = _ask(found, "--version").strip().splitlines()[-1]
+        known = _ask(found, "--list-gpu-arch").split()
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        raise EnvironmentProblem(f"nvcc ({found}) does not run: {error}") from error
+    chosen = [a for a in ARCHITECTURES if f"compute_{a}" in known] or ["80"]
+    code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
+    code.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")
+    libraries = Path(found).resolve().parents[1] / "lib"
+    return CudaCompiler(found, version, (*FLAGS, *code, *([f"-L{libraries}"] if libraries.is_dir() else [])))
+
+
+def _candidates() -> Iterator[str | None]:
+    yield os.environ.get("NVCC")
+    yield shutil.which("nvcc")
+    for folder in sys.path:
+        for place in sorted(Path(folder or ".").glob("nvidia/cu*/bin/nvcc"), reverse=True):
+            yield str(place)
+    yield "/usr/local/cuda/bin/nvcc"
+
+
+def _ask(path: str, question: str) -> str:
+    return subprocess.run([path, question], capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+
+
+def device_plan(program: Program, real: str) -> Plan:
+    """The plan of a program for a GPU."""
+    return plan(program, real, LANES, compact=True)
+
+
+def build_cuda(
+    model_name: str, programs: Sequence[Program], real: str = "float64", compiler: CudaCompiler | None = None
+) -> CudaModule:
+    """Plan, emit, compile (or find in the cache) and load ``programs`` for a GPU.
+
+    Raises EnvironmentProblem without nvcc or without a GPU that its code can run on.
+    """
+    plans = [device_plan(program, real) for program in programs]
+    files = emit_cuda(model_name, plans, real)
+    compiler = compiler or find_nvcc()
+    helper = (template_folder() / "cuda" / "device.cu").read_text(encoding="utf-8")
+    sources = [f"{files.name}.cu", "device.cu"]
+    library = compile_files(
+        files.name,
+        {**files.files(), "device.cu": helper},
+        compiler.identity,
+        lambda target: compiler.command(sources, target),
+    )
+    ffi = cffi.FFI()
+    ffi.cdef("typedef void *cudaStream_t;\n" + DECLARED + files.declarations)
+    try:
+        loaded = ffi.dlopen(str(library))
+    except OSError as error:
+        raise EnvironmentProblem(f"the compiled library {library} cannot be loaded: {error}") from error
+    device = Device(ffi, loaded)
+    made = {
+        p.name: CudaProgram(p, view.program, ffi, loaded, device) for p, view in zip(plans, files.programs, strict=True)
+    }
+    return CudaModule(made, files, compiler, device)
+
+
+class Device:
+    """Memory of the GPU, through the functions of device.cu.  Raises EnvironmentProblem where no GPU can be used."""
+
+    def __init__(self, ffi: Any, library: Any) -> None:
+        self._ffi, self._library = ffi, library
+        count = library.cpgen_device_count()
+        if count <= 0:
+            reason = "there is none" if count == 0 else ffi.string(library.cpgen_device_error(-count)).decode()
+            raise EnvironmentProblem(
+                f"target='cuda' needs a GPU and its driver: {reason}; leave out target='cuda' to compute on the CPU"
+            )
+
+    @contextmanager
+    def memory(self, bytes_: int) -> Iterator[Any]:
+        """Device memory for as long as the context lasts.  Raises RequestError if there is not enough."""
+        place = self._library.cpgen_device_alloc(max(bytes_, 1))
+        if place == self._ffi.NULL:
+            raise RequestError(f"the GPU has no {bytes_} bytes of memory left; use fewer rows or columns at a time")
+        try:
+            yield place
+        finally:
+            self._library.cpgen_device_free(place)
+
+    def put(self, place: Any, array: Array) -> None:
+        self.check(self._library.cpgen_device_put(place, self._ffi.from_buffer(array), array.nbytes))
+
+    def get(self, array: Array, place: Any) -> None:
+        self.check(self._library.cpgen_device_get(self._ffi.from_buffer(array), place, array.nbytes))
+
+    def wait(self, stream: int = 0) -> None:
+        self.check(self._library.cpgen_device_wait(stream))
+
+    def check(self, error: int) -> None:
+        """Raise EnvironmentProblem for a CUDA error."""
+        if error:
+            text = self._ffi.string(self._library.cpgen_device_error(error)).decode()
+            raise EnvironmentProblem(f"the GPU reports: {text}")
+
+
+@dataclass(frozen=True)
+class CudaModule:
+    """A compiled model: its programs by name, its text and the compiler."""
+
+    programs: Mapping[str, CudaProgram]
+    files: CudaFiles
+    compiler: CudaCompiler
+    device: Device
+
+    def __getitem__(self, name: str) -> CudaProgram:
+        return self.programs[name]
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """An array that lies on the GPU already: its address, shape and dtype.
+
+    ``stream``: what is to be waited for, None if nothing is.  ``owner`` keeps the memory alive.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    stream: int | None
+    owner: object
+
+
+def on_device(name: str, value: object) -> DeviceArray | None:
+    """``value`` as an array of the GPU, without a copy, if it says that it is one; else None.
+
+    Understood is ``__cuda_array_interface__`` (CuPy, PyTorch, JAX, Numba).  Raises DataError if the array is not
+    C-contiguous or has a mask.
+    """
+    facts = getattr(value, "__cuda_array_interface__", None)
+    if facts is None:
+        return None
+    shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
+    strides = facts.get("strides")
+    expected: list[int] = []
+    step = dtype.itemsize
+    for extent in reversed(shape):
+        expected.insert(0, step)
+        step *= extent
+    if strides is not None and 0 not in shape and list(strides) != expected:
+        raise DataError(f"{name} is not C-contiguous on the GPU; make it so first (PyTorch: {name}.contiguous())")
+    if facts.get("mask") is not None:
+        raise DataError(f"{name} has a mask, which is not supported")
+    return DeviceArray(facts["data"][0], shape, dtype, facts.get("stream"), value)
+
+
+def driver_found() -> bool:
+    """Whether the driver's library can be loaded; says nothing about a device."""
+    try:
+        cffi.FFI().dlopen("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+class CudaProgram:
+    """One program on the GPU."""
+
+    def __init__(self, plan: Plan, view: Any, ffi: Any, library: Any, device: Device) -> None:
+        self.plan, self.program, self.name = plan, plan.program, plan.name
+        self.real: np.dtype = np.dtype(plan.real)
+        self.device = device
+        self._ffi = ffi
+        self._run = getattr(library, f"{view.name}_run_cuda")
+        self._workspace = getattr(library, f"{view.name}_workspace_bytes_cuda")
+        self._args_type = f"{view.name}_args *"
+        self._meanings = {status.code: status.meaning for status in view.statuses}
+        self._arrays, self._outputs, self._scales = arrays(plan), output_fields(plan), scale_inputs(plan)
+        self._pointer = "double *" if plan.real == "float64" else "float *"
+
+    def workspace_bytes(self, rows: int, columns: int = 0) -> int:
+        """Bytes of device workspace of one call."""
+        return int(self._workspace(rows, columns))
+
+    def run(
+        self,
+        given: Mapping[str, Array | DeviceArray],
+        rows: int = 1,
+        columns: int = 0,
+        seed: int = 0,
+        design: int = 0,
+        first_row: int = 0,
+        first_column: int = 0,
+        accumulate: bool = False,
+        out: Mapping[str, Array] | None = None,
+        wanted: Sequence[str] | None = None,
+        threads: int | None = None,
+        **scales: float,
+    ) -> dict[str, Array]:
+        """Run the program; the numbers are those of :meth:`cpgen.native.NativeProgram.run`.
+
+        Arrays of NumPy are copied to the GPU, those that lie there are read in place; results are NumPy's.
+        ``threads`` is for the CPU alone.
+        Raises ShapeError, DataError, RequestError, or EnvironmentProblem if the GPU reports an error.
+        """
+        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        results = {}
+        for name, _, node in self._outputs:
+            if wanted is not None and name not in wanted:
+                continue
+            if out is not None and name in out:
+                self._check(f"out[{name}]", out[name], node, sizes)
+                results[name] = out[name]
+            elif accumulate:
+                raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
+            else:
+                results[name] = np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
+        numbers = {"seed": seed & 0xFFFFFFFFFFFFFFFF, "design": design, "accumulate": int(accumulate)}
+        numbers |= {"first_row": first_row, "first_column": first_column}
+        with self.prepared(given, results, rows, columns, numbers, scales) as (launch, places):
+            if accumulate:
+                for name, place in places.items():
+                    self.device.put(place, results[name])
+            launch()
+            self.device.wait()
+            for name, place in places.items():
+                self.device.get(results[name], place)
+        return results
+
+    @contextmanager
+    def prepared(
+        self,
+        given: Mapping[str, Array | DeviceArray],
+        results: Mapping[str, Array],
+        rows: int,
+        columns: int,
+        numbers: Mapping[str, int],
+        scales: Mapping[str, float],
+    ) -> Iterator[tuple[Callable[[], None], dict[str, Any]]]:
+        """``(launch, places)``: ``launch()`` enqueues the program and returns at once, any number of times; ``places``
+        are the addresses on the GPU of arrays like ``results``.  All device memory ends with the context.
+        """
+        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        args = self._ffi.new(self._args_type)
+        places: dict[str, Any] = {}
+        with ExitStack() as held:
+            for node in self._arrays:
+                if node.name not in given:
+                    raise RequestError(f"the program {self.name} needs the array {node.name!r}")
+                array = given[node.name]
+                self._check(node.name, array, node, sizes)
+                if isinstance(array, DeviceArray):
+                    if array.stream is not None:
+                        self.device.wait(array.stream)
+                    address = self._ffi.cast(self._pointer, array.address)
+                else:
+                    place = held.enter_context(self.device.memory(array.nbytes))
+                    self.device.put(place, np.ascontiguousarray(array))
+                    address = self._ffi.cast(self._pointer, place)
+                setattr(args, self.plan.value(node).name, address)
+            for name, field, _ in self._outputs:
+                if name in results:
+                    places[name] = held.enter_context(self.device.memory(results[name].nbytes))
+                    setattr(args, field, self._ffi.cast(self._pointer, places[name]))
+            args.n_rows, args.columns, args.threads = rows, columns, 1
+            for field, number in numbers.items():
+                setattr(args, field, number)
+            for scale in self._scales:
+                setattr(args, self.plan.value(scale).name, float(scales[scale.name]))
+            needed = self.workspace_bytes(rows, columns)
+            work = held.enter_context(self.device.memory(needed))
+
+            def launch() -> None:
+                status = self._run(args, work, needed, self._ffi.NULL)
+                if status:
+                    meaning = self._meanings.get(status, status)
+                    raise RequestError(f"the program {self.name} refused its arguments: {meaning}")
+
+            yield launch, places
+
+    def _check(self, name: str, array: Array | DeviceArray, node: Node, sizes: Mapping[object, int]) -> None:
+        expected = tuple(e if isinstance(e, int) else sizes[e] for e in node.shape)
+        if array.shape != expected:
+            raise ShapeError(f"{name} has shape {array.shape}, expected {expected}", node.origin)
+        if array.dtype != self.real:
+            raise DataError(f"{name} has dtype {array.dtype}, expected {self.real}", node.origin)

@@ -1,0 +1,26 @@
+"""The CUDA text of a model, run on the host by the shim, and the C text it must agree with bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cpgen.native.cuda import CudaCompiler
+
+SHIM = Path(__file__).parent / "shim"
+FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-x", "c++", "-DCPGEN_CUDA_SHIM", f"-I{SHIM}")
+
+
+def shim_compiler(*flags: str) -> CudaCompiler:
+    """g++ in the place of nvcc."""
+    found = shutil.which("g++")
+    if found is None:
+        pytest.skip("g++ is not installed")
+    return CudaCompiler(found, "shim " + (SHIM / "cuda_runtime.h").read_text(), (*flags, *FLAGS))
+
+
+@pytest.fixture(scope="session")
+def shim() -> CudaCompiler:
+    return shim_compiler()
