@@ -68,6 +68,11 @@ def test_digits_prunes_the_smallest_saliency() -> None:
     np.testing.assert_array_equal(pruned["W1"], [[1, 0], [3, 0]])
 
 
+def test_the_laplacian_is_exact_with_or_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert example("laplacian_cuda").main(60) == 0  # it compares with differences of the gradient
+    assert "within three standard errors" in capsys.readouterr().out
+
+
 def test_rosenbrock_agrees_with_scipy_and_is_minimised() -> None:
     rosenbrock = example("rosenbrock")
     f, u = rosenbrock.written_out(4)

@@ -41,7 +41,7 @@ def test_every_template_has_a_packaged_suffix() -> None:
     ignored = {".py", ".pyc", ".md"}
     files = [path for path in (ROOT / "templates").rglob("*") if path.is_file() and path.suffix not in ignored]
     assert files
-    assert {path.suffix for path in files} <= {".j2", ".h"}
+    assert {path.suffix for path in files} <= {".j2", ".h", ".cu"}
 
 
 def test_the_readme_is_in_the_metadata() -> None:
