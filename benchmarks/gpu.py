@@ -304,7 +304,7 @@ def main() -> int:
 
 
 def to_one_percent(own: Own, what: str) -> dict[str, float]:
-    """Samples for a relative error of 1 percent, by the spread of 16 independent ones, with cpgen's and with Hutchinson's."""
+    """Samples for a relative error of 1 percent, by the spread of 16 independent ones, by cpgen and by Hutchinson."""
     found = {}
     for method in ("cp", "hutchinson"):
         numbers = {"samples": 16, "seed": 2, "method": method, "design": "independent", "exact": False}
