@@ -32,7 +32,7 @@ def source(exprs, symbols, real):
     """A C function ``evaluate(n, in, out)`` over struct-of-arrays inputs and outputs."""
     c_type = {"float64": "double", "float32": "float"}[real]
     code = to_c(exprs, {s: f"in[{k}][i]" for k, s in enumerate(symbols)}, real, "t{}".format, "model_")
-    lines = ['#include "cpgen_scalar.h"', *code.definitions]
+    lines = ["#include <math.h>", '#include "cpgen_scalar.h"', *code.definitions]
     lines += [f"void evaluate(int n, const {c_type} *const *in, {c_type} *const *out);"]
     lines += [f"void evaluate(int n, const {c_type} *const *in, {c_type} *const *out)", "{", "    int i;"]
     lines += ["    (void)in;", "    for (i = 0; i < n; ++i)", "    {"]
