@@ -62,12 +62,17 @@ UNIFORM = {
 }  # fmt: skip
 EXTREME = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 2.0, 0.5]
 SINGLE_SCALE = 8.0  # exponents of float32 end eight times earlier
-JUDGED_BY_MPMATH = 20_000  # points of the functions that MPFR lacks
+# most points of functions that are slow to judge: mpmath alone has polygamma
+FEWER = {f"polygamma{k}": 20_000 for k in range(1, 5)} | {"gamma": 100_000, "loggamma": 100_000, "digamma": 100_000}
 
 
 def points(name: str, real: str, count: int, seed: int = 1) -> tuple[NDArray[Any], ...]:
     """Arguments of ``name``: one array (two for the functions of two arguments) of type ``real``."""
-    rng = np.random.default_rng(seed)
+    with np.errstate(over="ignore"):
+        return _points(name, real, count, np.random.default_rng(seed))
+
+
+def _points(name: str, real: str, count: int, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
     kind = np.dtype(real)
     info = np.finfo(kind)
     special = np.array([*EXTREME, info.tiny, -info.tiny, info.smallest_subnormal, info.max, -info.max, info.eps], kind)
@@ -231,7 +236,7 @@ def evaluate(lib: ctypes.CDLL, name: str, args: tuple[NDArray[Any], ...]) -> NDA
 def measure(task: tuple[str, str, int]) -> tuple[str, str, int, float, str, float]:
     """Name, type, points with a finite exact value, the largest error, where, and that error by mpmath."""
     name, real, count = task
-    count = min(count, JUDGED_BY_MPMATH) if name.startswith("polygamma") else count
+    count = min(count, FEWER.get(name, count))
     with tempfile.TemporaryDirectory() as folder:
         lib = library(real, Path(folder))
         args = points(name, real, count)
