@@ -2,6 +2,8 @@
 
     python3 run.py test [pytest arguments]     the whole test suite
     python3 run.py digits [example arguments]  the handwritten digits example
+    python3 run.py kalman                      a second-order Kalman filter, on the host and an emulated Cortex-M4F
+    python3 run.py service                     a C++ service around a bundle, on several threads
     python3 run.py lint                        ruff and mypy
     python3 run.py samples [--write]           regenerate generated/ and compare it with (or write it to) the disk
     python3 run.py bench [W4 ...]              cpgen beside its peers, in an environment of their own (.venv-bench)
@@ -29,6 +31,8 @@ PEERS_LIST = ROOT / "benchmarks/peers/requirements.txt"
 TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "test": (("test", "examples"), (("-m", "pytest"),)),
     "digits": (("examples",), (("examples/digits.py",),)),
+    "kalman": (("examples",), (("examples/kalman/run.py",),)),
+    "service": (("examples",), (("examples/service/run.py",),)),
     "lint": (("dev",), (("-m", "ruff", "check", "."), ("-m", "mypy"))),
     "samples": (("examples",), (("generated/regenerate.py",),)),
     "bench": ((), (("-m", "benchmarks.peers"),)),
