@@ -64,8 +64,10 @@ def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) 
     model, leaves = workload.build(), list(workload.leaves)
     estimator = cp.compile(model, wrt=leaves, programs=(), threads=1)
     columns = (estimator.columns("diagonal") or 0) if quantity == "diagonal" else 0
-    cp.bundle(estimator, folder, (quantity,), prefix="own", amalgamate=True)
-    library, sizes = build(folder / "own.c", folder)
+    cp.bundle(estimator, folder, (quantity,), prefix="own")
+    library, (_, code, seconds) = build(folder / "own.c", folder)
+    used = [folder / "own.c", folder / "own.h", *folder.glob("own_rt_*.h")]
+    sizes = sum(file.stat().st_size for file in used), code, seconds
     text = re.sub(
         r"/\*.*?\*/|^#[^\n]*|extern \"C\" \{", "", (folder / "own.h").read_text(), flags=re.S | re.M
     )
