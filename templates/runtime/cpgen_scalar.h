@@ -882,6 +882,30 @@ static inline double cpgen_loggamma_near_f64(double t)
     return p;
 }
 
+/* log(Gamma(1 + y)) / y for 0 <= y <= 1/2, interpolated in Chebyshev points */
+static inline double cpgen_loggamma_one_f64(double y)
+{
+    const double t = y - 0.25;
+    double p = -0x1.f3bf3c319cb42p-10;
+    p = (p * t) + 0x1.4b4932773530fp-9;
+    p = (p * t) + (-0x1.767dc5c6da0cdp-9);
+    p = (p * t) + 0x1.f52f9c50784b9p-9;
+    p = (p * t) + (-0x1.54b5bc69a6ee4p-8);
+    p = (p * t) + 0x1.cceec563603e8p-8;
+    p = (p * t) + (-0x1.39e30e07797c9p-7);
+    p = (p * t) + 0x1.af535ded1011fp-7;
+    p = (p * t) + (-0x1.2b8896fdbdd28p-6);
+    p = (p * t) + 0x1.a5c9924a1e820p-6;
+    p = (p * t) + (-0x1.2e86e8e3639e3p-5);
+    p = (p * t) + 0x1.bd90f0965544fp-5;
+    p = (p * t) + (-0x1.5593614f36ca2p-4);
+    p = (p * t) + 0x1.181b4928a5519p-3;
+    p = (p * t) + (-0x1.059d40f5f4dfap-2);
+    p = (p * t) + 0x1.5337d1f7e6626p-1;
+    p = (p * t) + (-0x1.92857d38caf41p-2);
+    return p;
+}
+
 /* digamma(3/2 + t) over the distance to its zero for |t| <= 1/2, interpolated in Chebyshev points */
 static inline double cpgen_digamma_near_f64(double t)
 {
@@ -980,7 +1004,7 @@ static inline double cpgen_loggamma_f64(double x)
     if (x < 1.5)
     {
         y = x - 1.0;
-        return (y * cpgen_loggamma_near_f64(y)) - cpgen_log1p_f64(y);
+        return (y < 0.0) ? ((y * cpgen_loggamma_near_f64(y)) - cpgen_log1p_f64(y)) : (y * cpgen_loggamma_one_f64(y));
     }
     if (x < 12.0)
     {
@@ -1686,6 +1710,22 @@ static inline float cpgen_loggamma_near_f32(float t)
     return p;
 }
 
+/* log(Gamma(1 + y)) / y for 0 <= y <= 1/2, interpolated in Chebyshev points */
+static inline float cpgen_loggamma_one_f32(float y)
+{
+    const float t = y - 0.25f;
+    float p = -0x1.42c71c0000000p-6f;
+    p = (p * t) + 0x1.c5b3d80000000p-6f;
+    p = (p * t) + (-0x1.2df92e0000000p-5f);
+    p = (p * t) + 0x1.bcce640000000p-5f;
+    p = (p * t) + (-0x1.55949e0000000p-4f);
+    p = (p * t) + 0x1.181c220000000p-3f;
+    p = (p * t) + (-0x1.059d400000000p-2f);
+    p = (p * t) + 0x1.5337d20000000p-1f;
+    p = (p * t) + (-0x1.92857e0000000p-2f);
+    return p;
+}
+
 /* digamma(3/2 + t) over the distance to its zero for |t| <= 1/2, interpolated in Chebyshev points */
 static inline float cpgen_digamma_near_f32(float t)
 {
@@ -1772,7 +1812,7 @@ static inline float cpgen_loggamma_f32(float x)
     if (x < 1.5f)
     {
         y = x - 1.0f;
-        return (y * cpgen_loggamma_near_f32(y)) - cpgen_log1p_f32(y);
+        return (y < 0.0f) ? ((y * cpgen_loggamma_near_f32(y)) - cpgen_log1p_f32(y)) : (y * cpgen_loggamma_one_f32(y));
     }
     if (x < 6.0f)
     {
