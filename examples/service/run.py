@@ -105,9 +105,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
-    if not shutil.which("c++") and not shutil.which("g++"):
-        print("this example needs a C++ compiler (Debian and Ubuntu: apt install g++ cmake)")
+    if shutil.which("c++") is None or shutil.which("cc") is None:
+        print("this example needs a C and a C++ compiler, cc and c++ (Debian and Ubuntu: apt install g++ cmake)")
         return 3
+    if shutil.which("cmake") is None:
+        print("CMake is not installed (Debian and Ubuntu: apt install cmake): calling the C++ compiler directly")
     x, y = load_diabetes(return_X_y=True)
     x = (x - x.mean(0)) / x.std(0)
     weights = trained(x, (y - y.mean()) / y.std())
