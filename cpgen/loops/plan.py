@@ -18,10 +18,10 @@ sums read, row-major).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cpgen.ir.nodes import COLUMNS, ROWS, Index, Input, Map, Node, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
@@ -213,6 +213,34 @@ class Plan:
             for name, number in local.calls:
                 calls[name] = calls.get(name, 0) + number * points
         return Operations(adds, muls, divs, tuple(sorted(calls.items())))
+
+
+    def accesses(self, rows: int, columns: int) -> int:
+        """Numbers read and written by one run, each element that a map reads or writes counted each time.
+
+        Values that a nest hands on inside one loop are not counted; what stays in registers over a loop is.
+        """
+        sizes = {ROWS: rows, COLUMNS: columns}
+
+        def points(node: Node, extents: Sequence[Extent]) -> int:
+            total = 1
+            for extent in extents:
+                total *= extent if isinstance(extent, int) else sizes[extent]
+            return total
+
+        total = 0
+        for stage in self.stages:
+            inside = {id(n) for n in stage.nodes}
+            for node in stage.nodes:
+                if stage.kind != "map" or not isinstance(node, Map):
+                    total += points(node, node.shape) * (1 if stage.kind == "noise" else 2)
+                    continue
+                reads = sum(1 for a in node.args if id(a.node) not in inside)
+                total += points(node, node.extents) * (reads + (2 if node.reduced else 0))
+                value = self.value(node)
+                if value.tile is not None or value.work is not None or value.direct:
+                    total += points(node, node.shape)
+        return total
 
 
 _LOOKUPS: dict[int, tuple[Plan, Mapping[int, Value]]] = {}

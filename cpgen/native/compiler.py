@@ -176,7 +176,7 @@ def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> 
 
 
 def compile_files(
-    name: str, files: Mapping[str, str], identity: str, command: Callable[[str], Sequence[str]]
+    name: str, files: Mapping[str, str], identity: str, command: Callable[[str], Sequence[str]], suffix: str = ".c"
 ) -> Path:
     """Path of what ``command(target)`` makes of ``files``, from the cache if possible.
 
@@ -197,10 +197,10 @@ def compile_files(
         try:
             done = subprocess.run(command(str(made)), cwd=work, capture_output=True, text=True, timeout=TIMEOUT)
         except (OSError, subprocess.SubprocessError) as error:
-            raise EnvironmentProblem(f"compiling {name} failed: {error}") from error
+            raise EnvironmentProblem(f"compiling {name}{suffix} failed: {error}") from error
         if done.returncode != 0:
             raise EnvironmentProblem(
-                f"{command('')[0]} could not compile the generated {name}:\n{done.stderr.strip()[:4000]}"
+                f"{command('')[0]} could not compile the generated {name}{suffix}:\n{done.stderr.strip()[:4000]}"
             )
         os.replace(made, library)
     return library

@@ -114,6 +114,7 @@ def build_cuda(
         {**files.files(), "device.cu": helper},
         compiler.identity,
         lambda target: compiler.command(sources, target),
+        ".cu",
     )
     ffi = cffi.FFI()
     ffi.cdef("typedef void *cudaStream_t;\n" + DECLARED + files.declarations)

@@ -93,7 +93,8 @@ Rows read(const char *path)
         while (std::getline(cells, cell, ',')) {
             char *end = nullptr;
             const double number = std::strtod(cell.c_str(), &end);
-            if (end == cell.c_str() || !std::isfinite(number)) {
+            const bool whole = end != cell.c_str() && std::string(end).find_first_not_of(" \t\r") == std::string::npos;
+            if (!whole || !std::isfinite(number)) {
                 throw std::runtime_error("line " + std::to_string(rows.count + 1) + ": '" + cell + "' is not a number");
             }
             rows.x.push_back(number);

@@ -37,7 +37,7 @@ def test_numbers_are_those_of_numpy(service: tuple[Path, str]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("1,2,3\n", "line 1 has 3 numbers, expected 10"), ("1,2,x" + ",0" * 7 + "\n", "line 1: 'x' is not a number")],
+    [("1,2,3\n", "line 1 has 3 numbers, expected 10"), ("1,2,3x" + ",0" * 7 + "\n", "line 1: '3x' is not a number")],
 )
 def test_bad_rows_are_named(service: tuple[Path, str], tmp_path: Path, text: str, message: str) -> None:
     rows = tmp_path / "rows.csv"
