@@ -318,7 +318,8 @@ static inline double cpgen_log1p_f64(double x)
     const double rounding = x - (u - 1.0);
     const double y = cpgen_log_f64(u);
     const double corrected = y + (rounding / u);
-    return ((u > 0.0) && (x < cpgen_infinity_f64())) ? corrected : y;
+    const double value = ((u > 0.0) && (x < cpgen_infinity_f64())) ? corrected : y;
+    return (x == 0.0) ? x : value;
 }
 
 static inline double cpgen_tanh_f64(double x)
@@ -1206,7 +1207,8 @@ static inline float cpgen_log1p_f32(float x)
     const float rounding = x - (u - 1.0f);
     const float y = cpgen_log_f32(u);
     const float corrected = y + (rounding / u);
-    return ((u > 0.0f) && (x < cpgen_infinity_f32())) ? corrected : y;
+    const float value = ((u > 0.0f) && (x < cpgen_infinity_f32())) ? corrected : y;
+    return (x == 0.0f) ? x : value;
 }
 
 static inline float cpgen_tanh_f32(float x)

@@ -38,6 +38,7 @@ SIMPLE = [
     "logcosh",
     "sech",
     "silu",
+    *"sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc normcdf gelu sqrt".split(),
     "relu",
     "step",
     "sign0",
@@ -105,3 +106,50 @@ def test_optimisation_does_not_change_bits(tmp_path):
                 values.append(np.nan_to_num(y, nan=123.0).tobytes())
         results.append(values)
     assert results[0] == results[1]
+
+
+def test_nothing_of_the_c_library_is_called(tmp_path):
+    """Every function of the header, taken by its address: the object asks for no symbol."""
+    assert "math.h>" not in HEADER
+    names = re.findall(r"^static inline (?:double|float) (cpgen_\w+)\(", HEADER, re.M)
+    assert len(names) > 100
+    table = ",\n".join(f"(void (*)(void))&{name}" for name in names)
+    (tmp_path / "all.c").write_text(
+        f'#include "cpgen_scalar.h"\nextern void (*const all[])(void);\nvoid (*const all[])(void) = {{{table}}};\n'
+    )
+    for options in (["-O0"], ["-O2"], ["-O2", "-fno-math-errno"]):
+        command = ["gcc", "-std=c99", *options, f"-I{RUNTIME}", "-c", "all.c", "-o", "all.o"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        assert not subprocess.run(["nm", "-u", "all.o"], cwd=tmp_path, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("real", ["float64", "float32"])
+def test_special_values_are_those_of_the_c_library(real, tmp_path):
+    """Zeros with their signs, infinities, NaN, ends of domains, smallest and largest numbers, against math.h."""
+    c_type, f, suffix = {"float64": ("double", "", "f64"), "float32": ("float", "f", "f32")}[real]
+    one = "exp expm1 log log1p asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sqrt".split()
+    two = "pow atan2 hypot".split()
+    lines = ['#include "cpgen_scalar.h"', "#include <math.h>"]
+    for name in (*one, *two):
+        xs, calls = ("x", "x[i]") if name in one else ("x, const T *z", "x[i], z[i]")
+        for kind, called in (("own", f"cpgen_{name}_{suffix}"), ("lib", f"{name}{f}")):
+            head = f"void {kind}_{name}(long n, T *y, const T *{xs})"
+            lines.append(f"{head} {{ for (long i = 0; i < n; ++i) {{ y[i] = {called}({calls}); }} }}")
+    (tmp_path / "special.c").write_text("\n".join(lines).replace("T *", f"{c_type} *"))
+    options = ["-std=c99", "-O2", "-shared", "-fPIC", "-ffp-contract=off", f"-I{RUNTIME}"]
+    subprocess.run(["gcc", *options, "special.c", "-o", "special.so", "-lm"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "special.so"))
+    info = np.finfo(real)
+    sizes = [0.0, info.smallest_subnormal, info.tiny, 0.5, 1.0, 2.0, 3.0, 1e5, info.max, np.inf]
+    special = np.array([*sizes, *(-s for s in sizes), np.nan], real)
+    pairs = [np.ascontiguousarray(g.ravel()) for g in np.meshgrid(special, special)]
+    for name in (*one, *two):
+        arguments = [special] if name in one else pairs
+        own, lib = np.empty_like(arguments[0]), np.empty_like(arguments[0])
+        for kind, out in (("own", own), ("lib", lib)):
+            addresses = (ctypes.c_void_p(a.ctypes.data) for a in (out, *arguments))
+            getattr(library, f"{kind}_{name}")(ctypes.c_long(out.size), *addresses)
+        plain = np.isfinite(lib) & (lib != 0.0)
+        np.testing.assert_array_equal(own[~plain], lib[~plain], err_msg=name)
+        np.testing.assert_array_equal(np.signbit(own)[lib == 0.0], np.signbit(lib)[lib == 0.0], err_msg=name)
+        np.testing.assert_allclose(own[plain], lib[plain], rtol=5.0 * info.eps, atol=info.smallest_subnormal)
