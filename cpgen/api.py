@@ -10,6 +10,7 @@ from cpgen.bundle import BundleOptions, Report, size_in_bytes, write_bundle
 from cpgen.errors import RequestError
 from cpgen.estimate.compiled import Options
 from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator
+from cpgen.estimate.tune import Tuning, load_tuning
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
 from cpgen.model import Model, from_expression, is_expression
@@ -25,6 +26,7 @@ def compile(
     memory_limit: int | None = None,
     factor: str = "signed",
     target: str = "cpu",
+    tuning: Tuning | str | Path | None = None,
 ) -> Estimator:
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
@@ -32,7 +34,8 @@ def compile(
     expression, its symbols).  ``programs``: compiled at once; others follow when first asked for. ``real``: "float64"
     or "float32". ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in
     every result. ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.  ``target``:
-    "cuda" computes on a GPU; arrays that lie there (CuPy, PyTorch, JAX) are read in place.
+    "cuda" computes on a GPU; arrays that lie there (CuPy, PyTorch, JAX) are read in place.  ``tuning``: what
+    ``est.tune(...)`` measured, or the file it was saved to.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
     and no compiler, or target="cuda" and no nvcc or no GPU.
@@ -45,8 +48,12 @@ def compile(
     elif not isinstance(model, Model):
         raise RequestError(f"compile takes a cpgen.Model or a SymPy expression, not {type(model).__name__}")
     graph = model.graph()
-    options = Options(real, backend, threads, memory_limit, factor, target=target)
-    estimator = Estimator(graph, _leaves(graph, names), options)
+    leaves = _leaves(graph, names)
+    measured = load_tuning(tuning) if isinstance(tuning, (str, Path)) else tuning
+    if measured is not None:
+        _check_tuning(measured, graph, leaves, real)
+    options = Options(real, backend, threads, memory_limit, factor, target=target, tuning=measured)
+    estimator = Estimator(graph, leaves, options)
     estimator.load(*programs)
     return estimator
 
@@ -109,6 +116,16 @@ def bundle(
         target,
     )
     return write_bundle(estimator, directory, options)
+
+
+def _check_tuning(tuning: Tuning, graph: Graph, leaves: Sequence[Input], real: str) -> None:
+    found, wanted = (tuning.model, tuning.wrt, tuning.real), (graph.name, tuple(v.name for v in leaves), real)
+    if found != wanted:
+        raise RequestError(
+            f"the tuning was measured for the model {found[0]!r} by {', '.join(found[1])} in {found[2]}, and this is "
+            f"{wanted[0]!r} by {', '.join(wanted[1])} in {wanted[2]}: tune again",
+            graph.origin,
+        )
 
 
 def _leaves(graph: Graph, names: Sequence[str] | None) -> list[Input]:

@@ -34,7 +34,7 @@ class Derived:
     outputs that are exact whatever the number of samples.  ``drawn`` and ``dropped``: noise that is used, and noise
     that is not needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
     sketch, the pairs of leaves whose block it estimates without bias.  ``unit``: the columns are unit directions, never
-    random, so the answer is always the exact one.
+    random, so the answer is always the exact one.  ``choice``: why this method and no other, where there was a choice.
     """
 
     program: Program
@@ -47,6 +47,7 @@ class Derived:
     biased: str = ""
     answers: frozenset[tuple[str, str]] = frozenset()
     unit: bool = False
+    choice: str = ""
 
 
 def program_of(graph: Graph, name: str, outputs: Iterable[tuple[str, Node]]) -> Program:

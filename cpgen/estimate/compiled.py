@@ -13,6 +13,7 @@ from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.estimate.backends import Backend, Cuda, Interpreted, Native
+from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Program
 from cpgen.native import NativeModule, NativeProgram, build, build_cuda
@@ -30,7 +31,7 @@ class Options:
     ``real``: "float64" or "float32".  ``target``: "cpu", or "cuda" for a GPU.  ``backend``: "auto" (native if there is a
     compiler), "native" or "interpreter".  ``threads``: for the native code; None means all that the machine offers.
     ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
-    :class:`cpgen.derive.sources.Setting`.
+    :class:`cpgen.derive.sources.Setting`.  ``tuning``: measured choices, in place of those of the cost model.
     """
 
     real: str = "float64"
@@ -40,6 +41,7 @@ class Options:
     factor: str = "signed"
     epsilon: float = 1e-3
     target: str = "cpu"
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         for value, allowed, what in (
@@ -64,6 +66,10 @@ class Loaded:
     @property
     def program(self) -> Program:
         return self.derived.program
+
+
+def _renamed(derived: Derived, key: str, choice: str) -> Derived:
+    return replace(derived, program=replace(derived.program, name=key.replace(":", "_")), choice=choice)
 
 
 class Compiled:
@@ -101,15 +107,18 @@ class Compiled:
         A diagonal or a trace need not be exact, so unless asked for ":exact" it is compared with a few samples.
         """
         what, _, exact = key.partition(":")
+        tuned = self.options.tuning.methods.get(key) if self.options.tuning else None
+        if tuned:
+            return _renamed(self.derive(f"{what}:{tuned}"), key, "measured by tune")
         sweep = self.derive(f"{what}:cp")
         count = direction_count(self.wrt)
-        chosen = sweep
-        if sweep.columns and count and count <= sweep.columns:
-            directed = self.derive(f"{what}:directions")
-            columns = sweep.columns if exact or what == "hessian" else min(sweep.columns, FEW_SAMPLES)
-            if operations(directed.program, columns=count) <= operations(sweep.program, columns=columns):
-                chosen = directed
-        return replace(chosen, program=replace(chosen.program, name=key.replace(":", "_")))
+        if not (sweep.columns and count and count <= sweep.columns):
+            return _renamed(sweep, key, "")
+        directed = self.derive(f"{what}:directions")
+        columns = sweep.columns if exact or what == "hessian" else min(sweep.columns, FEW_SAMPLES)
+        by_units, by_noise = operations(directed.program, columns=count), operations(sweep.program, columns=columns)
+        reason = f"{by_units} operations by {count} unit directions, {by_noise} by {columns} noise columns (one row)"
+        return _renamed(directed if by_units <= by_noise else sweep, key, reason)
 
     def _derivation(self, key: str) -> Derived:
         what, _, rest = key.partition(":")
@@ -162,7 +171,8 @@ class Compiled:
         module: NativeModule | None = None
         if self.options.backend != "interpreter" and not self._fallback:
             try:
-                module = build(self.graph.name, [d.program for d in derived.values()], self.options.real)
+                tiles = [self.options.tuning.tiles.get(key) if self.options.tuning else None for key in derived]
+                module = build(self.graph.name, [d.program for d in derived.values()], self.options.real, tiles)
             except EnvironmentProblem as problem:
                 if self.options.backend == "native":
                     raise

@@ -24,6 +24,7 @@ from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, small_enough
 from cpgen.estimate.stream import Stream
+from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
@@ -213,6 +214,14 @@ class Estimator:
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
         return bind(self, what, out, arrays)
+
+    def tune(self, **arrays: object) -> Tuning:
+        """Measure which exact methods and which tiles are fastest for arrays like these.
+
+        Keep the answer with ``.save(path)`` and compile with ``tuning=path``; nothing changes before.  Results of another
+        method or tile agree to rounding.  Raises RequestError, ShapeError, DataError.
+        """
+        return tune(self, arrays)
 
     # Estimates
 

@@ -18,10 +18,12 @@ def analysis(derived: Derived) -> list[str]:
         lines.append(
             f"  method: {derived.estimator}" + (f" (BIASED: {derived.biased})" if derived.biased else "")
         )
+        if derived.choice:
+            lines.append(f"  chosen: {derived.choice}")
         if derived.columns == 0:
             lines.append("  exact as it stands: no noise is needed")
         elif derived.unit:
-            lines.append(f"  exact by {derived.columns} unit directions, one Hessian-vector product each")
+            lines.append(f"  exact by {derived.columns} unit directions, one column each")
         elif derived.columns is None:
             lines.append("  no number of columns makes this exact")
         else:

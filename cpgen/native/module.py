@@ -38,15 +38,18 @@ def build(
     model_name: str,
     programs: Sequence[Program],
     real: str = "float64",
-    tile: int | None = None,
+    tile: int | None | Sequence[int | None] = None,
     compiler: Compiler | None = None,
     libm: bool = False,
 ) -> NativeModule:
     """Plan, emit, compile (or find in the cache) and load ``programs``; ``libm`` as in :func:`cpgen.emit.emit_c`.
 
+    ``tile``: rows in a tile, of all programs or of each; None leaves it to the plan.
+
     Raises EnvironmentProblem without a working C compiler and UnsupportedError for programs that loops cannot express.
     """
-    plans = [plan(program, real, tile) for program in programs]
+    tiles = [tile] * len(programs) if tile is None or isinstance(tile, int) else tile
+    plans = [plan(program, real, t) for program, t in zip(programs, tiles, strict=True)]
     return load(emit_c(model_name, plans, real, libm=libm), plans, compiler)
 
 

@@ -116,5 +116,6 @@ def test_an_exact_answer_takes_the_cheaper_exact_way() -> None:
     assert not sampled.exact and sampled.method == "cp"
     exact = est.trace(exact=True, **arrays)
     assert exact.exact and exact.method == "directions" and exact.samples == 20
+    assert "chosen: " in est.show("diagonal:exact") and "by 20 unit directions" in est.show("diagonal:exact")
     hessian = est.hessian(method="cp", **arrays).matrix()
     np.testing.assert_allclose(exact.value, np.trace(hessian, axis1=1, axis2=2), rtol=1e-10)
