@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -37,6 +38,20 @@ int32_t cpgen_device_put(void *place, const void *from, size_t bytes);
 int32_t cpgen_device_get(void *to, const void *place, size_t bytes);
 int32_t cpgen_device_wait(uintptr_t stream);
 """
+DLPACK_GPU = (2, 13)  # CUDA memory, and managed memory
+_DLPACK = cffi.FFI()
+_DLPACK.cdef(
+    """
+    typedef struct {
+        void *data;
+        int32_t device_type, device_id, ndim;
+        uint8_t code, bits;
+        uint16_t lanes;
+        int64_t *shape, *strides;
+        uint64_t byte_offset;
+    } DLTensor;
+    """
+)
 INSTALL = 'install the CUDA toolkit, or pip install "cuda-toolkit[nvcc,cudart]"'
 
 
@@ -198,24 +213,46 @@ class DeviceArray:
 def on_device(name: str, value: object) -> DeviceArray | None:
     """``value`` as an array of the GPU, without a copy, if it says that it is one; else None.
 
-    Understood is ``__cuda_array_interface__`` (CuPy, PyTorch, JAX, Numba).  Raises DataError if the array is not
-    C-contiguous or has a mask.
+    Understood are ``__cuda_array_interface__`` (CuPy, PyTorch, JAX, Numba) and DLPack.  Raises DataError if the array is
+    not C-contiguous or has a mask.
     """
     facts = getattr(value, "__cuda_array_interface__", None)
     if facts is None:
-        return None
+        return _from_dlpack(name, value)
     shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
-    strides = facts.get("strides")
+    _check_contiguous(name, shape, facts.get("strides"), dtype.itemsize)
+    if facts.get("mask") is not None:
+        raise DataError(f"{name} has a mask, which is not supported")
+    return DeviceArray(facts["data"][0], shape, dtype, facts.get("stream"), value)
+
+
+def _check_contiguous(name: str, shape: Sequence[int], strides: Sequence[int] | None, step: int) -> None:
     expected: list[int] = []
-    step = dtype.itemsize
     for extent in reversed(shape):
         expected.insert(0, step)
         step *= extent
     if strides is not None and 0 not in shape and list(strides) != expected:
         raise DataError(f"{name} is not C-contiguous on the GPU; make it so first (PyTorch: {name}.contiguous())")
-    if facts.get("mask") is not None:
-        raise DataError(f"{name} has a mask, which is not supported")
-    return DeviceArray(facts["data"][0], shape, dtype, facts.get("stream"), value)
+
+
+def _from_dlpack(name: str, value: Any) -> DeviceArray | None:
+    """An array that hands itself over as a DLPack capsule, version 0 of the exchange; None unless it lies on a GPU."""
+    if not hasattr(value, "__dlpack__") or not hasattr(value, "__dlpack_device__"):
+        return None
+    if value.__dlpack_device__()[0] not in DLPACK_GPU:
+        return None
+    capsule = value.__dlpack__(stream=1)  # the producer makes the default stream wait for its own
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    tensor = _DLPACK.cast("DLTensor *", pointer(capsule, b"dltensor"))
+    if tensor.code != 2 or tensor.bits not in (32, 64) or tensor.lanes != 1:
+        raise DataError(f"{name} is no array of float32 or float64 on the GPU")
+    dtype = np.dtype(np.float32 if tensor.bits == 32 else np.float64)
+    shape = tuple(tensor.shape[k] for k in range(tensor.ndim))
+    strides = None if tensor.strides == _DLPACK.NULL else [tensor.strides[k] for k in range(tensor.ndim)]
+    _check_contiguous(name, shape, strides, 1)
+    address = int(_DLPACK.cast("uintptr_t", tensor.data)) + tensor.byte_offset
+    return DeviceArray(address, shape, dtype, None, capsule)  # whoever drops the capsule gives the memory back
 
 
 def driver_found() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,32 @@ class OnDevice:
     @property
     def ndim(self) -> int:
         return self.array.ndim
+
+
+class Capsule:
+    """An array behind DLPack alone: a capsule around the structure of dlpack.h."""
+
+    def __init__(self, array: np.ndarray, device: int = 2) -> None:
+        self.array, self.device = array, device
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device, 0
+
+    def __dlpack__(self, stream: int | None = None) -> object:
+        assert stream == 1
+        a = self.array
+        shape = (ctypes.c_int64 * a.ndim)(*a.shape)
+        strides = (ctypes.c_int64 * a.ndim)(*(s // a.itemsize for s in a.strides))
+        packed = struct.pack("=QiiiBBHQQQ", a.ctypes.data, self.device, 0, a.ndim, 2, 8 * a.itemsize, 1,
+                             ctypes.addressof(shape), ctypes.addressof(strides), 0)
+        self.keep = ctypes.create_string_buffer(packed + bytes(16)), shape, strides
+        make = ctypes.pythonapi.PyCapsule_New
+        make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return make(ctypes.addressof(self.keep[0]), b"dltensor", None)
 
 
 @pytest.fixture
@@ -85,9 +113,10 @@ def test_arrays_on_the_device_are_read_in_place(gpu: None) -> None:
     arrays = entry.arrays()
     est = entry.compile(target="cuda")
     expected = est.gradient(**arrays)
-    found = est.gradient(**{k: OnDevice(v) for k, v in arrays.items()})
-    for leaf, value in expected.items():
-        assert np.array_equal(found[leaf], value)
+    for wrap in (OnDevice, Capsule):
+        found = est.gradient(**{k: wrap(v) for k, v in arrays.items()})
+        for leaf, value in expected.items():
+            assert np.array_equal(found[leaf], value)
 
 
 def test_arrays_on_the_device_are_checked(gpu: None) -> None:
@@ -101,6 +130,8 @@ def test_arrays_on_the_device_are_checked(gpu: None) -> None:
         (OnDevice(np.zeros((2, 2, 2))), ShapeError, "expected"),
         (OnDevice(good, strides=(8, 8 * good.shape[0])), DataError, "not C-contiguous"),
         (OnDevice(good, mask=object()), DataError, "mask"),
+        (Capsule(np.asfortranarray(good)), DataError, "not C-contiguous"),
+        (Capsule(good.astype(np.float16)), DataError, "no array of float32 or float64"),
     ):
         with pytest.raises(error, match=text):
             est.gradient(**{**arrays, name: bad})
