@@ -19,10 +19,10 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
         yield Method("value", "value", lambda: estimator.value(**data), one)
     yield Method("gradient", "gradient", lambda: estimator.gradient(**data), lambda a: flat(leaves, a))
     if workload.single:
-        for what in ("value", "gradient", "diagonal"):
+        for what in ("value", "gradient", "diagonal", "trace"):
             if what not in (*wanted, "gradient"):
                 continue
-            names = ("value",) if what == "value" else leaves
+            names = (what,) if what in ("value", "trace") else leaves
             yield Method(what, "bound", estimator.bind(what, **data), lambda a, names=names: flat(names, a))
     if "hessian" in wanted:
         yield Method("hessian", "hessian", lambda: estimator.hessian(**data), lambda a: one(a.matrix()))

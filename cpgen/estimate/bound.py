@@ -22,7 +22,7 @@ Array = NDArray[np.floating]
 
 FEW_ROWS = 2  # up to this many rows are computed one by one rather than as a padded tile
 SHORT = 200_000  # operations that one thread has done before a second one is awake
-PREFIX = {"value": "", "gradient": "grad_", "diagonal": "diag_"}
+PREFIX = {"value": "", "gradient": "grad_", "diagonal": "diag_", "trace": ""}
 
 
 class Bound(Protocol):
@@ -68,7 +68,7 @@ def bind(
     """See :meth:`Estimator.bind`."""
     if what not in PREFIX:
         raise RequestError(f"bind({what!r}): only {', '.join(PREFIX)} can be bound")
-    loaded = estimator.loaded("diagonal:exact" if what == "diagonal" else what)
+    loaded = estimator.loaded(f"{what}:exact" if what in ("diagonal", "trace") else what)
     given, rows = estimator.arrays(loaded, arrays)
     for name, array in given.items():
         if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):
@@ -83,7 +83,7 @@ def bind(
         )
     call = Call(rows or 1, columns, design=IDENTITY, row_scale=1.0 / (rows or 1))
     estimator.check_memory(loaded, call)
-    fields = {"value": "value"} if what == "value" else {v.name: PREFIX[what] + v.name for v in estimator.wrt}
+    fields = {v.name: PREFIX[what] + v.name for v in estimator.wrt} if PREFIX[what] else {what: what}
     shapes = {
         name: tuple(e if isinstance(e, int) else call.rows for e in node.shape)
         for name, node in loaded.program.outputs

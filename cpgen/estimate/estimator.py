@@ -204,12 +204,12 @@ class Estimator:
         return result
 
     def bind(self, what: str = "gradient", out: Mapping[str, Array] | None = None, **arrays: object) -> Bound:
-        """``what`` ("value", "gradient" or the exact "diagonal") of these very arrays, for calling again and again.
+        """``what`` ("value", "gradient", exact "diagonal" or "trace") of these very arrays, for calling again and again.
 
         The arrays are checked once and read in place: change their elements between calls, not their memory.  The
-        function that is returned fills ``out`` (leaf -> array shaped like it, or "value"; absent ones are made) and
-        returns it; a call costs little more than the generated C.  Values are not checked: what is not finite stays so,
-        and sin, cos and tan of more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
+        function that is returned fills ``out`` (leaf, "value" or "trace" -> array of its shape; absent ones are made) and
+        returns it; a call costs little more than the generated C.  Values are not checked: what is not finite stays
+        so, and sin, cos and tan of more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """

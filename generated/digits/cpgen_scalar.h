@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: CC0-1.0
  * Scalar functions for generated code: plain C99, no state, every function for double (suffix _f64) and for float (_f32;
- * no double arithmetic in it).  The header math.h is needed for the gamma function alone.
+ * no double arithmetic in it).  math.h is not needed.
  *
  * exp, expm1, log, log1p, tanh, sin, cos and what is built from them (sigmoid, softplus, logcosh, silu, sech) contain no
  * branches, calls or tables, so a compiler can vectorise a loop over them; the same operations run in scalar and in vector
  * code, so both give the same bits if contraction into fused multiply-adds is off.
  *
- * Largest errors against the exact value, in units in the last place of the result, over the whole range: sqrt 0.5; pow
- * 0.9; exp, log 1.1; sin, cos 1.4; atan, hypot 1.8; log1p, sinh, cosh, asinh, acosh, atanh, erf, asin, acos, atan2 2.4;
- * expm1, tan 2.5; tanh, sigmoid, softplus, sech 3; erfc 4; logcosh 6.  sin, cos and tan need |x| <= 1e6 (double), 1e4
- * (float).  NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
+ * Largest errors against the exact value, in units in the last place of the result, double/float, over the whole range
+ * (polygamma1 is polygamma with n = 1; more n cost about one unit each):
+ * sqrt 0.5/0.5, exp 1.5/1.5, expm1 3/2, log 1.5/1.5, log1p 2/2, sin 2/2, cos 2/2, tan 3.5/3.5, asin 2.5/3.5,
+ * acos 2.5/3, atan 1.5/2.5, sinh 3.5/3, cosh 3.5/3, tanh 3/2.5, asinh 2.5/2.5, acosh 3.5/3, atanh 2.5/2.5, erf 2/3,
+ * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, silu 3/3.5, normcdf 4.5/5, gelu 5/5.5,
+ * gamma 5.5/5, loggamma 4/3.5, digamma 4/4, polygamma1 5/4, polygamma2 5.5/4.5, polygamma3 7/6.5, polygamma4 7.5/6,
+ * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5.
+ * sin, cos and tan need |x| <= 1e6 (double), 1e4 (float).  NaN gives NaN; overflow gives infinity; a point outside the
+ * domain gives NaN.
  *
  * Needs round-to-nearest arithmetic and no value-changing compiler options: rounding to an integer is done by adding
  * and subtracting 1.5 * 2^52 (2^23), which -ffast-math would remove.
@@ -18,8 +23,6 @@
 #define CPGEN_SCALAR_H
 
 #include <stdint.h>
-
-#include <math.h>
 
 #ifdef __FAST_MATH__
 #error "cpgen_scalar.h needs exact floating-point semantics: compile without -ffast-math"
@@ -316,7 +319,8 @@ static inline double cpgen_log1p_f64(double x)
     const double rounding = x - (u - 1.0);
     const double y = cpgen_log_f64(u);
     const double corrected = y + (rounding / u);
-    return ((u > 0.0) && (x < cpgen_infinity_f64())) ? corrected : y;
+    const double value = ((u > 0.0) && (x < cpgen_infinity_f64())) ? corrected : y;
+    return (x == 0.0) ? x : value;
 }
 
 static inline double cpgen_tanh_f64(double x)
@@ -446,10 +450,16 @@ static inline double cpgen_atan_f64(double x)
 {
     const double size = cpgen_fabs_f64(x);
     const int high = size > 0x1.3504f333f9de6p+1;
-    const int middle = !high && (size > 0.66);
-    const double y = high ? (-1.0 / size) : (middle ? ((size - 1.0) / (size + 1.0)) : size);
-    const double from = high ? 0x1.921fb54442d18p+0 : (middle ? 0x1.921fb54442d18p-1 : 0.0);
-    const double rest = high ? 0x1.1a62633145c07p-54 : (middle ? 0x1.1a62633145c07p-55 : 0.0);
+    const int middle = size > 0.66;
+    const double less = middle ? (size - 1.0) : size;
+    const double more = middle ? (size + 1.0) : 1.0;
+    const double over = high ? -1.0 : less;
+    const double under = high ? size : more;
+    const double y = over / under;
+    const double eighth = middle ? 0x1.921fb54442d18p-1 : 0.0;
+    const double little = middle ? 0x1.1a62633145c07p-55 : 0.0;
+    const double from = high ? 0x1.921fb54442d18p+0 : eighth;
+    const double rest = high ? 0x1.1a62633145c07p-54 : little;
     const double z = y * y;
     double p = -0x1.c007fa1f72594p-1;
     p = (p * z) + (-0x1.028545b6b807ap+4);
@@ -492,19 +502,25 @@ static inline double cpgen_acos_f64(double x)
 static inline double cpgen_asinh_f64(double x)
 {
     const double size = cpgen_fabs_f64(x);
-    const double near = (size < 0x1p28) ? size : 1.0;
+    const int far = size >= 0x1p28;
+    const double near = far ? 1.0 : size;
     const double square = near * near;
-    const double low = cpgen_log1p_f64(near + (square / (1.0 + cpgen_sqrt_f64(square + 1.0))));
-    const double high = cpgen_log_f64(size) + 0x1.62e42fefa39efp-1;
-    return cpgen_copysign_f64((size < 0x1p28) ? low : ((x == x) ? high : x), x);
+    const double low = near + (square / (1.0 + cpgen_sqrt_f64(square + 1.0)));
+    const double grown = cpgen_log1p_f64(far ? (size - 1.0) : low);
+    return cpgen_copysign_f64(far ? (grown + 0x1.62e42fefa39efp-1) : grown, x);
 }
 
 static inline double cpgen_acosh_f64(double x)
 {
-    const double near = (x < 0x1p28) ? (x - 1.0) : 1.0;
-    const double low = cpgen_log1p_f64(near + cpgen_sqrt_f64(near * (near + 2.0)));
-    const double high = cpgen_log_f64(x) + 0x1.62e42fefa39efp-1;
-    return (x >= 1.0) ? ((x < 0x1p28) ? low : high) : ((x == x) ? cpgen_nan_f64() : x);
+    const int far = x >= 0x1p28;
+    const int inside = x >= 1.0;
+    const double less = inside ? (x - 1.0) : 1.0;
+    const double near = far ? 1.0 : less;
+    const double low = near + cpgen_sqrt_f64(near * (near + 2.0));
+    const double grown = cpgen_log1p_f64(far ? less : low);
+    const double value = far ? (grown + 0x1.62e42fefa39efp-1) : grown;
+    const double outside = (x == x) ? cpgen_nan_f64() : x;
+    return inside ? value : outside;
 }
 
 static inline double cpgen_atanh_f64(double x)
@@ -580,7 +596,7 @@ static inline double cpgen_pow_positive_f64(double x, double y)
         const double w = el - (v - eh);
         const double power = 1.0 + (v + (w + ((v * v) * cpgen_exp_tail_f64(v)) + (v * w)));
         const double inside = cpgen_scale_f64(power, biased);
-        const double above = (total >= 1024.0) ? cpgen_infinity_f64() : inside;
+        const double above = (total > 1024.0) ? cpgen_infinity_f64() : inside;
         return (total <= -1080.0) ? 0.0 : above;
     }
 }
@@ -627,13 +643,10 @@ static inline double cpgen_pow_f64(double x, double y)
 
 /* ---- error functions, double ---- */
 
-/* cpgen_erfc_f64(x) for x >= 0: exp(-x^2) / (1 + 2 x) times a polynomial in (x - 4) / (x + 4) */
-static inline double cpgen_erfc_right_f64(double x)
+/* exp(x^2) erfc(x) for 0 <= x <= 29: 1 / (1 + 2 x) times a polynomial in (x - 4) / (x + 4) */
+static inline double cpgen_erfc_scaled_f64(double x)
 {
-    const double near = (x < 28.0) ? x : 28.0;
-    const double z = (near - 4.0) / (near + 4.0);
-    const double high = cpgen_upper_f64(near);
-    const double low = (near - high) * (near + high);
+    const double z = (x - 4.0) / (x + 4.0);
     double p = 0x1.6fbfbc73f7b96p-35;
     p = (p * z) + (-0x1.2e4a1567a7226p-33);
     p = (p * z) + (-0x1.279c6e4c55443p-31);
@@ -661,7 +674,16 @@ static inline double cpgen_erfc_right_f64(double x)
     p = (p * z) + 0x1.f7f5df66fd7b5p-7;
     p = (p * z) + (-0x1.1df1ad154a28ep-3);
     p = (p * z) + 0x1.3ba5916e9fd7fp+0;
-    return ((cpgen_exp_f64(-(high * high)) * (1.0 + cpgen_expm1_f64(-low))) * p) / (1.0 + (2.0 * near));
+    return p / (1.0 + (2.0 * x));
+}
+
+/* cpgen_erfc_f64(x) for x >= 0 */
+static inline double cpgen_erfc_right_f64(double x)
+{
+    const double near = (x < 28.0) ? x : 28.0;
+    const double high = cpgen_upper_f64(near);
+    const double low = (near - high) * (near + high);
+    return (cpgen_exp_f64(-(high * high)) * (1.0 + cpgen_expm1_f64(-low))) * cpgen_erfc_scaled_f64(near);
 }
 
 static inline double cpgen_erf_near_f64(double x)
@@ -733,19 +755,38 @@ static inline double cpgen_sech_f64(double x)
 /* x / (1 + exp(-x)) */
 static inline double cpgen_silu_f64(double x)
 {
-    return x * cpgen_sigmoid_f64(x);
+    const double size = cpgen_fabs_f64(x);
+    /* far left exp(x) is smaller than the result: it is taken exp(40) times as large */
+    const int far = size > 700.0;
+    const double decay = cpgen_exp_f64((far ? 40.0 : 0.0) - size);
+    const double left = (x * decay) * (far ? 0x1.39792499b1a24p-58 : 1.0);
+    return ((x < 0.0) ? left : x) / (1.0 + decay);
+}
+
+/* factor times the distribution function of the standard normal */
+static inline double cpgen_normal_f64(double x, double factor)
+{
+    const double size = (cpgen_fabs_f64(x) < 40.0) ? cpgen_fabs_f64(x) : 40.0;
+    const double s = size * 0.70710678118654752;
+    const double high = cpgen_upper_f64(size);
+    const double low = (size - high) * (size + high);
+    const double decay = cpgen_exp_f64(-(0.5 * (high * high))) * (1.0 + cpgen_expm1_f64(-(0.5 * low)));
+    const double tail = ((decay * factor) * (0.5 * cpgen_erfc_scaled_f64(s)));
+    const double near = factor * (0.5 * (1.0 - cpgen_erf_near_f64((s < 0.5) ? -(x * 0.70710678118654752) : 0.5)));
+    const double far = (x < 0.0) ? tail : (factor - tail);
+    return (x == x) ? ((s < 0.5) ? near : far) : x;
 }
 
 /* distribution function of the standard normal */
 static inline double cpgen_normcdf_f64(double x)
 {
-    return 0.5 * cpgen_erfc_f64(-(x * 0.70710678118654752));
+    return cpgen_normal_f64(x, 1.0);
 }
 
 /* x times the distribution function of the standard normal */
 static inline double cpgen_gelu_f64(double x)
 {
-    return x * cpgen_normcdf_f64(x);
+    return cpgen_normal_f64(x, x);
 }
 
 /* ---- functions with kinks, double; comparisons are arranged so that NaN is kept ---- */
@@ -775,9 +816,9 @@ static inline double cpgen_minimum_f64(double a, double b)
     return (a < b) ? a : ((a == a) ? b : a);
 }
 
-/* ---- the gamma family for x > 0, double: recurrence up to a shift, then the asymptotic series ----
- * Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.11.  Errors: loggamma and digamma 1e-14 relative to max(1, |value|),
- * polygamma 1e-14 relative. */
+/* ---- the gamma family for x > 0, double ----
+ * Recurrence to an interval of length one, where a polynomial serves; from 12.0 on the asymptotic series (Abramowitz and
+ * Stegun 6.1.41, 6.3.18, 6.4.11).  x = 0 gives the pole's infinity, x < 0 NaN. */
 
 static inline double cpgen_bernoulli_f64(int k)
 {
@@ -789,56 +830,229 @@ static inline double cpgen_bernoulli_f64(int k)
     return numbers[k - 1];
 }
 
+/* Gamma(2 + t) for |t| <= 1/2, interpolated in Chebyshev points */
+static inline double cpgen_gamma_near_f64(double t)
+{
+    double p = 0x1.66347dc368c10p-21;
+    p = (p * t) + (-0x1.662ce103d5a08p-20);
+    p = (p * t) + 0x1.e130adde2ad08p-20;
+    p = (p * t) + (-0x1.e112fcbe6608ap-19);
+    p = (p * t) + 0x1.00fc0c22a86f6p-17;
+    p = (p * t) + (-0x1.00d6ff6c8312ep-16);
+    p = (p * t) + 0x1.fecdd9c5d5b0bp-16;
+    p = (p * t) + (-0x1.fdd88f716eeaap-15);
+    p = (p * t) + 0x1.fe57373dd0895p-14;
+    p = (p * t) + (-0x1.f94b68c024035p-13);
+    p = (p * t) + 0x1.011ad0809b87dp-11;
+    p = (p * t) + (-0x1.e21f17c77552ep-11);
+    p = (p * t) + 0x1.13c449cf50cb3p-9;
+    p = (p * t) + (-0x1.75e6e9128e131p-9);
+    p = (p * t) + 0x1.6d7eeac9deecdp-7;
+    p = (p * t) + (-0x1.17f3740d0d761p-12);
+    p = (p * t) + 0x1.301fbb0f25ad6p-4;
+    p = (p * t) + 0x1.4e23998465025p-4;
+    p = (p * t) + 0x1.a5b978b96bebfp-2;
+    p = (p * t) + 0x1.b0ee6072093cep-2;
+    p = (p * t) + 0x1.0000000000000p+0;
+    return p;
+}
+
+/* log(Gamma(2 + t)) / t for |t| <= 1/2, interpolated in Chebyshev points */
+static inline double cpgen_loggamma_near_f64(double t)
+{
+    double p = -0x1.091589d02d1a3p-25;
+    p = (p * t) + 0x1.15fea8732cd9fp-24;
+    p = (p * t) + (-0x1.9a854795e5fe9p-24);
+    p = (p * t) + 0x1.b1a8c8bf04f15p-23;
+    p = (p * t) + (-0x1.e40f95a8192dep-22);
+    p = (p * t) + 0x1.01462b5944f7dp-20;
+    p = (p * t) + (-0x1.11a85684e8499p-19);
+    p = (p * t) + 0x1.258c9651dbedcp-18;
+    p = (p * t) + (-0x1.3cbce9a3c4ad1p-17);
+    p = (p * t) + 0x1.580e260121a51p-16;
+    p = (p * t) + (-0x1.78de5a3d2d4d3p-15);
+    p = (p * t) + 0x1.a127af44aaf71p-14;
+    p = (p * t) + (-0x1.d3fd4c7b8f6a9p-13);
+    p = (p * t) + 0x1.0b36af88b2884p-11;
+    p = (p * t) + (-0x1.38ac5c2bf50a2p-10);
+    p = (p * t) + 0x1.7add6eadb2c11p-9;
+    p = (p * t) + (-0x1.e404fc218f61fp-8);
+    p = (p * t) + 0x1.51322ac7d849bp-6;
+    p = (p * t) + (-0x1.13e001a557606p-4);
+    p = (p * t) + 0x1.4a34cc4a60fa6p-2;
+    p = (p * t) + 0x1.b0ee6072093cep-2;
+    return p;
+}
+
+/* log(Gamma(1 + y)) / y for 0 <= y <= 1/2, interpolated in Chebyshev points */
+static inline double cpgen_loggamma_one_f64(double y)
+{
+    const double t = y - 0.25;
+    double p = -0x1.f3bf3c319cb42p-10;
+    p = (p * t) + 0x1.4b4932773530fp-9;
+    p = (p * t) + (-0x1.767dc5c6da0cdp-9);
+    p = (p * t) + 0x1.f52f9c50784b9p-9;
+    p = (p * t) + (-0x1.54b5bc69a6ee4p-8);
+    p = (p * t) + 0x1.cceec563603e8p-8;
+    p = (p * t) + (-0x1.39e30e07797c9p-7);
+    p = (p * t) + 0x1.af535ded1011fp-7;
+    p = (p * t) + (-0x1.2b8896fdbdd28p-6);
+    p = (p * t) + 0x1.a5c9924a1e820p-6;
+    p = (p * t) + (-0x1.2e86e8e3639e3p-5);
+    p = (p * t) + 0x1.bd90f0965544fp-5;
+    p = (p * t) + (-0x1.5593614f36ca2p-4);
+    p = (p * t) + 0x1.181b4928a5519p-3;
+    p = (p * t) + (-0x1.059d40f5f4dfap-2);
+    p = (p * t) + 0x1.5337d1f7e6626p-1;
+    p = (p * t) + (-0x1.92857d38caf41p-2);
+    return p;
+}
+
+/* digamma(3/2 + t) over the distance to its zero for |t| <= 1/2, interpolated in Chebyshev points */
+static inline double cpgen_digamma_near_f64(double t)
+{
+    double p = -0x1.5600aebc07538p-14;
+    p = (p * t) + 0x1.0080971c5617fp-13;
+    p = (p * t) + (-0x1.0081238b97022p-14);
+    p = (p * t) + 0x1.80c273fb322c5p-14;
+    p = (p * t) + (-0x1.c8e71b670fd14p-13);
+    p = (p * t) + 0x1.56ae8897d5d3dp-12;
+    p = (p * t) + (-0x1.e24e3f4fdc1dcp-12);
+    p = (p * t) + 0x1.69be71d89ad40p-11;
+    p = (p * t) + (-0x1.1138fd323dc0cp-10);
+    p = (p * t) + 0x1.99e14548a2d9bp-10;
+    p = (p * t) + (-0x1.335166d938f39p-9);
+    p = (p * t) + 0x1.cd1f2dbc0dbedp-9;
+    p = (p * t) + (-0x1.5a07ffdcf1525p-8);
+    p = (p * t) + 0x1.03c0b29031197p-7;
+    p = (p * t) + (-0x1.8635595c28480p-7);
+    p = (p * t) + 0x1.256471573c163p-6;
+    p = (p * t) + (-0x1.b9f8b14eb372ep-6);
+    p = (p * t) + 0x1.4de9aa17fed5cp-5;
+    p = (p * t) + (-0x1.fb4420299c39ep-5);
+    p = (p * t) + 0x1.8512e59037f3fp-4;
+    p = (p * t) + (-0x1.2feeeb98a7e14p-3);
+    p = (p * t) + 0x1.eca189b8e6f7bp-3;
+    p = (p * t) + (-0x1.b1cb63005ee96p-2);
+    p = (p * t) + 0x1.e6f0cbb873616p-1;
+    return p;
+}
+
+/* log(Gamma(y)) - (y - 1/2) log(y) + y - log(2 pi)/2 for y >= 12.0 */
+static inline double cpgen_stirling_f64(double y)
+{
+    const double w = 1.0 / (y * y);
+    double series = 0.0;
+    int k;
+    for (k = 10; k >= 1; --k)
+    {
+        const double even = 2.0 * (double)k;
+        series = (series * w) + (cpgen_bernoulli_f64(k) / (even * (even - 1.0)));
+    }
+    return series / y;
+}
+
 static inline double cpgen_gamma_f64(double x)
 {
-    return (x > 0.0) ? tgamma(x) : ((x == 0.0) ? cpgen_infinity_f64() : cpgen_nan_f64());
+    double y = x;
+    double product = 1.0;
+    double root;
+    double s;
+    if (!(x > 0.0))
+    {
+        return (x == 0.0) ? cpgen_infinity_f64() : cpgen_nan_f64();
+    }
+    if (x > 171.7)
+    {
+        return cpgen_infinity_f64();
+    }
+    if (x < 0.5)
+    {
+        return cpgen_gamma_near_f64(x) / (x * (1.0 + x));
+    }
+    if (x < 1.5)
+    {
+        return cpgen_gamma_near_f64(x - 1.0) / x;
+    }
+    if (x < 12.0)
+    {
+        while (y >= 2.5)
+        {
+            y -= 1.0;
+            product *= y;
+        }
+        return product * cpgen_gamma_near_f64(y - 2.0);
+    }
+    /* x^(x - 1/2) as a square, which may pass the largest number; the exponents are exact */
+    root = cpgen_pow_f64(x, 0.5 * (x - 0.5));
+    s = cpgen_stirling_f64(x);
+    product = (root * cpgen_exp_f64(-x)) * 2.50662827463100050;
+    product += product * (s + ((s * s) * cpgen_exp_tail_f64(s)));
+    return product * root;
 }
 
 static inline double cpgen_loggamma_f64(double x)
 {
     double y = x;
     double product = 1.0;
-    double series = 0.0;
-    double result;
-    int k;
     if (!(x > 0.0))
     {
         return (x == 0.0) ? cpgen_infinity_f64() : cpgen_nan_f64();
     }
-    while (y < 8.0)
+    if (x < 0.5)
     {
-        product *= y;
-        y += 1.0;
+        return ((x * cpgen_loggamma_near_f64(x)) - cpgen_log1p_f64(x)) - cpgen_log_f64(x);
     }
-    for (k = 10; k >= 1; --k)
+    if (x < 1.5)
     {
-        const double even = 2.0 * (double)k;
-        series = (series / (y * y)) + (cpgen_bernoulli_f64(k) / (even * (even - 1.0)));
+        y = x - 1.0;
+        return (y < 0.0) ? ((y * cpgen_loggamma_near_f64(y)) - cpgen_log1p_f64(y)) : (y * cpgen_loggamma_one_f64(y));
     }
-    result = ((((y - 0.5) * (cpgen_log_f64(y) - 1.0)) + 0.418938533204672742) + (series / y)) - cpgen_log_f64(product);
-    return (x < cpgen_infinity_f64()) ? result : x;
+    if (x < 12.0)
+    {
+        while (y >= 2.5)
+        {
+            y -= 1.0;
+            product *= y;
+        }
+        y -= 2.0;
+        return cpgen_log_f64(product) + (y * cpgen_loggamma_near_f64(y));
+    }
+    y = (((x - 0.5) * (cpgen_log_f64(x) - 1.0)) + 0.418938533204672742) + cpgen_stirling_f64(x);
+    return (x < cpgen_infinity_f64()) ? y : x;
 }
 
 static inline double cpgen_digamma_f64(double x)
 {
     double y = x;
     double tail = 0.0;
+    double w;
     double series = 0.0;
     int k;
     if (!(x > 0.0))
     {
         return (x == 0.0) ? -cpgen_infinity_f64() : cpgen_nan_f64();
     }
-    while (y < 9.0)
+    if (x < 12.0)
     {
-        tail += 1.0 / y;
-        y += 1.0;
+        if (x < 1.0)
+        {
+            tail = -1.0 / x;
+            y += 1.0;
+        }
+        while (y >= 2.0)
+        {
+            y -= 1.0;
+            tail += 1.0 / y;
+        }
+        return (((y - 0x1.762d86356be3fp+0) - 0x1.b86a722197829p-54) * cpgen_digamma_near_f64(y - 1.5)) + tail;
     }
+    w = 1.0 / (x * x);
     for (k = 10; k >= 1; --k)
     {
-        series = (series + (cpgen_bernoulli_f64(k) / (2.0 * (double)k))) / (y * y);
+        series = (series + (cpgen_bernoulli_f64(k) / (2.0 * (double)k))) * w;
     }
-    return ((cpgen_log_f64(y) - (0.5 / y)) - series) - tail;
+    return (cpgen_log_f64(x) - (0.5 / x)) - series;
 }
 
 static inline double cpgen_power_f64(double x, int n)
@@ -848,6 +1062,18 @@ static inline double cpgen_power_f64(double x, int n)
     for (k = 0; k < n; ++k)
     {
         result *= x;
+    }
+    return result;
+}
+
+/* a / x^n, also where x^n is beyond the largest number */
+static inline double cpgen_divided_f64(double a, double x, int n)
+{
+    double result = a;
+    int k;
+    for (k = 0; k < n; ++k)
+    {
+        result /= x;
     }
     return result;
 }
@@ -874,7 +1100,7 @@ static inline double cpgen_polygamma_f64(int n, double x)
     }
     while (y < (12.0 + (double)n))
     {
-        tail += cpgen_power_f64(1.0 / y, n + 1);
+        tail += cpgen_divided_f64(1.0, y, n + 1);
         y += 1.0;
     }
     /* ratio = (2k + n - 1)! / (2k)! */
@@ -885,8 +1111,8 @@ static inline double cpgen_polygamma_f64(int n, double x)
         series += (cpgen_bernoulli_f64(k) * ratio) * cpgen_power_f64(inverse, 2 * k);
         ratio *= (double)(((2 * k) + n) * ((2 * k) + n + 1)) / (double)(((2 * k) + 1) * ((2 * k) + 2));
     }
-    result = (before * (double)n * (tail + (0.5 * cpgen_power_f64(inverse, n + 1))))
-        + ((before + series) * cpgen_power_f64(inverse, n));
+    result = (before * (double)n * (tail + cpgen_divided_f64(0.5, y, n + 1)))
+        + cpgen_divided_f64(before + series, y, n);
     return ((n % 2) == 1) ? result : -result;
 }
 
@@ -982,7 +1208,8 @@ static inline float cpgen_log1p_f32(float x)
     const float rounding = x - (u - 1.0f);
     const float y = cpgen_log_f32(u);
     const float corrected = y + (rounding / u);
-    return ((u > 0.0f) && (x < cpgen_infinity_f32())) ? corrected : y;
+    const float value = ((u > 0.0f) && (x < cpgen_infinity_f32())) ? corrected : y;
+    return (x == 0.0f) ? x : value;
 }
 
 static inline float cpgen_tanh_f32(float x)
@@ -1106,10 +1333,16 @@ static inline float cpgen_atan_f32(float x)
 {
     const float size = cpgen_fabs_f32(x);
     const int high = size > 0x1.3504f40000000p+1f;
-    const int middle = !high && (size > 0x1.a8279a0000000p-2f);
-    const float y = high ? (-1.0f / size) : (middle ? ((size - 1.0f) / (size + 1.0f)) : size);
-    const float from = high ? 0x1.921fb60000000p+0f : (middle ? 0x1.921fb60000000p-1f : 0.0f);
-    const float rest = high ? -0x1.777a5c0000000p-25f : (middle ? -0x1.777a5c0000000p-26f : 0.0f);
+    const int middle = size > 0x1.a8279a0000000p-2f;
+    const float less = middle ? (size - 1.0f) : size;
+    const float more = middle ? (size + 1.0f) : 1.0f;
+    const float over = high ? -1.0f : less;
+    const float under = high ? size : more;
+    const float y = over / under;
+    const float eighth = middle ? 0x1.921fb60000000p-1f : 0.0f;
+    const float little = middle ? -0x1.777a5c0000000p-26f : 0.0f;
+    const float from = high ? 0x1.921fb60000000p+0f : eighth;
+    const float rest = high ? -0x1.777a5c0000000p-25f : little;
     const float z = y * y;
     float p = 0x1.49e1a20000000p-4f;
     p = (p * z) + (-0x1.1c370a0000000p-3f);
@@ -1145,19 +1378,25 @@ static inline float cpgen_acos_f32(float x)
 static inline float cpgen_asinh_f32(float x)
 {
     const float size = cpgen_fabs_f32(x);
-    const float near = (size < 0x1p14f) ? size : 1.0f;
+    const int far = size >= 0x1p14f;
+    const float near = far ? 1.0f : size;
     const float square = near * near;
-    const float low = cpgen_log1p_f32(near + (square / (1.0f + cpgen_sqrt_f32(square + 1.0f))));
-    const float high = cpgen_log_f32(size) + 0x1.62e4300000000p-1f;
-    return cpgen_copysign_f32((size < 0x1p14f) ? low : ((x == x) ? high : x), x);
+    const float low = near + (square / (1.0f + cpgen_sqrt_f32(square + 1.0f)));
+    const float grown = cpgen_log1p_f32(far ? (size - 1.0f) : low);
+    return cpgen_copysign_f32(far ? (grown + 0x1.62e4300000000p-1f) : grown, x);
 }
 
 static inline float cpgen_acosh_f32(float x)
 {
-    const float near = (x < 0x1p14f) ? (x - 1.0f) : 1.0f;
-    const float low = cpgen_log1p_f32(near + cpgen_sqrt_f32(near * (near + 2.0f)));
-    const float high = cpgen_log_f32(x) + 0x1.62e4300000000p-1f;
-    return (x >= 1.0f) ? ((x < 0x1p14f) ? low : high) : ((x == x) ? cpgen_nan_f32() : x);
+    const int far = x >= 0x1p14f;
+    const int inside = x >= 1.0f;
+    const float less = inside ? (x - 1.0f) : 1.0f;
+    const float near = far ? 1.0f : less;
+    const float low = near + cpgen_sqrt_f32(near * (near + 2.0f));
+    const float grown = cpgen_log1p_f32(far ? less : low);
+    const float value = far ? (grown + 0x1.62e4300000000p-1f) : grown;
+    const float outside = (x == x) ? cpgen_nan_f32() : x;
+    return inside ? value : outside;
 }
 
 static inline float cpgen_atanh_f32(float x)
@@ -1229,7 +1468,7 @@ static inline float cpgen_pow_positive_f32(float x, float y)
         const float w = el - (v - eh);
         const float power = 1.0f + (v + (w + ((v * v) * cpgen_exp_tail_f32(v)) + (v * w)));
         const float inside = cpgen_scale_f32(power, biased);
-        const float above = (total >= 128.0f) ? cpgen_infinity_f32() : inside;
+        const float above = (total > 128.0f) ? cpgen_infinity_f32() : inside;
         return (total <= -152.0f) ? 0.0f : above;
     }
 }
@@ -1274,13 +1513,10 @@ static inline float cpgen_pow_f32(float x, float y)
     return (negative && odd) ? -result : result;
 }
 
-/* cpgen_erfc_f64(x) for x >= 0: exp(-x^2) / (1 + 2 x) times a polynomial in (x - 4) / (x + 4) */
-static inline float cpgen_erfc_right_f32(float x)
+/* exp(x^2) erfc(x) for 0 <= x <= 11: 1 / (1 + 2 x) times a polynomial in (x - 4) / (x + 4) */
+static inline float cpgen_erfc_scaled_f32(float x)
 {
-    const float near = (x < 11.0f) ? x : 11.0f;
-    const float z = (near - 4.0f) / (near + 4.0f);
-    const float high = cpgen_upper_f32(near);
-    const float low = (near - high) * (near + high);
+    const float z = (x - 4.0f) / (x + 4.0f);
     float p = -0x1.216aca0000000p-17f;
     p = (p * z) + 0x1.df06180000000p-14f;
     p = (p * z) + (-0x1.ce38c40000000p-13f);
@@ -1295,7 +1531,16 @@ static inline float cpgen_erfc_right_f32(float x)
     p = (p * z) + 0x1.f7f6da0000000p-7f;
     p = (p * z) + (-0x1.1df1ac0000000p-3f);
     p = (p * z) + 0x1.3ba5920000000p+0f;
-    return ((cpgen_exp_f32(-(high * high)) * (1.0f + cpgen_expm1_f32(-low))) * p) / (1.0f + (2.0f * near));
+    return p / (1.0f + (2.0f * x));
+}
+
+/* cpgen_erfc_f32(x) for x >= 0 */
+static inline float cpgen_erfc_right_f32(float x)
+{
+    const float near = (x < 11.0f) ? x : 11.0f;
+    const float high = cpgen_upper_f32(near);
+    const float low = (near - high) * (near + high);
+    return (cpgen_exp_f32(-(high * high)) * (1.0f + cpgen_expm1_f32(-low))) * cpgen_erfc_scaled_f32(near);
 }
 
 static inline float cpgen_erf_near_f32(float x)
@@ -1362,19 +1607,38 @@ static inline float cpgen_sech_f32(float x)
 /* x / (1 + exp(-x)) */
 static inline float cpgen_silu_f32(float x)
 {
-    return x * cpgen_sigmoid_f32(x);
+    const float size = cpgen_fabs_f32(x);
+    /* far left exp(x) is smaller than the result: it is taken exp(20) times as large */
+    const int far = size > 80.0f;
+    const float decay = cpgen_exp_f32((far ? 20.0f : 0.0f) - size);
+    const float left = (x * decay) * (far ? 0x1.1b48660000000p-29f : 1.0f);
+    return ((x < 0.0f) ? left : x) / (1.0f + decay);
+}
+
+/* factor times the distribution function of the standard normal */
+static inline float cpgen_normal_f32(float x, float factor)
+{
+    const float size = (cpgen_fabs_f32(x) < 15.0f) ? cpgen_fabs_f32(x) : 15.0f;
+    const float s = size * 0.707106781f;
+    const float high = cpgen_upper_f32(size);
+    const float low = (size - high) * (size + high);
+    const float decay = cpgen_exp_f32(-(0.5f * (high * high))) * (1.0f + cpgen_expm1_f32(-(0.5f * low)));
+    const float tail = ((decay * factor) * (0.5f * cpgen_erfc_scaled_f32(s)));
+    const float near = factor * (0.5f * (1.0f - cpgen_erf_near_f32((s < 0.5f) ? -(x * 0.707106781f) : 0.5f)));
+    const float far = (x < 0.0f) ? tail : (factor - tail);
+    return (x == x) ? ((s < 0.5f) ? near : far) : x;
 }
 
 /* distribution function of the standard normal */
 static inline float cpgen_normcdf_f32(float x)
 {
-    return 0.5f * cpgen_erfc_f32(-(x * 0.707106781f));
+    return cpgen_normal_f32(x, 1.0f);
 }
 
 /* x times the distribution function of the standard normal */
 static inline float cpgen_gelu_f32(float x)
 {
-    return x * cpgen_normcdf_f32(x);
+    return cpgen_normal_f32(x, x);
 }
 
 /* ---- functions with kinks, float; comparisons are arranged so that NaN is kept ---- */
@@ -1404,9 +1668,9 @@ static inline float cpgen_minimum_f32(float a, float b)
     return (a < b) ? a : ((a == a) ? b : a);
 }
 
-/* ---- the gamma family for x > 0, float: recurrence up to a shift, then the asymptotic series ----
- * Abramowitz and Stegun 6.1.41, 6.3.18, 6.4.11.  Errors: loggamma and digamma 2e-6 relative to max(1, |value|),
- * polygamma 2e-6 relative. */
+/* ---- the gamma family for x > 0, float ----
+ * Recurrence to an interval of length one, where a polynomial serves; from 6.0 on the asymptotic series (Abramowitz and
+ * Stegun 6.1.41, 6.3.18, 6.4.11).  x = 0 gives the pole's infinity, x < 0 NaN. */
 
 static inline float cpgen_bernoulli_f32(int k)
 {
@@ -1417,56 +1681,187 @@ static inline float cpgen_bernoulli_f32(int k)
     return numbers[k - 1];
 }
 
+/* Gamma(2 + t) for |t| <= 1/2, interpolated in Chebyshev points */
+static inline float cpgen_gamma_near_f32(float t)
+{
+    float p = -0x1.1cf3c00000000p-10f;
+    p = (p * t) + 0x1.405b900000000p-9f;
+    p = (p * t) + (-0x1.70f0ec0000000p-9f);
+    p = (p * t) + 0x1.6afa1e0000000p-7f;
+    p = (p * t) + (-0x1.1b8c020000000p-12f);
+    p = (p * t) + 0x1.3027080000000p-4f;
+    p = (p * t) + 0x1.4e23b60000000p-4f;
+    p = (p * t) + 0x1.a5b96a0000000p-2f;
+    p = (p * t) + 0x1.b0ee600000000p-2f;
+    p = (p * t) + 0x1.0000000000000p+0f;
+    return p;
+}
+
+/* log(Gamma(2 + t)) / t for |t| <= 1/2, interpolated in Chebyshev points */
+static inline float cpgen_loggamma_near_f32(float t)
+{
+    float p = 0x1.dbf0840000000p-14f;
+    p = (p * t) + (-0x1.0a25820000000p-12f);
+    p = (p * t) + 0x1.098f940000000p-11f;
+    p = (p * t) + (-0x1.36ddb80000000p-10f);
+    p = (p * t) + 0x1.7ae6fe0000000p-9f;
+    p = (p * t) + (-0x1.e40f700000000p-8f);
+    p = (p * t) + 0x1.5132220000000p-6f;
+    p = (p * t) + (-0x1.13dffc0000000p-4f);
+    p = (p * t) + 0x1.4a34cc0000000p-2f;
+    p = (p * t) + 0x1.b0ee600000000p-2f;
+    return p;
+}
+
+/* log(Gamma(1 + y)) / y for 0 <= y <= 1/2, interpolated in Chebyshev points */
+static inline float cpgen_loggamma_one_f32(float y)
+{
+    const float t = y - 0.25f;
+    float p = -0x1.42c71c0000000p-6f;
+    p = (p * t) + 0x1.c5b3d80000000p-6f;
+    p = (p * t) + (-0x1.2df92e0000000p-5f);
+    p = (p * t) + 0x1.bcce640000000p-5f;
+    p = (p * t) + (-0x1.55949e0000000p-4f);
+    p = (p * t) + 0x1.181c220000000p-3f;
+    p = (p * t) + (-0x1.059d400000000p-2f);
+    p = (p * t) + 0x1.5337d20000000p-1f;
+    p = (p * t) + (-0x1.92857e0000000p-2f);
+    return p;
+}
+
+/* digamma(3/2 + t) over the distance to its zero for |t| <= 1/2, interpolated in Chebyshev points */
+static inline float cpgen_digamma_near_f32(float t)
+{
+    float p = -0x1.ea009c0000000p-8f;
+    p = (p * t) + 0x1.6fc2a80000000p-7f;
+    p = (p * t) + (-0x1.708afc0000000p-7f);
+    p = (p * t) + 0x1.1523980000000p-6f;
+    p = (p * t) + (-0x1.bb6bba0000000p-6f);
+    p = (p * t) + 0x1.4f00040000000p-5f;
+    p = (p * t) + (-0x1.fb39120000000p-5f);
+    p = (p * t) + 0x1.850a9c0000000p-4f;
+    p = (p * t) + (-0x1.2feefa0000000p-3f);
+    p = (p * t) + 0x1.eca1a00000000p-3f;
+    p = (p * t) + (-0x1.b1cb620000000p-2f);
+    p = (p * t) + 0x1.e6f0cc0000000p-1f;
+    return p;
+}
+
+/* log(Gamma(y)) - (y - 1/2) log(y) + y - log(2 pi)/2 for y >= 6.0 */
+static inline float cpgen_stirling_f32(float y)
+{
+    const float w = 1.0f / (y * y);
+    float series = 0.0f;
+    int k;
+    for (k = 5; k >= 1; --k)
+    {
+        const float even = 2.0f * (float)k;
+        series = (series * w) + (cpgen_bernoulli_f32(k) / (even * (even - 1.0f)));
+    }
+    return series / y;
+}
+
 static inline float cpgen_gamma_f32(float x)
 {
-    return (x > 0.0f) ? tgammaf(x) : ((x == 0.0f) ? cpgen_infinity_f32() : cpgen_nan_f32());
+    float y = x;
+    float product = 1.0f;
+    float root;
+    float s;
+    if (!(x > 0.0f))
+    {
+        return (x == 0.0f) ? cpgen_infinity_f32() : cpgen_nan_f32();
+    }
+    if (x > 35.1f)
+    {
+        return cpgen_infinity_f32();
+    }
+    if (x < 0.5f)
+    {
+        return cpgen_gamma_near_f32(x) / (x * (1.0f + x));
+    }
+    if (x < 1.5f)
+    {
+        return cpgen_gamma_near_f32(x - 1.0f) / x;
+    }
+    if (x < 6.0f)
+    {
+        while (y >= 2.5f)
+        {
+            y -= 1.0f;
+            product *= y;
+        }
+        return product * cpgen_gamma_near_f32(y - 2.0f);
+    }
+    /* x^(x - 1/2) as a square, which may pass the largest number; the exponents are exact */
+    root = cpgen_pow_f32(x, 0.5f * (x - 0.5f));
+    s = cpgen_stirling_f32(x);
+    product = (root * cpgen_exp_f32(-x)) * 2.50662827463100050f;
+    product += product * (s + ((s * s) * cpgen_exp_tail_f32(s)));
+    return product * root;
 }
 
 static inline float cpgen_loggamma_f32(float x)
 {
     float y = x;
     float product = 1.0f;
-    float series = 0.0f;
-    float result;
-    int k;
     if (!(x > 0.0f))
     {
         return (x == 0.0f) ? cpgen_infinity_f32() : cpgen_nan_f32();
     }
-    while (y < 4.0f)
+    if (x < 0.5f)
     {
-        product *= y;
-        y += 1.0f;
+        return ((x * cpgen_loggamma_near_f32(x)) - cpgen_log1p_f32(x)) - cpgen_log_f32(x);
     }
-    for (k = 5; k >= 1; --k)
+    if (x < 1.5f)
     {
-        const float even = 2.0f * (float)k;
-        series = (series / (y * y)) + (cpgen_bernoulli_f32(k) / (even * (even - 1.0f)));
+        y = x - 1.0f;
+        return (y < 0.0f) ? ((y * cpgen_loggamma_near_f32(y)) - cpgen_log1p_f32(y)) : (y * cpgen_loggamma_one_f32(y));
     }
-    result = ((((y - 0.5f) * (cpgen_log_f32(y) - 1.0f)) + 0.4189385332f) + (series / y)) - cpgen_log_f32(product);
-    return (x < cpgen_infinity_f32()) ? result : x;
+    if (x < 6.0f)
+    {
+        while (y >= 2.5f)
+        {
+            y -= 1.0f;
+            product *= y;
+        }
+        y -= 2.0f;
+        return cpgen_log_f32(product) + (y * cpgen_loggamma_near_f32(y));
+    }
+    y = (((x - 0.5f) * (cpgen_log_f32(x) - 1.0f)) + 0.418938533204672742f) + cpgen_stirling_f32(x);
+    return (x < cpgen_infinity_f32()) ? y : x;
 }
 
 static inline float cpgen_digamma_f32(float x)
 {
     float y = x;
     float tail = 0.0f;
+    float w;
     float series = 0.0f;
     int k;
     if (!(x > 0.0f))
     {
         return (x == 0.0f) ? -cpgen_infinity_f32() : cpgen_nan_f32();
     }
-    while (y < 4.0f)
+    if (x < 6.0f)
     {
-        tail += 1.0f / y;
-        y += 1.0f;
+        if (x < 1.0f)
+        {
+            tail = -1.0f / x;
+            y += 1.0f;
+        }
+        while (y >= 2.0f)
+        {
+            y -= 1.0f;
+            tail += 1.0f / y;
+        }
+        return (((y - 0x1.762d860000000p+0f) - 0x1.ab5f200000000p-27f) * cpgen_digamma_near_f32(y - 1.5f)) + tail;
     }
+    w = 1.0f / (x * x);
     for (k = 5; k >= 1; --k)
     {
-        series = (series + (cpgen_bernoulli_f32(k) / (2.0f * (float)k))) / (y * y);
+        series = (series + (cpgen_bernoulli_f32(k) / (2.0f * (float)k))) * w;
     }
-    return ((cpgen_log_f32(y) - (0.5f / y)) - series) - tail;
+    return (cpgen_log_f32(x) - (0.5f / x)) - series;
 }
 
 static inline float cpgen_power_f32(float x, int n)
@@ -1476,6 +1871,18 @@ static inline float cpgen_power_f32(float x, int n)
     for (k = 0; k < n; ++k)
     {
         result *= x;
+    }
+    return result;
+}
+
+/* a / x^n, also where x^n is beyond the largest number */
+static inline float cpgen_divided_f32(float a, float x, int n)
+{
+    float result = a;
+    int k;
+    for (k = 0; k < n; ++k)
+    {
+        result /= x;
     }
     return result;
 }
@@ -1502,7 +1909,7 @@ static inline float cpgen_polygamma_f32(int n, float x)
     }
     while (y < (5.0f + (float)n))
     {
-        tail += cpgen_power_f32(1.0f / y, n + 1);
+        tail += cpgen_divided_f32(1.0f, y, n + 1);
         y += 1.0f;
     }
     /* ratio = (2k + n - 1)! / (2k)! */
@@ -1513,8 +1920,8 @@ static inline float cpgen_polygamma_f32(int n, float x)
         series += (cpgen_bernoulli_f32(k) * ratio) * cpgen_power_f32(inverse, 2 * k);
         ratio *= (float)(((2 * k) + n) * ((2 * k) + n + 1)) / (float)(((2 * k) + 1) * ((2 * k) + 2));
     }
-    result = (before * (float)n * (tail + (0.5f * cpgen_power_f32(inverse, n + 1))))
-        + ((before + series) * cpgen_power_f32(inverse, n));
+    result = (before * (float)n * (tail + cpgen_divided_f32(0.5f, y, n + 1)))
+        + cpgen_divided_f32(before + series, y, n);
     return ((n % 2) == 1) ? result : -result;
 }
 

@@ -28,11 +28,13 @@ def arrays(rows: int, real: str = "float64") -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("rows", [1, 40])
 def test_bits_of_ordinary_calls(real: str, rows: int) -> None:
     est, given = estimator(real), arrays(rows, real)
-    gradient, diagonal, value = (est.bind(what, **given) for what in ("gradient", "diagonal", "value"))
+    names = ("gradient", "diagonal", "value", "trace")
+    gradient, diagonal, value, trace = (est.bind(what, **given) for what in names)
     for _ in range(2):
         assert gradient()["W"].tobytes() == est.gradient(**given)["W"].tobytes()
         assert diagonal()["W"].tobytes() == est.diagonal(exact=True, **given)["W"].value.tobytes()
         assert float(value()["value"]) == est.value(**given)
+        assert trace()["trace"].tobytes() == est.trace(exact=True, **given).value.tobytes()
         given["W"][...] *= 0.5  # seen by the next call
 
 
