@@ -161,13 +161,13 @@ class StageBody:
             row = "begin + row"
             if node.has_columns:
                 row = f"{self._column()} * f->n_rows + begin + row"
-            return f"{name}[{_sum(_times(row, str(count)), place.text())}]"
+            return f"{name}[{_sum(times(row, str(count)), place.text())}]"
         name = self._rows(node, True)
         if node.has_columns:
             row = f"row * f->columns + {self._column()}"
         else:
             row = "row"
-        return f"{name}[{_sum(_times(row, str(count)), place.text())}]"
+        return f"{name}[{_sum(times(row, str(count)), place.text())}]"
 
     # Expressions
 
@@ -210,12 +210,12 @@ class StageBody:
         loops: list[tuple[str, str | int, int]] = []
         for a in nest.outer:
             extent = root.extents[a]
-            loops.append((self.axes[a], "f->columns" if extent is COLUMNS else _int(extent), 1))
+            loops.append((self.axes[a], "f->columns" if extent is COLUMNS else constant(extent), 1))
         elementwise = not (nest.reduction or nest.carried)
         starts: Body = []
         if not elementwise:
             for a, width in self._blocks(nest):
-                extent = _int(root.extents[a])
+                extent = constant(root.extents[a])
                 name = self.axes[a]
                 if extent <= width:
                     starts.append(line(f"const ptrdiff_t {name}_first = 0;"))
@@ -258,7 +258,7 @@ class StageBody:
         """Conditions that hold where a block does not repeat sums of the block before it."""
         tests = []
         for a, width in self._blocks(nest):
-            if _int(root.extents[a]) > width and _int(root.extents[a]) % width:
+            if constant(root.extents[a]) > width and constant(root.extents[a]) % width:
                 tests.append(f"{self.axes[a]} >= {self.axes[a]}_next")
         return tests
 
@@ -430,12 +430,12 @@ class StageBody:
         row = "f->begin + f->row"
         if node.has_columns:
             row = f"f->col * f->n_rows + {row}"
-        place = f"f->args->{self.plan.value(node).name} + {_times(row, str(count))}"
+        place = f"f->args->{self.plan.value(node).name} + {times(row, str(count))}"
         self._pointer("source", place)
         target = self._tile(node, False)
         rest = [
             line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;"),
-            line(f"{target}[item * LANES + lane] = source[{_times('row', str(count))} + item];"),
+            line(f"{target}[item * LANES + lane] = source[{times('row', str(count))} + item];"),
         ]
         return self._items(count, self._lanes(rest))
 
@@ -446,7 +446,7 @@ class StageBody:
         row = "f->row + lane"
         if node.has_columns:
             row = f"(f->row + lane) * f->columns + {self._column()}"
-        put = line(f"{target}[{_times(row, str(count))} + item] = {source}[item * LANES + lane];")
+        put = line(f"{target}[{times(row, str(count))} + item] = {source}[item * LANES + lane];")
         return self._valid_lanes(self._items(count, [put]))
 
     def _store(self) -> Body:
@@ -458,7 +458,7 @@ class StageBody:
         row = "f->begin + f->row + lane"
         if node.has_columns:
             row = f"{self._column()} * f->n_rows + {row}"
-        put = line(f"{target}[{_times(row, str(count))} + item] = {source}[item * LANES + lane];")
+        put = line(f"{target}[{times(row, str(count))} + item] = {source}[item * LANES + lane];")
         return [branch(f"{target} != NULL", self._valid_lanes(self._items(count, [put])))]
 
     def _copy(self) -> Body:
@@ -497,7 +497,7 @@ class StageBody:
             assert value.work is not None
             target = self._target(node)
             row = "0"
-            put = f"{target}[{_times('col', str(count))} + item + bit]"
+            put = f"{target}[{times('col', str(count))} + item + bit]"
         column = f"f->args->first_column + {self._column()}"
         self._declare("noise_offset", "const uint32_t", f"{node.offset}U")
         self._declare("noise_key", "const uint32_t", f"{node_key(node.name)}U")
@@ -535,12 +535,12 @@ def mentions(body: Body, name: str) -> bool:
     return any(pattern.search(s.text) or (s.body is not None and mentions(s.body, name)) for s in body)
 
 
-def _int(extent: Extent) -> int:
+def constant(extent: Extent) -> int:
     assert isinstance(extent, int)
     return extent
 
 
-def _times(text: str, by: str) -> str:
+def times(text: str, by: str) -> str:
     return text if by == "1" else f"{factor(text)} * {by}"
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import cpgen
-from cpgen.emit.body import StageBody, _int, _times
+from cpgen.emit.body import StageBody, constant, times
 from cpgen.emit.render import render, runtime_header
 from cpgen.emit.runtime import own_functions, select, uses
-from cpgen.emit.statements import Body, Statement, branch, line, loop
+from cpgen.emit.statements import Body, Statement, branch, factor, line, loop
 from cpgen.emit.views import LARGEST, MOST_THREADS, Dialect, ProgramView, Status, program_view
 from cpgen.errors import RequestError
 from cpgen.ir.nodes import COLUMNS, Map, Node
@@ -130,9 +130,9 @@ class DeviceBody(StageBody):
         for a, width in parts:
             extent, name = root.extents[a], self.axes[a]
             if not width:
-                loops.append((name, "f->columns" if extent is COLUMNS else str(_int(extent)), 1))
+                loops.append((name, "f->columns" if extent is COLUMNS else str(constant(extent)), 1))
                 continue
-            size = _int(extent)
+            size = constant(extent)
             if size <= width:
                 starts.append(line(f"const ptrdiff_t {name}_first = 0;"))
             elif size % width == 0:
@@ -179,18 +179,10 @@ def _flat(loops: Sequence[tuple[str, str, int]]) -> tuple[str, Body]:
     rest = "item"
     for k in range(len(loops) - 1, -1, -1):
         name, count, step = loops[k]
-        here = rest if k == 0 else f"{rest} % {_factor(count)}"
-        places.insert(0, line(f"const ptrdiff_t {name} = {_times(_group(here), str(step))};"))
-        rest = f"{rest} / {_factor(count)}"
+        here = rest if k == 0 else f"{rest} % {factor(count)}"
+        places.insert(0, line(f"const ptrdiff_t {name} = {times(here, str(step))};"))
+        rest = f"{rest} / {factor(count)}"
     return " * ".join(count for _, count, _ in loops), places
-
-
-def _group(text: str) -> str:
-    return f"({text})" if " " in text else text
-
-
-def _factor(text: str) -> str:
-    return f"({text})" if " " in text else text
 
 
 DEVICE = Dialect(DeviceBody, "static __device__ void", "static __device__ void")
