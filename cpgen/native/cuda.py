@@ -37,7 +37,9 @@ void cpgen_device_free(void *place);
 int32_t cpgen_device_put(void *place, const void *from, size_t bytes);
 int32_t cpgen_device_get(void *to, const void *place, size_t bytes);
 int32_t cpgen_device_wait(uintptr_t stream);
+int32_t cpgen_device_wait_all(void);
 """
+ALL_STREAMS = -1  # before version 3 of the interface nobody says which stream an array was made on
 DLPACK_GPU = (2, 13)  # CUDA memory, and managed memory
 _DLPACK = cffi.FFI()
 _DLPACK.cdef(
@@ -174,7 +176,8 @@ class Device:
         self.check(self._library.cpgen_device_get(self._ffi.from_buffer(array), place, array.nbytes))
 
     def wait(self, stream: int = 0) -> None:
-        self.check(self._library.cpgen_device_wait(stream))
+        library = self._library
+        self.check(library.cpgen_device_wait_all() if stream == ALL_STREAMS else library.cpgen_device_wait(stream))
 
     def check(self, error: int) -> None:
         """Raise EnvironmentProblem for a CUDA error."""
@@ -216,14 +219,18 @@ def on_device(name: str, value: object) -> DeviceArray | None:
     Understood are ``__cuda_array_interface__`` (CuPy, PyTorch, JAX, Numba) and DLPack.  Raises DataError if the array is
     not C-contiguous or has a mask.
     """
-    facts = getattr(value, "__cuda_array_interface__", None)
+    try:
+        facts = getattr(value, "__cuda_array_interface__", None)
+    except (RuntimeError, TypeError) as error:  # PyTorch refuses where it records gradients
+        raise DataError(f"{name} cannot be read in place: {error}") from error
     if facts is None:
         return _from_dlpack(name, value)
     shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
     _check_contiguous(name, shape, facts.get("strides"), dtype.itemsize)
     if facts.get("mask") is not None:
         raise DataError(f"{name} has a mask, which is not supported")
-    return DeviceArray(facts["data"][0], shape, dtype, facts.get("stream"), value)
+    stream = facts.get("stream") if facts.get("version", 0) >= 3 else ALL_STREAMS
+    return DeviceArray(facts["data"][0], shape, dtype, stream, value)
 
 
 def _check_contiguous(name: str, shape: Sequence[int], strides: Sequence[int] | None, step: int) -> None:

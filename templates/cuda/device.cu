@@ -45,3 +45,8 @@ extern "C" int32_t cpgen_device_wait(uintptr_t stream)
 {
     return (int32_t)cudaStreamSynchronize((cudaStream_t)stream);
 }
+
+extern "C" int32_t cpgen_device_wait_all(void)
+{
+    return (int32_t)cudaDeviceSynchronize();
+}

@@ -37,6 +37,16 @@ class OnDevice:
         return self.array.ndim
 
 
+class Recorded:
+    """A tensor whose gradient PyTorch records."""
+
+    ndim = 2
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad")
+
+
 class Capsule:
     """An array behind DLPack alone: a capsule around the structure of dlpack.h."""
 
@@ -113,7 +123,7 @@ def test_arrays_on_the_device_are_read_in_place(gpu: None) -> None:
     arrays = entry.arrays()
     est = entry.compile(target="cuda")
     expected = est.gradient(**arrays)
-    for wrap in (OnDevice, Capsule):
+    for wrap in (OnDevice, Capsule, lambda v: OnDevice(v, version=2)):
         found = est.gradient(**{k: wrap(v) for k, v in arrays.items()})
         for leaf, value in expected.items():
             assert np.array_equal(found[leaf], value)
@@ -130,6 +140,7 @@ def test_arrays_on_the_device_are_checked(gpu: None) -> None:
         (OnDevice(np.zeros((2, 2, 2))), ShapeError, "expected"),
         (OnDevice(good, strides=(8, 8 * good.shape[0])), DataError, "not C-contiguous"),
         (OnDevice(good, mask=object()), DataError, "mask"),
+        (Recorded(), DataError, "requires grad"),
         (Capsule(np.asfortranarray(good)), DataError, "not C-contiguous"),
         (Capsule(good.astype(np.float16)), DataError, "no array of float32 or float64"),
     ):
