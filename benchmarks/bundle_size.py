@@ -63,8 +63,9 @@ def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) 
     """Our bundle of one program: sizes, a call, its answer and its workspace."""
     model, leaves = workload.build(), list(workload.leaves)
     estimator = cp.compile(model, wrt=leaves, programs=(), threads=1)
-    columns = (estimator.columns("diagonal") or 0) if quantity == "diagonal" else 0
-    cp.bundle(estimator, folder, (quantity,), prefix="own")
+    key = "diagonal:exact" if quantity == "diagonal" else quantity
+    columns, program = estimator.columns(key) or 0, key.replace(":", "_")
+    cp.bundle(estimator, folder, (key,), prefix="own")
     library, (_, code, seconds) = build(folder / "own.c", folder)
     used = [folder / "own.c", folder / "own.h", *folder.glob("own_rt_*.h")]
     sizes = sum(file.stat().st_size for file in used), code, seconds
@@ -74,7 +75,7 @@ def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) 
     ffi = cffi.FFI()
     ffi.cdef(text[: text.rindex(";") + 1])
     lib = ffi.dlopen(str(library))
-    args = ffi.new(f"own_{quantity}_args *")
+    args = ffi.new(f"own_{program}_args *")
     rows = len(data["x" if "x" in data else "q"])
     kept: dict[str, Any] = {}
     for name, _ in ffi.typeof(args).item.fields:
@@ -82,15 +83,17 @@ def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) 
             setattr(args, name, ffi.from_buffer("double[]", data[name]))
         elif name == "row_scale":
             args.row_scale = 1.0 / rows  # the mean
+        elif name == "column_scale":
+            args.column_scale = 1.0  # unit columns
         elif name.startswith("out_") and name != "out_value":
             leaf = next(v for v in leaves if name.endswith(f"_{v}"))
             kept[leaf] = np.zeros(data[leaf].shape)
             setattr(args, name, ffi.from_buffer("double[]", kept[leaf]))
     args.n_rows, args.columns, args.threads, args.design = rows, columns, 1, 2 if columns else 0
-    size = getattr(lib, f"own_{quantity}_workspace_bytes")(rows, columns, 1)
+    size = getattr(lib, f"own_{program}_workspace_bytes")(rows, columns, 1)
     work = np.zeros(size + 64, np.uint8)
     start = -work.ctypes.data % 64
-    pointer, run = ffi.from_buffer("char[]", work[start:]), getattr(lib, f"own_{quantity}_run")
+    pointer, run = ffi.from_buffer("char[]", work[start:]), getattr(lib, f"own_{program}_run")
 
     def call() -> None:
         status = run(args, pointer, size)
