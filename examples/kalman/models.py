@@ -7,6 +7,8 @@ with ``cpgen bundle models.py:drag`` or ``models.py:distance``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sympy as sp
 
 import cpgen as cp
@@ -15,7 +17,7 @@ DENSITY = 5.0  # decay of the air's density: 5e-5 a foot
 RADAR_AWAY, RADAR_HIGH = 1.0, 1.0  # 100,000 feet beside the path, 100,000 feet high
 
 
-def _state(name: str) -> tuple[cp.Model, object, object]:
+def _state(name: str) -> tuple[cp.Model, Any, Any]:
     m = cp.Model(name)
     n, i = m.axes("n i", n=cp.ROWS, i=3)
     return m, m.input("x", n, i), n
