@@ -2,14 +2,16 @@
 
 The functions and their data are those of benchmarks/peers, float64, one thread, one compiler and one set of flags.  The
 network's weights and the classifier's rows are given at the call.  Both answers are compared before anything is timed;
-medians of interleaved calls through C function pointers.  CasADi uses scalar graphs (SX), for the classifier matrix
-graphs (MX).  Sources are counted without self-tests and examples.
+medians of 15 interleaved loops in C.  CasADi uses scalar graphs (SX), for the classifier matrix graphs (MX).  Sources are
+counted without self-tests and examples.  Objects hold our built-in mathematics, not the C library's that CasADi calls.
+CasADi's SX code keeps values in local variables: the largest stack frame stands beside the workspace.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -35,28 +37,92 @@ CASES = (
 )
 QUANTITIES = ("gradient", "diagonal")
 COMPILE = tuple(f for f in FLAGS if f != "-shared")
-COLUMNS = ("source bytes", "object bytes", "compile s", "workspace bytes", "us a call")
-Sizes = tuple[int, int, float]
-Call = tuple[Callable[[], object], Callable[[], Any], int]
+SMALL = ("-std=c99", "-Os", "-w")
+ARM = "arm-none-eabi-gcc"
+CORTEX = (
+    "-mcpu=cortex-m4",
+    "-mthumb",
+    "-mfpu=fpv4-sp-d16",
+    "-mfloat-abi=hard",
+    "-fsingle-precision-constant",
+)
+COLUMNS = (
+    "source bytes", "object bytes -O3", "object bytes -Os", "Cortex-M4 float32 bytes -Os", "compile s -O3",
+    "stack bytes", "workspace bytes", "us a call",
+)  # fmt: skip
+HARNESS = """
+#define _POSIX_C_SOURCE 199309L
+#include <stddef.h>
+#include <time.h>
+static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + 1e-9 * t.tv_nsec; }
+double time_own(int (*f)(const void *, void *, size_t), void *a, void *work, size_t size, long times)
+{ double start = now(); for (long k = 0; k < times; k++) f(a, work, size); return (now() - start) / times; }
+double time_peer(int (*f)(void *, void *, void *, void *, int), void *a, void *r, void *i, void *w, long times)
+{ double start = now(); for (long k = 0; k < times; k++) f(a, r, i, w, 0); return (now() - start) / times; }
+"""
+TIMERS = """
+double time_own(void *, void *, void *, size_t, long);
+double time_peer(void *, void *, void *, void *, void *, long);
+"""
+WIDE = 2 + len(COLUMNS)
+Sizes = tuple[int, int, int, int, float, int]
+Timed = Callable[[int], float]
+Call = tuple[Timed, Callable[[], Any], int]
 
 
-def build(source: Path, folder: Path) -> tuple[Path, Sizes]:
-    """A library of ``source``; bytes of the text, of code and data in the object, seconds of compiling.
+def timers() -> tuple[Any, Any]:
+    """The C loops that time calls, and their cffi."""
+    ffi = cffi.FFI()
+    ffi.cdef(TIMERS)
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, "time.c"), Path(folder, "time.so")
+        source.write_text(HARNESS)
+        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+        return ffi, ffi.dlopen(str(library))
 
-    The seconds are the median of three if short."""
+
+TIME_FFI, TIME = timers()
+
+
+def pointer_to(ffi: Any, what: Any) -> Any:
+    """``what``, of another cffi, as a pointer for the timers."""
+    return TIME_FFI.cast("void *", int(ffi.cast("intptr_t", what)))
+
+
+def object_size(source: Path, *command: str) -> int:
+    """Bytes of code and data of ``source``, compiled to an object by ``command``."""
+    target = source.with_suffix(".size.o")
+    subprocess.run([*command, f"-I{source.parent}", "-c", str(source), "-o", str(target)], check=True)
+    text, data, *_ = subprocess.check_output(["size", str(target)], text=True).splitlines()[1].split()
+    return int(text) + int(data)
+
+
+def cortex_size(source: Path) -> int:
+    """The same on a Cortex-M4; 0 without its compiler."""
+    return object_size(source, ARM, *CORTEX, *SMALL) if shutil.which(ARM) else 0
+
+
+def build(source: Path, sources: list[Path], single: Path) -> tuple[Path, Sizes]:
+    """A library of ``source``, and its sizes; ``sources`` are counted, ``single`` is the same in float32.
+
+    The seconds of compiling are the median of three if short."""
     target, library = source.with_suffix(".o"), source.with_suffix(".so")
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
         subprocess.run(
-            ["gcc", *COMPILE, "-w", f"-I{folder}", "-c", str(source), "-o", str(target)], check=True
+            ["gcc", *COMPILE, "-w", f"-I{source.parent}", "-c", str(source), "-o", str(target)], check=True
         )
         seconds.append(time.perf_counter() - start)
         if seconds[0] > 2.0:
             break
     subprocess.run(["gcc", "-shared", str(target), "-o", str(library), "-lm"], check=True)
-    text, data, *_ = subprocess.check_output(["size", str(target)], text=True).splitlines()[1].split()
-    return library, (source.stat().st_size, int(text) + int(data), float(np.median(seconds)))
+    fast = object_size(source, "gcc", *COMPILE, "-w", "-fstack-usage")
+    frames = next(source.parent.glob("*.su")).read_text().splitlines()
+    stack = max(int(line.split("\t")[1]) for line in frames)
+    size = sum(file.stat().st_size for file in sources)
+    small = object_size(source, "gcc", *SMALL)
+    return library, (size, fast, small, cortex_size(single), float(np.median(seconds)), stack)
 
 
 def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) -> tuple[Sizes, Call]:
@@ -66,9 +132,10 @@ def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) 
     key = "diagonal:exact" if quantity == "diagonal" else quantity
     columns, program = estimator.columns(key) or 0, key.replace(":", "_")
     cp.bundle(estimator, folder, (key,), prefix="own")
-    library, (_, code, seconds) = build(folder / "own.c", folder)
+    single = cp.compile(model, wrt=leaves, programs=(), real="float32", threads=1)
+    cp.bundle(single, folder / "single", (key,), prefix="own")
     used = [folder / "own.c", folder / "own.h", *folder.glob("own_rt_*.h")]
-    sizes = sum(file.stat().st_size for file in used), code, seconds
+    library, sizes = build(folder / "own.c", used, folder / "single" / "own.c")
     text = re.sub(
         r"/\*.*?\*/|^#[^\n]*|extern \"C\" \{", "", (folder / "own.h").read_text(), flags=re.S | re.M
     )
@@ -95,10 +162,13 @@ def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) 
     start = -work.ctypes.data % 64
     pointer, run = ffi.from_buffer("char[]", work[start:]), getattr(lib, f"own_{program}_run")
 
-    def call() -> None:
-        status = run(args, pointer, size)
-        if status:
-            raise RuntimeError(f"status {status}")
+    status = run(args, pointer, size)
+    if status:
+        raise RuntimeError(f"status {status}")
+    addresses = [pointer_to(ffi, x) for x in (run, args, pointer)]
+
+    def call(times: int, owners: Any = (args, pointer, kept, data, lib)) -> float:
+        return float(TIME.time_own(*addresses, size, times))
 
     return sizes, (call, lambda: np.concatenate([kept[v].ravel() for v in leaves]), size)
 
@@ -129,8 +199,12 @@ def casadi(workload: Workload, quantity: str, data: dict[str, Any], folder: Path
     else:
         results = [ca.densify(ca.diag(ca.hessian(cost, leaves[0])[0]))]
     function = ca.Function("f", list(symbols.values()), results)
-    (folder / "peer.c").write_text(_generate(function))
-    library, sizes = build(folder / "peer.c", folder)
+    source, single = folder / "peer.c", folder / "single.c"
+    source.write_text(_generate(function))
+    # CasADi's own switches for its types; its C calls the functions of math.h by their names for double
+    text = "#define casadi_real float\n#define casadi_int int\n" + source.read_text()
+    single.write_text(re.sub(r"\b(sin|cos|exp|log|tanh|sqrt|pow|fabs)\(", r"\1f(", text))
+    library, sizes = build(source, [source], single)
     ffi = cffi.FFI()
     ffi.cdef("int f(const double **, double **, long long *, double *, int);")
     lib = ffi.dlopen(str(library))
@@ -146,25 +220,21 @@ def casadi(workload: Workload, quantity: str, data: dict[str, Any], folder: Path
     size = 8 * (function.sz_w() + function.sz_iw() + function.sz_arg() + function.sz_res())
     constant = ffi.cast("const double **", argument)
 
-    def call(owners: Any = (owners, argument)) -> None:
-        lib.f(constant, result, integers, work, 0)
+    lib.f(constant, result, integers, work, 0)
+    addresses = [pointer_to(ffi, x) for x in (lib.f, argument, result, integers, work)]
+
+    def call(times: int, owners: Any = (owners, argument, result, integers, work, lib)) -> float:
+        return float(TIME.time_peer(*addresses, times))
 
     return sizes, (call, lambda: np.concatenate(outputs), size)
 
 
-def medians(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+def medians(first: Timed, second: Timed) -> tuple[float, float]:
     """Seconds of one call of each, interleaved."""
-    start = time.perf_counter()
-    first(), second()
-    repeat = max(1, int(0.004 / (time.perf_counter() - start)))
-    found: tuple[list[float], list[float]] = [], []
-    for _ in range(25):
-        for call, seconds in zip((first, second), found, strict=True):
-            start = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            seconds.append((time.perf_counter() - start) / repeat)
-    return float(np.median(found[0])), float(np.median(found[1]))
+    pairs = [(call, max(1, int(0.02 / call(3)))) for call in (first, second)]
+    found = [[call(times) for call, times in pairs] for _ in range(15)]
+    one, two = np.median(found, axis=0)
+    return float(one), float(two)
 
 
 def write(rows: list[list[str]]) -> None:
@@ -173,7 +243,7 @@ def write(rows: list[list[str]]) -> None:
     head += [f"{c}, {who}" for who in ("ours", f"CasADi {ca.__version__}") for c in COLUMNS]
     with open(RESULTS / "bundle_size.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([head, *rows])
-    lines = ["| " + " | ".join(r[:7]) + " |" for r in (head, ["---"] * 7, *rows)]
+    lines = ["| " + " | ".join(r[:WIDE]) + " |" for r in (head, ["---"] * WIDE, *rows)]
     (RESULTS / "bundle_size.md").write_text("\n".join(lines) + "\n")
 
 
@@ -185,12 +255,12 @@ def main() -> None:
         data = workload.data("float64")
         for quantity in QUANTITIES:
             if name == "W4" and quantity == "diagonal":
-                rows.append([label, quantity, *["not feasible with CasADi: 79,510 parameters"], *[""] * 14])
+                blank = [""] * (3 * len(COLUMNS) - 1)
+                rows.append([label, quantity, "not feasible with CasADi: 79,510 parameters", *blank])
                 continue
             with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
                 own_sizes, (own, own_answer, own_work) = ours(workload, quantity, data, Path(one, "own"))
                 peer_sizes, (peer, peer_answer, peer_work) = casadi(workload, quantity, data, Path(two))
-                own(), peer()
                 np.testing.assert_allclose(own_answer(), peer_answer(), rtol=1e-9, atol=1e-9)
                 times = medians(own, peer)
             left, right = (*own_sizes, own_work, times[0] * 1e6), (*peer_sizes, peer_work, times[1] * 1e6)
