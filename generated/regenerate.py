@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"
 # folder -> the arguments of `cpgen build`, after the model and before --out
 BUILDS: dict[str, tuple[str, ...]] = {
-    "digits": ("--real", "float64", "--programs", "value,gradient,diagonal"),
+    "digits": ("--real", "float64", "--programs", "value,gradient,diagonal,sketch"),
     "rosenbrock": ("--real", "float32", "--programs", "value,gradient,diagonal"),
 }
 SHOWN_LINES = 40  # of the difference of one file

@@ -227,3 +227,8 @@ def single_path(m: Map, k: int) -> bool:
     """Whether each element of argument ``k`` enters each output element through one loop point at most."""
     indices = [i for i, _ in target_of(m.args[k])]
     return all(a < m.rank for a in solve(indices, m.extents, first=m.reduced).free)
+
+
+def reads_one(m: Map, k: int) -> bool:
+    """Whether each output element reads one element of argument ``k`` at most."""
+    return all(a < m.rank for index, _ in target_of(m.args[k]) for a, _ in index.terms)

@@ -35,7 +35,7 @@ from cpgen.derive.sweep import (
     Sweep,
     carry_down,
     find_block_readout,
-    find_readout,
+    find_readouts,
     needed,
     visible,
     weights_up,
@@ -162,7 +162,7 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
     curvature = Curvature(graph, list(wrt), setting)
     sources, left_out = _selected(curvature, estimator)
     every = [*sources, *left_out]
-    readouts = [find_readout(curvature, leaf, sources) for leaf in wrt]
+    readouts = find_readouts(curvature, wrt, sources)
     drawn = needed(sources, [r.exact for r in readouts])
     sweep = Sweep(curvature, drawn)
     statistics = Statistics()
@@ -217,7 +217,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
         raise RequestError(f"the trace is estimated by cp, gauss_newton or hutchinson, not by {estimator}")
     curvature = Curvature(graph, list(wrt), setting)
     sources, left_out = _selected(curvature, estimator)
-    readouts = [find_readout(curvature, leaf, sources) for leaf in wrt]
+    readouts = find_readouts(curvature, wrt, sources)
     drawn = needed(sources, [r.exact for r in readouts])
     sweep = Sweep(curvature, drawn)
     statistics = Statistics()

@@ -419,6 +419,11 @@ class Logsumexp(RegionSource):
             [(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), _role(self.origin, "curv")
         )
 
+    def diagonal_and_column(self) -> tuple[Node, Node, Node]:
+        """``(d, p, g)`` with ``M = diag(d) - g p p^T``, for a region without further axes."""
+        p, g = self.region.softmax, self.adjoint()
+        return self.spread([(p, False), (g, True)], _0 * _1, _role(self.origin, "curv")), p, g
+
     def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
         p, g = self.region.softmax, self.adjoint()
         root = elementwise(sympy.sqrt(_0), [p], _role(self.origin, "root"))

@@ -15,18 +15,21 @@ Three things make the estimate tight, all decided here before anything runs:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cpgen.derive.linear import one_to_one, pull_back, push_forward, single_path
-from cpgen.derive.reverse import adjoint_origin
-from cpgen.derive.sources import Cross, Curvature, Field, RegionSource, Self, Source
+from cpgen.derive.linear import one_to_one, pull_back, push_forward, reads_one, single_path
+from cpgen.derive.points import over
+from cpgen.derive.reverse import Adjoints, adjoint_origin
+from cpgen.derive.sources import Cross, Curvature, Field, Logsumexp, RegionSource, Self, Source
 from cpgen.derive.uses import Use
-from cpgen.ir.build import add, affine, axis, constant, make_map, reduce_sum
+from cpgen.ir.build import add, affine, axis, constant, elementwise, make_map, reduce_sum
 from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
 from cpgen.scalar import placeholder
 
 Pair = tuple[Input, Input]
+_0, _1 = placeholder(0), placeholder(1)
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,26 @@ def needed(sources: Sequence[Source], exact: Sequence[frozenset[str]]) -> list[S
 # Read-outs
 
 
-def find_readout(curvature: Curvature, leaf: Input, sources: Sequence[Source]) -> Readout:
-    """The highest variable from which the diagonal of ``leaf`` follows exactly, and what is exact there."""
+def find_readouts(curvature: Curvature, wrt: Sequence[Input], sources: Sequence[Source]) -> list[Readout]:
+    """:func:`find_readout` of every leaf.
+
+    Where a source is drawn for another leaf's sake, and the fields are needed here anyway, it is left in them: taking it
+    out would have them carried down twice.  A source on the very variable costs nothing to leave out.
+    """
+    found = [find_readout(curvature, leaf, sources) for leaf in wrt]
+    drawn = {s.name for s in needed(sources, [r.exact for r in found])}
+    return [
+        r if drawn <= r.exact else find_readout(curvature, r.leaf, sources, frozenset(drawn)) for r in found
+    ]
+
+
+def find_readout(
+    curvature: Curvature, leaf: Input, sources: Sequence[Source], drawn: frozenset[str] = frozenset()
+) -> Readout:
+    """The highest variable from which the diagonal of ``leaf`` follows exactly, and what is exact there.
+
+    Sources in ``drawn`` are left out of the fields only where they act on that variable itself.
+    """
     uses = curvature.uses
     node: Node = leaf
     chain: list[Use] = []
@@ -155,6 +176,8 @@ def find_readout(curvature: Curvature, leaf: Input, sources: Sequence[Source]) -
     terms: list[Node] = []
     for source in sources:
         answer = _exact_diagonal(curvature, source, node)
+        if answer and source.name in drawn and all(v is not node for v in source.variables):
+            answer = None
         if answer is not None:
             exact.append(source.name)
             terms += [t for t in answer if t is not None]
@@ -172,29 +195,66 @@ def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[No
         return [] if both and source.never_meets() and source.variables[0] is source.variables[1] else None
     if not any(seen):
         return []
-    if isinstance(source, (Self, RegionSource)) and source.variables[0] is node:
+    if not isinstance(source, (Self, RegionSource)):
+        return None
+    if source.variables[0] is node:
         return [source.diagonal]
+    origin = adjoint_origin(node, "curv")
+    if isinstance(source, Self) and math.prod(source.variable.element_shape) == 1:
+        return [_of_one_number(curvature, source, node, origin)]
     if isinstance(source, Self):
-        return _one_level_up(curvature, source, node, above)
+        chain = _carries_diagonal(curvature, node, source.variable)
+        return None if chain is None else [_down(chain, source.diagonal, 2, origin)]
+    if isinstance(source, Logsumexp) and not source.rest:
+        chain = _carries_diagonal(curvature, node, source.variables[0])
+        if chain is not None:
+            squares, column, weight = source.diagonal_and_column()
+            mean = _down(chain, column, 1, origin)
+            minus = None if mean is None else elementwise(-_0 * _1**2, [weight, mean], origin)
+            return [_down(chain, squares, 2, origin), minus]
     return None
 
 
-def _one_level_up(
-    curvature: Curvature, source: Self, node: Node, above: set[int]
-) -> list[Node | None] | None:
-    """A diagonal source on a map that reads ``node`` once: its diagonal there is a sum of squared derivatives."""
-    reader = source.variable
-    if not isinstance(reader, Map) or id(reader) in curvature.inside or reader.reduce != "sum":
+def _of_one_number(curvature: Curvature, source: Self, node: Node, origin: Origin) -> Node | None:
+    """``m G**2`` for the curvature of a variable that is one number a row: a matrix of rank one along its gradient."""
+    gradient = Adjoints(source.variable, curvature.uses, lift=True).of(node)
+    if gradient is None:
         return None
-    positions = [k for k, a in enumerate(reader.args) if id(a.node) in above]
-    if (
-        len(positions) != 1
-        or reader.args[positions[0]].node is not node
-        or not single_path(reader, positions[0])
-    ):
-        return None
-    origin = adjoint_origin(node, "curv")
-    return [pull_back(reader, positions[0], source.diagonal, power=2, lift=True, origin=origin)]
+    m, extents = source.diagonal, source.variable.element_shape
+    if extents:
+        m = over((), [(m, range(len(extents)))], _0, extents, origin)
+    return elementwise(_0 * _1**2, [m, gradient], origin)
+
+
+def _carries_diagonal(curvature: Curvature, node: Node, top: Node) -> list[Use] | None:
+    """The uses from ``node`` up to ``top`` if a diagonal matrix at ``top`` has a known diagonal at ``node``.
+
+    There must be one path.  As long as each output of its maps reads one element, a diagonal matrix stays diagonal; the
+    first map that mixes elements leaves a matrix of which only the diagonal is known (sums of squared derivatives), and
+    that passes only through maps in which each element is read once.
+    """
+    below = {id(n) for n in curvature.uses.nodes if id(top) in curvature.uses.above(n)}
+    chain: list[Use] = []
+    current = node
+    while current is not top:
+        uses = [use for use in curvature.uses.of(current) if id(use.map) in below]
+        if len(uses) != 1 or id(uses[0].map) in curvature.inside or uses[0].map.reduce != "sum":
+            return None
+        chain.append(uses[0])
+        current = uses[0].map
+    is_diagonal = True
+    for use in reversed(chain):
+        if not (single_path if is_diagonal else one_to_one)(use.map, use.position):
+            return None
+        is_diagonal = is_diagonal and reads_one(use.map, use.position)
+    return chain
+
+
+def _down(chain: Sequence[Use], cotangent: Node | None, power: int, origin: Origin) -> Node | None:
+    for use in reversed(chain):
+        if cotangent is not None:
+            cotangent = pull_back(use.map, use.position, cotangent, power=power, lift=True, origin=origin)
+    return cotangent
 
 
 def find_block_readout(curvature: Curvature, pair: Pair, sources: Sequence[Source]) -> BlockReadout:

@@ -296,6 +296,25 @@ def classifier() -> cp.Model:
     return m
 
 
+def _deep(v: Mapping[str, Array]) -> sp.Expr:
+    s = v["V"] @ each(sp.sin, v["U"] @ each(sp.sin, v["W"] @ v["x"]))
+    return _logsumexp(s) - v["y"] @ s
+
+
+@small("W U V", _deep)
+def deep() -> cp.Model:
+    """Two hidden layers by their weights: two mixing layers lie between the loss and the first of them."""
+    m = cp.Model("deep")
+    n, i, h, k, c = m.axes("n i h k c", n=cp.ROWS, i=2, h=2, k=2, c=2)
+    x, y = m.input("x", n, i), m.input("y", n, c)
+    w, u, v = m.param("W", h, i), m.param("U", k, h), m.param("V", c, k)
+    z = m.define("z", (n, h), sp.sin(cp.sum(w[h, i] * x[n, i], i)))
+    e = m.define("e", (n, k), sp.sin(cp.sum(u[k, h] * z[n, h], h)))
+    s = m.define("s", (n, c), cp.sum(v[c, k] * e[n, k], k))
+    m.objective(cp.logsumexp(s[n, c], c) - cp.sum(y[n, c] * s[n, c], c), convex_in="s")
+    return m
+
+
 def _chain(v: Mapping[str, Array]) -> sp.Expr:
     x = v["x"]
     return sum(3 * (x[k + 1] - x[k] ** 2) ** 2 + (1 - x[k]) ** 2 + x[k] * x[k + 1] for k in range(3))

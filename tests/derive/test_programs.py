@@ -215,3 +215,31 @@ def test_a_mean_over_rows_is_the_sum_over_their_number() -> None:
         close(found["mean"][label] * (rows**2 if label.startswith("var_") else rows), value)
     case = CASES["tied"]
     close(found["sum"]["exact"], reference(case, case.arrays(rows), rows).diag("W"))
+
+
+@pytest.mark.parametrize(("name", "leaves"), [("net", "W b u"), ("classifier", "W V")])
+def test_one_mixing_layer_below_the_loss_needs_no_noise(name: str, leaves: str) -> None:
+    case = CASES[name]
+    derived = programs.diagonal(case.graph, [case.graph.variable(v) for v in leaves.split()])
+    assert derived.columns == 0 and not derived.drawn
+    assert derived.exact == {f"diag_{v}" for v in leaves.split()}
+
+
+def test_two_mixing_layers_need_the_noise_of_what_lies_above_both() -> None:
+    case = CASES["deep"]
+    derived = programs.diagonal(case.graph, case.leaves)
+    assert [(d.name, d.size) for d in derived.drawn] == [("v_objective_logsumexp", 2)]
+    assert derived.exact == {"diag_U", "diag_V"}
+
+
+def test_a_second_path_takes_the_closed_form_away() -> None:
+    """With a skip past the mixing layer the squares of the two paths' derivatives no longer add."""
+    m = cp.Model("skip")
+    n, i, k = m.axes("n i k", n=cp.ROWS, i=3, k=3)
+    x, w = m.input("x", n, i), m.param("W", k, i)
+    z = m.define("z", (n, i), sp.sin(x[n, i]))
+    e = m.define("e", (n, k), cp.sum(w[k, i] * z[n, i], i) + z[n, k])
+    m.objective(cp.sum(sp.exp(e[n, k]), k))
+    graph = m.graph()
+    derived = programs.diagonal(graph, [graph.variable("x")])
+    assert derived.columns == 3
