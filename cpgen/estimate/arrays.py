@@ -24,14 +24,10 @@ def check_arrays(
     refused.  A scalar stands for one row where a model has scalar inputs.  ``gpu``: arrays that lie on a GPU stay there,
     and their elements are not looked at.
     """
-    known = {v.name for v in graph.variables}
-    for name in arrays:
-        if name not in known:
-            raise RequestError(
-                f"the model {graph.name!r} has no {name!r}; it has: {', '.join(sorted(known))}"
-            )
-    missing = [v.name for v in needed if v.name not in arrays]
-    if missing:
+    if not arrays.keys() <= (known := {v.name for v in graph.variables}):
+        name = next(name for name in arrays if name not in known)
+        raise RequestError(f"the model {graph.name!r} has no {name!r}; it has: {', '.join(sorted(known))}")
+    if missing := [v.name for v in needed if v.name not in arrays]:
         raise RequestError(f"missing: {', '.join(missing)}. Pass an array for each as a keyword argument")
     rows: tuple[int, str] | None = None
     checked: dict[str, Array] = {}
@@ -74,8 +70,7 @@ def _on_gpu(variable: Input, found: DeviceArray, real: np.dtype, gpu: bool) -> A
 
 def _one(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
     name = variable.name
-    found = on_device(name, given)
-    if found is not None:
+    if type(given) is not np.ndarray and (found := on_device(name, given)) is not None:
         return _on_gpu(variable, found, real, gpu)
     try:
         array = np.asarray(given)
@@ -95,10 +90,9 @@ def _one(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
     if array.ndim == 0 and variable.shape == (ROWS,):
         array = array.reshape(1)
     expected = variable.shape
-    fits = array.ndim == len(expected) and all(
-        e is ROWS or e == s for e, s in zip(expected, array.shape, strict=True)
-    )
-    if not fits:
+    if array.ndim != len(expected) or array.shape != tuple(
+        [s if e is ROWS else e for e, s in zip(expected, array.shape, strict=True)]
+    ):
         hint = ""
         if array.ndim == len(expected) - 1 and variable.has_rows:
             hint = f"; for one row pass {name}[None]"
@@ -119,7 +113,7 @@ def _one(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
         )
     array = array.astype(real, copy=False)
     finite = np.isfinite(array)
-    if not finite.all():
+    if not np.logical_and.reduce(finite, axis=None):  # what .all() does, without its detour through Python
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
         count = int(array.size - finite.sum())
         raise DataError(

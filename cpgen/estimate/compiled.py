@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -66,6 +67,11 @@ class Loaded:
     @property
     def program(self) -> Program:
         return self.derived.program
+
+    @cached_property
+    def variables(self) -> list[Input]:
+        """The inputs that a caller's arrays are given for."""
+        return [i for i in self.program.inputs if i.kind in ("data", "param")]
 
 
 def _renamed(derived: Derived, key: str, choice: str) -> Derived:

@@ -34,6 +34,7 @@ Array = NDArray[np.floating]
 
 # workspace above which columns are evaluated in batches, so that a few thousand samples need no more memory than a few
 BATCH_BYTES = 256 << 20
+SMALL_BYTES = 16 << 20
 DEFAULT_PROGRAMS = ("value", "gradient", "diagonal")
 
 
@@ -51,6 +52,7 @@ class Estimator:
         self.options = options
         self.real = np.dtype(options.real)
         self._compiled = Compiled(graph, wrt, options)
+        self._with_rows = [v for v in graph.variables if v.has_rows]
 
     def derive(self, key: str) -> Derived:
         """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
@@ -98,10 +100,10 @@ class Estimator:
 
     def arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int | None]:
         """The checked arrays that a program reads and the rows; None if plain numbers stand for the one row."""
-        variables = [i for i in loaded.program.inputs if i.kind in ("data", "param")]
+        variables = loaded.variables
         gpu = self.options.target == "cuda"
         given, rows = check_arrays(self.graph, variables, arrays, self.real, gpu)
-        with_rows = [v for v in self.graph.variables if v.has_rows and v.name in arrays]
+        with_rows = [v for v in self._with_rows if v.name in arrays]
         if with_rows and not any(v.has_rows for v in variables):
             _, rows = check_arrays(self.graph, with_rows, arrays, self.real, gpu)
         if with_rows and all(np.ndim(arrays[v.name]) == 0 for v in with_rows):  # type: ignore[arg-type]
@@ -123,10 +125,13 @@ class Estimator:
 
     def check_memory(self, loaded: Loaded, call: Call) -> None:
         limit = self.options.memory_limit
-        limit = limit if limit is not None else available_bytes()
         need = loaded.backend.workspace_bytes(call, self.options.threads) + output_bytes(
             loaded.program, call, self.real
         )
+        if limit is None:
+            if need <= SMALL_BYTES:  # not worth asking the system
+                return
+            limit = available_bytes()
         if need <= limit:
             return
         fits = call.columns
@@ -479,7 +484,7 @@ class Estimator:
         for label, name in wanted.items():
             value = outputs[label]
             is_exact = exact or label in derived.exact
-            if not np.isfinite(value).all():
+            if not np.logical_and.reduce(np.isfinite(value), axis=None):
                 bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
                 raise CheckError(
                     f"{name}: entry {list(bad)} of the result is {value[bad]}: the model left the range of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from cpgen.native.compiler import Compiler, compile_library, find_compiler
 from cpgen.native.fastcall import fast_call
 
 Array = NDArray[np.floating]
+
+# workspaces that are kept for the next call: how large one may be, and how many for calls from several threads
+SPARE_BYTES, SPARES = 64 << 20, 4
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,15 @@ class NativeCall(Protocol):
     def __call__(self) -> dict[str, Array]: ...
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """The shapes of a call's arrays, in the order of the program's, and its bytes of workspace."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    workspace: int
+
+
 class NativeProgram:
     """One compiled program.  Calls release the GIL and may be made from several threads at once."""
 
@@ -96,15 +109,17 @@ class NativeProgram:
         self._workspace = getattr(library, f"{view.name}_workspace_bytes")
         self._args_type = f"{view.name}_args *"
         self._meanings = {status.code: status.meaning for status in view.statuses}
-        self._arrays = arrays(plan)
+        self._inputs = [(node.name, plan.value(node).name, node) for node in arrays(plan)]
         self._outputs = output_fields(plan)
-        self._scales = scale_inputs(plan)
-        self._pointer = "double[]" if plan.real == "float64" else "float[]"
+        self._scales = [(node.name, plan.value(node).name) for node in scale_inputs(plan)]
+        self._pointer = ffi.typeof("double[]" if plan.real == "float64" else "float[]")
         self._none = np.empty(1, self.real)
+        self._sized: tuple[tuple[int, int, int], Sizes] | None = None
+        self._spare: list[NDArray[np.uint8]] = []
 
     def workspace_bytes(self, rows: int, columns: int = 0, threads: int | None = None) -> int:
         """Bytes of workspace of one call."""
-        return self.plan.workspace_bytes(rows, columns, self._threads(threads))
+        return self._sizes(rows, columns, self._threads(threads)).workspace
 
     def run(
         self,
@@ -131,7 +146,7 @@ class NativeProgram:
 
         Raises ShapeError, DataError or RequestError; nothing has been written then.
         """
-        target, result, _keep = self._prepare(
+        target, result, keep = self._prepare(
             arrays,
             rows,
             columns,
@@ -148,6 +163,7 @@ class NativeProgram:
             wanted,
         )
         status = self._run(*target)
+        self._give_back(keep[-1])
         if status:
             raise self.refusal(status)
         return result
@@ -233,51 +249,73 @@ class NativeProgram:
         out: Mapping[str, Array] | None,
         threads: int | None,
         wanted: Sequence[str] | None,
-    ) -> tuple[tuple[Any, Any, int], dict[str, Array], tuple[object, ...]]:
-        """The arguments of the C function, the outputs it writes, and what owns the memory of both."""
+    ) -> tuple[tuple[Any, Any, int], dict[str, Array], tuple[Any, ...]]:
+        """The arguments of the C function, the outputs it writes, and what owns the memory (last the workspace)."""
         if columns < 0 or rows < 0:
             raise RequestError(f"rows and columns must not be negative, got rows={rows}, columns={columns}")
-        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        threads = self._threads(threads)
+        sizes = self._sizes(rows, columns, threads)
         args = self._ffi.new(self._args_type)
-        keep: list[object] = [args]
-        for given in self._arrays:
-            if given.name not in arrays:
-                raise RequestError(f"the program {self.name} needs the array {given.name!r}")
-            array = self._checked(given.name, arrays[given.name], given, sizes)
-            keep.append(self._point(args, self.plan.value(given).name, array))
+        keep: list[Any] = [args]
+        for (name, field, node), shape in zip(self._inputs, sizes.inputs, strict=True):
+            if name not in arrays:
+                raise RequestError(f"the program {self.name} needs the array {name!r}")
+            keep.append(self._point(args, field, self._checked(name, arrays[name], node, shape)))
         result: dict[str, Array] = {}
-        chosen = [name for name, _, _ in self._outputs] if wanted is None else list(wanted)
-        for name, field, node in self._outputs:
-            if name not in chosen:
+        for (name, field, output), shape in zip(self._outputs, sizes.outputs, strict=True):
+            if wanted is not None and name not in wanted:
                 continue
             if out is not None and name in out:
-                array = self._checked(f"out[{name}]", out[name], node, sizes)
+                array = self._checked(f"out[{name}]", out[name], output, shape)
                 if not array.flags.writeable:
                     raise DataError(f"out[{name}] is read-only")
             elif accumulate:
                 raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
             else:
-                array = np.empty(_sizes(node.shape, sizes), self.real)
+                array = np.empty(shape, self.real)
             keep.append(self._point(args, field, array))
             result[name] = array
         args.n_rows, args.columns = rows, columns
         args.first_row, args.first_column = first_row, first_column
         args.seed = seed & 0xFFFFFFFFFFFFFFFF
-        args.design, args.accumulate, args.threads = design, int(accumulate), self._threads(threads)
+        args.design, args.accumulate, args.threads = design, int(accumulate), threads
         factors = {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale}
-        for scale in self._scales:
-            factor = arrays[scale.name] if scale.name in arrays else factors[scale.name]
-            setattr(args, self.plan.value(scale).name, float(factor))
-        needed = self.plan.workspace_bytes(rows, columns, args.threads)
+        for name, field in self._scales:
+            setattr(args, field, float(arrays[name] if name in arrays else factors[name]))
+        work = self._take(sizes.workspace)
+        keep.append(work)
+        return (args, self._ffi.from_buffer(work), work.size), result, tuple(keep)
+
+    def _sizes(self, rows: int, columns: int, threads: int) -> Sizes:
+        """The shapes of this call; those of the last call are kept, since calls tend to be alike."""
+        key = (rows, columns, threads)
+        known = self._sized
+        if known is None or known[0] != key:
+            of: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+            sizes = Sizes(
+                tuple(_shape(node.shape, of) for _, _, node in self._inputs),
+                tuple(_shape(node.shape, of) for _, _, node in self._outputs),
+                self.plan.workspace_bytes(rows, columns, threads),
+            )
+            known = self._sized = (key, sizes)
+        return known[1]
+
+    def _take(self, needed: int) -> NDArray[np.uint8]:
+        """A workspace; one of an earlier call where it is large enough, since fresh memory costs a fault a page."""
+        with contextlib.suppress(IndexError):  # another thread may have been quicker
+            spare = self._spare.pop()
+            if spare.size >= needed:
+                return spare
         try:
-            work = np.empty(needed, np.uint8)
+            return np.empty(needed, np.uint8)
         except MemoryError as error:
             raise RequestError(
                 f"the program {self.name} needs {needed} bytes of workspace; use fewer columns"
             ) from error
-        keep.append(work)
-        place = self._ffi.cast("void *", work.ctypes.data)
-        return (args, place, needed), result, tuple(keep)
+
+    def _give_back(self, work: NDArray[np.uint8]) -> None:
+        if work.size <= SPARE_BYTES and len(self._spare) < SPARES:
+            self._spare.append(work)
 
     def refusal(self, status: int) -> RequestError:
         """The error behind a status other than 0."""
@@ -291,9 +329,8 @@ class NativeProgram:
             raise RequestError(f"threads must be between 1 and 65536, got {threads}")
         return threads
 
-    def _checked(self, name: str, array: Array, node: Node, sizes: Mapping[object, int]) -> Array:
+    def _checked(self, name: str, array: Array, node: Node, expected: tuple[int, ...]) -> Array:
         array = np.asarray(array)
-        expected = _sizes(node.shape, sizes)
         if array.shape != expected:
             raise ShapeError(f"{name} has shape {array.shape}, expected {expected}", node.origin)
         if array.dtype != self.real:
@@ -311,7 +348,7 @@ class NativeProgram:
         return pointer
 
 
-def _sizes(shape: Sequence[Extent], sizes: Mapping[object, int]) -> tuple[int, ...]:
+def _shape(shape: Sequence[Extent], sizes: Mapping[object, int]) -> tuple[int, ...]:
     return tuple(e if isinstance(e, int) else sizes[e] for e in shape)
 
 
