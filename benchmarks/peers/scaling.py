@@ -1,7 +1,8 @@
 """How cpgen's times grow with rows, width, depth and samples: ``python -m benchmarks.peers.scaling``.
 
 tanh networks with a softmax cross entropy.  Writes scaling.csv and prints the exponent of each sweep over its last half,
-where fixed costs no longer count: 1 is proportional, and 2 is expected of a network's width.
+where fixed costs no longer count: 1 is proportional, and 2 is expected of a network's width.  Last the gradients of W4
+and W5 with one thread and with two, in turn: in the table of all peers other processes wake up between the calls.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import cpgen as cp
-from benchmarks.peers.workloads import mlp
+from benchmarks.peers.workloads import WORKLOADS, mlp
 
 SWEEPS: dict[str, tuple[int, ...]] = {
     "rows": (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536),
@@ -34,6 +35,25 @@ def seconds(call: Callable[[], object], budget: float) -> float:
         call()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
+
+
+def threads(name: str, rounds: int = 30, calls: int = 10) -> dict[int, float]:
+    """Median seconds of a workload's gradient by number of threads, timed in turn."""
+    workload = WORKLOADS[name]
+    data = workload.data("float64")
+    bound = {
+        count: cp.compile(workload.build(), wrt=list(workload.leaves), threads=count, programs=()).bind(**data)
+        for count in (1, 2)
+    }
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for count, call in bound.items():
+            call()
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            times[count].append((time.perf_counter() - start) / calls)
+    return {count: float(np.median(found)) for count, found in times.items()}
 
 
 def main() -> None:
@@ -63,6 +83,9 @@ def main() -> None:
                 calls["gradient"] = lambda e=estimator, d=data: e.gradient(**d)
             for quantity, call in calls.items():
                 lines.append((sweep, point, quantity, seconds(call, options.budget)))
+    pairs = {name: threads(name) for name in ("W4", "W5/100", "W5/784")}
+    for name, found in pairs.items():
+        lines += [(f"threads {name}", count, "gradient", t) for count, t in found.items()]
     with (options.output / "scaling.csv").open("w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
         out.writerow(["sweep", "point", "quantity", "seconds"])
@@ -75,6 +98,8 @@ def main() -> None:
             last = found[len(found) // 2 :]
             cells.append(f"{np.polyfit(*np.log(np.array(last)).T, 1)[0]:.2f}" if found else "")
         print(f"| {sweep} | {points[0]} | {points[-1]} | {cells[0]} | {cells[1]} |")
+    for name, by_threads in pairs.items():
+        print(f"{name} gradient: two threads {by_threads[1] / by_threads[2]:.2f} times one")
 
 
 if __name__ == "__main__":
