@@ -1,71 +1,41 @@
 """Calling a bound program for less than cffi's dynamic call costs.
 
-A function found by ``ffi.dlopen`` is called through libffi.  One small extension module, the same for all programs and
-kept beside their libraries, calls through a pointer instead; it needs Python's own headers, and without them the dynamic
-call remains.
+A function found by ``ffi.dlopen`` is called through libffi, by a Python function that looks at the status.  One small
+extension type, the same for all programs and kept beside their libraries, does both in C; it needs Python's own headers,
+and without them the dynamic call remains.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.machinery
 import importlib.util
-import io
 import sysconfig
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import cffi
 
 from cpgen.errors import EnvironmentProblem
 from cpgen.native.compiler import compile_library, find_compiler
 
-NAME = "cpgen_fastcall"
-DECLARED = """
-typedef struct { int32_t (*run)(const void *, void *, size_t); const void *args; void *work; size_t bytes; } bound;
-int32_t call(const bound *b);
-"""
-SOURCE = f"""
-#include <stdint.h>
-{DECLARED.strip().rpartition(chr(10))[0]}
-static int32_t call(const bound *b)
-{{
-    return b->run(b->args, b->work, b->bytes);
-}}
-"""
+NAME = "cpgen_bound_call"
 
 
-def fast_call(run: Any, args: Any, work: Any, work_bytes: int) -> tuple[Callable[[Any], int], Any] | None:
-    """``(f, b)`` so that ``f(b)`` is ``run(args, work, work_bytes)``; None where the extension cannot be made.
+def bound_call_type() -> Callable[..., Any] | None:
+    """The type in ``bound_call.c``, or None where it cannot be made.
 
-    ``run``, ``args`` and ``work`` are addresses; what they point to must outlive ``b``.
+    ``bound_call(run, args, work, bytes, brief, out, keep, refuse)()`` is ``run(args, work, bytes)`` and then ``out``, or
+    ``refuse(status)`` for a status other than 0; the first three are addresses of what ``keep`` owns.  ``brief``: do not
+    release the GIL.
     """
-    module = _extension()
-    if module is None:
-        return None
-    ffi = module.ffi
-    bound = ffi.new("bound *")
-    bound.run = ffi.cast("int32_t (*)(const void *, void *, size_t)", run)
-    bound.args, bound.work, bound.bytes = ffi.cast("void *", args), ffi.cast("void *", work), work_bytes
-    return module.lib.call, bound
+    headers = sysconfig.get_path("include")
+    return _load(headers) if (Path(headers) / "Python.h").is_file() else None
 
 
 @lru_cache(maxsize=1)
-def _extension() -> Any:
-    headers = sysconfig.get_path("include")
-    if not (Path(headers) / "Python.h").is_file():
-        return None
-    builder = cffi.FFI()
-    builder.cdef(DECLARED)
-    builder.set_source(NAME, SOURCE)
-    with tempfile.TemporaryDirectory(prefix="cpgen-") as folder:
-        text = Path(folder) / "source.c"
-        with contextlib.redirect_stdout(io.StringIO()):  # it says what it writes
-            builder.emit_c_code(str(text))
-        source = text.read_text(encoding="utf-8")
+def _load(headers: str) -> Callable[..., Any] | None:
+    source = resources.files("cpgen.native").joinpath("bound_call.c").read_text(encoding="utf-8")
     try:
         compiler = find_compiler().extension(headers)
         library = compile_library(NAME, {f"{NAME}.c": source}, compiler)
@@ -76,4 +46,5 @@ def _extension() -> Any:
         loader.exec_module(module)
     except (EnvironmentProblem, ImportError):
         return None
-    return module
+    made: Callable[..., Any] = module.bound_call
+    return made

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import cffi
 import numpy as np
@@ -18,12 +18,14 @@ from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
 from cpgen.loops import Plan, plan
 from cpgen.native.compiler import Compiler, compile_library, find_compiler
-from cpgen.native.fastcall import fast_call
+from cpgen.native.fastcall import bound_call_type
 
 Array = NDArray[np.floating]
 
 # workspaces that are kept for the next call: how large one may be, and how many for calls from several threads
 SPARE_BYTES, SPARES = 64 << 20, 4
+
+BRIEF = 10_000  # operations below which a bound call keeps the GIL: it takes microseconds
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class NativeProgram:
         status = self._run(*target)
         self._give_back(keep[-1])
         if status:
-            raise self.refusal(status)
+            self.refuse(status)
         return result
 
     def bind(
@@ -208,26 +210,17 @@ class NativeProgram:
             wanted,
         )
         answer = result if returned is None else returned
-        run, args, work = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
-        fast = fast_call(run, args, work, target[2])
+        made = bound_call_type()
+        if made is not None:
+            places = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
+            brief = self.plan.operations(rows, columns).total < BRIEF
+            return cast(NativeCall, made(*places, target[2], brief, answer, (self, keep), self.refuse))
 
-        # closures, since every attribute that is looked up shows in the time of a small program
-        if fast is None:
-            function = self._run
-
-            def call() -> dict[str, Array]:
-                status = function(*target)
-                if status:
-                    raise self.refusal(status)
-                return answer
-        else:
-            jump, bound = fast
-
-            def call() -> dict[str, Array]:
-                status = jump(bound)
-                if status:
-                    raise self.refusal(status)
-                return answer
+        def call() -> dict[str, Array]:
+            status = self._run(*target)
+            if status:
+                self.refuse(status)
+            return answer
 
         call.out = answer  # type: ignore[attr-defined]
         call.keep = keep  # type: ignore[attr-defined]  # owns the memory behind the addresses
@@ -317,10 +310,10 @@ class NativeProgram:
         if work.size <= SPARE_BYTES and len(self._spare) < SPARES:
             self._spare.append(work)
 
-    def refusal(self, status: int) -> RequestError:
-        """The error behind a status other than 0."""
+    def refuse(self, status: int) -> NoReturn:
+        """Raise the error behind a status other than 0."""
         meaning = self._meanings.get(status, status)
-        return RequestError(f"the program {self.name} refused its arguments: {meaning}")
+        raise RequestError(f"the program {self.name} refused its arguments: {meaning}")
 
     def _threads(self, threads: int | None) -> int:
         if threads is None:

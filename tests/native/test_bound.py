@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import weakref
+from typing import Any
+
+import cffi
 import numpy as np
 import pytest
 import sympy as sp
 
 import cpgen as cp
 from cpgen.errors import DataError, RequestError, ShapeError
+from cpgen.native import NativeProgram, build
+from cpgen.native.fastcall import bound_call_type
+from cpgen.native.module import NativeCall
 
 
 def estimator(real: str = "float64", backend: str = "auto") -> cp.Estimator:
@@ -65,3 +74,75 @@ def test_refusals() -> None:
         est.bind("gradient", out={"W": np.zeros((5, 3), np.float32)}, **given)
     with pytest.raises(RequestError, match="out has V"):
         est.bind("gradient", out={"V": np.zeros(3)}, **given)
+
+
+def bound_program() -> tuple[NativeProgram, NativeCall]:
+    est, given = estimator(), arrays(1)
+    native = build("bound", [est.loaded("gradient").program])["gradient"]
+    return native, native.bind({v.name: given[v.name] for v in est.graph.variables}, rows=1)
+
+
+def test_takes_no_arguments() -> None:
+    call = estimator().bind("gradient", **arrays(1))
+    for refused in (lambda: call(1), lambda: call(x=1)):  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="no arguments"):
+            refused()
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_status_is_raised_by_the_program(brief: bool) -> None:
+    made = bound_call_type()
+    assert made is not None
+    native, _ = bound_program()
+    ffi = cffi.FFI()
+
+    @ffi.callback("int32_t(void *, void *, size_t)")
+    def run(args: object, work: object, size: int) -> int:
+        seen.append(size)
+        return status
+
+    seen: list[int] = []
+    place = int(ffi.cast("intptr_t", run))
+    call = made(place, 0, 0, 17, brief, "the answer", run, native.refuse)
+    status = 0
+    assert call() == call.out == "the answer"
+    status = 2
+    with pytest.raises(RequestError, match="gradient refused its arguments"):
+        call()
+    assert seen == [17, 17]
+
+
+def test_bound_calls_are_released() -> None:
+    native, call = bound_program()
+    made = type(call)
+
+    class Watched(dict[str, object]):
+        """A dictionary that a weak reference may point to."""
+
+    def bound(out: dict[str, object]) -> Any:
+        return made(0, 0, 0, 0, True, out, native, native.refuse)
+
+    plain = Watched()
+    before = sys.getrefcount(plain), sys.getrefcount(native)
+    for _ in range(1000):
+        bound(plain)
+    assert (sys.getrefcount(plain), sys.getrefcount(native)) == before
+    for _ in range(1000):
+        call()
+    assert sys.getrefcount(call.out) < 10
+    cycle = Watched()
+    cycle["itself"] = bound(cycle)  # only the garbage collector can find this
+    gone = weakref.ref(cycle)
+    del cycle
+    assert gone() is not None
+    gc.collect()
+    assert gone() is None
+
+
+def test_without_the_headers_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fast = bound_program()
+    monkeypatch.setattr("cpgen.native.module.bound_call_type", lambda: None)
+    _, slow = bound_program()
+    assert type(fast) is not type(slow)
+    assert slow() is slow.out
+    assert all(value.tobytes() == fast()[name].tobytes() for name, value in slow().items())
