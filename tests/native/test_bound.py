@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+import sysconfig
 import weakref
+from pathlib import Path
 from typing import Any
 
 import cffi
@@ -17,6 +19,10 @@ from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.native import NativeProgram, build
 from cpgen.native.fastcall import bound_call_type
 from cpgen.native.module import NativeCall
+
+needs_headers = pytest.mark.skipif(
+    not Path(sysconfig.get_path("include"), "Python.h").is_file(), reason="Python's headers are not installed"
+)
 
 
 def estimator(real: str = "float64", backend: str = "auto") -> cp.Estimator:
@@ -82,6 +88,7 @@ def bound_program() -> tuple[NativeProgram, NativeCall]:
     return native, native.bind({v.name: given[v.name] for v in est.graph.variables}, rows=1)
 
 
+@needs_headers
 def test_takes_no_arguments() -> None:
     call = estimator().bind("gradient", **arrays(1))
     for refused in (lambda: call(1), lambda: call(x=1)):  # type: ignore[call-arg]
@@ -89,6 +96,7 @@ def test_takes_no_arguments() -> None:
             refused()
 
 
+@needs_headers
 @pytest.mark.parametrize("brief", [False, True])
 def test_a_status_is_raised_by_the_program(brief: bool) -> None:
     made = bound_call_type()
@@ -112,6 +120,7 @@ def test_a_status_is_raised_by_the_program(brief: bool) -> None:
     assert seen == [17, 17]
 
 
+@needs_headers
 def test_bound_calls_are_released() -> None:
     native, call = bound_program()
     made = type(call)
@@ -139,6 +148,7 @@ def test_bound_calls_are_released() -> None:
     assert gone() is None
 
 
+@needs_headers
 def test_without_the_headers_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
     _, fast = bound_program()
     monkeypatch.setattr("cpgen.native.module.bound_call_type", lambda: None)
