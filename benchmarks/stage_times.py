@@ -1,4 +1,4 @@
-"""Where the time of a workload goes, stage by stage: ``python -m benchmarks.stage_times W1/10000:diagonal W2/1000:diagonal``.
+"""Where the time of a workload goes, stage by stage: ``python -m benchmarks.stage_times W1/10000:diagonal W5/784:trace``.
 
 The program is compiled with its stages kept apart (the mathematics stays inlined), called for three seconds on one thread
 under Linux's perf, and the samples are counted by function.  Prints a table for each and writes results/stage_times.md.
