@@ -2,7 +2,8 @@
 
 A block owns a tile of rows.  Its threads are a grid of lanes (the row in the tile, threadIdx.x) by workers
 (threadIdx.y); workers share the items of a stage, and a barrier ends each stage.  Stages without rows are kernels of
-their own in which every thread owns some elements.  All sums run in the order of the C text, so results have its bits.
+their own in which every thread owns some elements; for outer products summed over rows a block owns a square panel.
+All sums run in the order of the C text, so results have its bits.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import cpgen
-from cpgen.emit.body import StageBody, constant, times
+from cpgen.emit.body import StageBody, constant, mentions, times
 from cpgen.emit.render import render, runtime_header
 from cpgen.emit.runtime import own_functions, select, uses
 from cpgen.emit.statements import Body, Statement, branch, factor, line, loop
 from cpgen.emit.views import LARGEST, MOST_THREADS, Dialect, ProgramView, Status, program_view
 from cpgen.errors import RequestError
-from cpgen.ir.nodes import COLUMNS, Map, Node
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Extent, Map, Node
 from cpgen.loops.names import identifier
 from cpgen.loops.phases import ACCUMULATE, ROW
 from cpgen.loops.plan import ALIGNMENT, Nest, Plan, Stage
+from cpgen.loops.ranges import access_checks, guard_checks
 
 LANES = 32  # rows of a tile: a warp
 WORKERS = 8  # threads for each of them
@@ -30,6 +32,11 @@ THREADS = 128  # of a block in stages without rows
 MOST_BLOCKS = 1024  # of one launch
 TILES_PER_CHUNK = 256  # between two visits of the sums over rows
 SHARED_BYTES = 96 * 1024  # of a tile that is kept in shared memory
+PANEL = 64  # output elements along both sides of what a block sums over rows together
+PANEL_ROWS = 16  # rows of the operands in shared memory at a time
+LEAST_PANEL = 32  # output elements along a side from which on panels are used
+MOST_OPERANDS = 3  # in shared memory
+DOWN, ACROSS = 8, 16  # threads of a block along the sides of a panel
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Kernel:
     number: int
     call: str
     grid: str
+    shared: int = 0  # bytes
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,100 @@ class DeviceBody(StageBody):
             nest = replace(nest, outer=(*nest.outer, nest.vector), vector=None, vector_width=0)
             stage = replace(stage, nest=nest)
         super().__init__(plan, stage, prefix)
+        self.panels: dict[Access, str] = {}  # operands that are read from shared memory, and where
+        self.in_panels = operands(stage) != ()
 
     def build(self) -> Body:
         if self.stage.phase == ROW:
             self._declare("lane", "const ptrdiff_t", "(ptrdiff_t)threadIdx.x")
         return super().build()
 
+    # Outer products summed over rows: a block owns PANEL x PANEL elements, each thread some of them
+
+    def _map(self) -> Body:
+        if not self.in_panels:
+            return super()._map()
+        nest, root = self.stage.nest, self.stage.nodes[0]
+        assert nest is not None and isinstance(root, Map)
+        down, across = (self.axes[a] for a in range(2))
+        staged = operands(self.stage)
+        fetch: Body = []
+        for k, access in enumerate(staged):
+            side = next(i.axis for i in access.index if i.axis is not None and i.axis < 2)
+            name, extent = self.axes[side], constant(root.extents[side])
+            here = f"panel[{k * PANEL * PANEL_ROWS} + item]" if k else "panel[item]"
+            read = [
+                line(f"const ptrdiff_t {name} = {name}_first + item % {PANEL};"),
+                line(f"{here} = {name} < {extent} ? {super()._element(access)} : {self.zero};"),
+            ]
+            fetch.append(Statement("", read))
+            place = f"{DOWN} * step + down" if side == 0 else f"{ACROSS} * lane + across"
+            first = k * PANEL_ROWS
+            self.panels[access] = f"panel[{f'({first} + part)' if first else 'part'} * {PANEL} + {place}]"
+        start = self._over_block(nest, [line(f"{self._sum_text(nest)} = {self._result(root, nest)};")])
+        lets, text = self._expression(root)
+        self.panels.clear()
+        add = [*lets, line(f"{self._sum_text(nest)} += {text};")]
+        rows = [
+            line(f"const ptrdiff_t left = f->count - first < {PANEL_ROWS} ? f->count - first : {PANEL_ROWS};"),
+            Statement(
+                f"for (ptrdiff_t item = threadIdx.x; item < left * {PANEL}; item += BLOCK_THREADS)",
+                [line(f"const ptrdiff_t row = first + item / {PANEL};"), *fetch],
+            ),
+            line("__syncthreads();"),
+            loop("part", "left", self._over_sums(add)),
+            line("__syncthreads();"),
+        ]
+        wide = _panels(root.extents[1])
+        body: Body = [
+            line(f"const ptrdiff_t {down}_first = (tile / {wide}) * {PANEL};"),
+            line(f"const ptrdiff_t {across}_first = (tile % {wide}) * {PANEL};"),
+            line(f"{self.real} sum[{PANEL // DOWN}][{PANEL // ACROSS}] = {{}};"),
+            *start,
+            loop("first", "f->count", rows, step=PANEL_ROWS),
+            *self._finish(root, nest),
+        ]
+        tiles = _panels(root.extents[0]) * wide
+        value = self.plan.value(root)
+        unused = value.direct and len(self.stage.nodes) == 1
+        return [
+            *([branch(f"{value.name}_out == NULL", [line("return;")])] if unused else []),
+            line(f"CPGEN_SHARED({self.real}, panel);"),
+            line(f"const ptrdiff_t down = threadIdx.x / {ACROSS};"),
+            line(f"const ptrdiff_t across = threadIdx.x % {ACROSS};"),
+            Statement(f"for (ptrdiff_t tile = blockIdx.x; tile < {tiles}; tile += gridDim.x)", body),
+        ]
+
+    def _element(self, access: Access) -> str:
+        return self.panels.get(access) or super()._element(access)
+
+    def _over_sums(self, body: Body) -> Body:
+        """``body`` for each sum of a thread, with its place in the output declared where it is used."""
+        for a, place in ((1, f"{ACROSS} * lane + across"), (0, f"{DOWN} * step + down")):
+            name = self.axes[a]
+            if mentions(body, name):
+                body = [line(f"const ptrdiff_t {name} = {name}_first + {place};"), *body]
+        return [loop("step", PANEL // DOWN, [loop("lane", PANEL // ACROSS, body)])]
+
+    def _overlap(self, root: Map, nest: Nest) -> list[str]:
+        return [] if self.in_panels else super()._overlap(root, nest)
+
     # Every thread has a lane of its own
 
     def _sum_text(self, nest: Nest) -> str:
+        if self.in_panels:
+            return "sum[step][lane]"
         return "sum" if nest.block is None else "sum[step]"
 
     def _sum_declaration(self, nest: Nest) -> str:
         return f"{self.real} sum;" if nest.block is None else f"{self.real} sum[{nest.block_width}];"
 
     def _over_block(self, nest: Nest, body: Body) -> Body:
+        if self.in_panels:
+            root = self.stage.nodes[0]
+            assert isinstance(root, Map)
+            inside = " && ".join(f"{self.axes[a]} < {constant(root.extents[a])}" for a in range(2))
+            return self._over_sums([branch(inside, body)])
         if nest.block is None:
             return body
         return [loop("step", nest.block_width, self._in_block(nest.block, "step", body))]
@@ -166,6 +253,38 @@ class DeviceBody(StageBody):
         ]
         body = [*header, loop("item", count, words, step=128)]
         return body if in_tile else [_strided("col", "f->columns", body, "ITEM")]
+
+
+def operands(stage: Stage) -> tuple[Access, ...]:
+    """What a stage should read through shared memory: the row values of a large outer product summed over rows.
+
+    Empty for any other stage.  An operand belongs to one side of the output and to the rows, so that a block reads it
+    once for all elements of a panel.
+    """
+    nest, root = stage.nest, stage.nodes[0]
+    if stage.phase != ACCUMULATE or nest is None or not isinstance(root, Map) or root.reduce != "sum":
+        return ()
+    sizes = root.extents[: root.rank]
+    if len(sizes) != 2 or any(not isinstance(e, int) or e < LEAST_PANEL for e in sizes):
+        return ()
+    if root.extents[2:] != (ROWS,) or guard_checks(root.guards, root.extents):
+        return ()
+    if any(access_checks(a, root.extents) for node in stage.nodes if isinstance(node, Map) for a in node.args):
+        return ()
+    found = []
+    for access in dict.fromkeys(root.args):
+        if not access.node.has_rows:
+            continue
+        sides = [i.axes for i in access.index[access.node.lead :]]
+        if access.node.has_columns or len(sides) != 1 or len(sides[0]) != 1 or access.index[-1].axis not in (0, 1):
+            return ()
+        found.append(access)
+    return tuple(found) if 2 <= len(found) <= MOST_OPERANDS else ()
+
+
+def _panels(extent: Extent) -> int:
+    """How many panels lie along an axis."""
+    return -(-constant(extent) // PANEL)
 
 
 def _strided(variable: str, stop: str, body: Body, who: str = "WORKER") -> Statement:
@@ -264,7 +383,7 @@ def _device_view(plan: Plan, model: str) -> DeviceView:
     statuses.append(Status(f"{view.upper}_LAUNCH_FAILED", lowest - 1, "a kernel could not be launched", ""))
 
     def kernels(stages: Sequence[Stage], calls: Sequence[str]) -> tuple[Kernel, ...]:
-        return tuple(Kernel(s.number, c, _grid(s.nodes)) for s, c in zip(stages, calls, strict=True))
+        return tuple(_kernel(s, c, plan.real) for s, c in zip(stages, calls, strict=True))
 
     return DeviceView(
         replace(view, statuses=tuple(statuses)),
@@ -273,6 +392,16 @@ def _device_view(plan: Plan, model: str) -> DeviceView:
         kernels(plan.finish, view.finish),
         _grid([stage.nodes[0] for stage in plan.accumulate]),
     )
+
+
+def _kernel(stage: Stage, call: str, real: str) -> Kernel:
+    staged, root = operands(stage), stage.nodes[0]
+    if not staged:
+        return Kernel(stage.number, call, _grid(stage.nodes))
+    assert isinstance(root, Map)
+    tiles = _panels(root.extents[0]) * _panels(root.extents[1])
+    numbers = len(staged) * PANEL * PANEL_ROWS
+    return Kernel(stage.number, call, f"blocks_for({tiles}, 1)", numbers * (8 if real == "float64" else 4))
 
 
 def _grid(nodes: Sequence[Node]) -> str:
