@@ -18,7 +18,7 @@ from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Program
 from cpgen.native import NativeModule, NativeProgram, build, build_cuda
-from cpgen.simplify import PASSES
+from cpgen.simplify import simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
 CHOSEN = ("diagonal", "diagonal:exact", "trace", "trace:exact", "hessian")
@@ -101,9 +101,7 @@ class Compiled:
                 self._derived[key] = self._cheapest(key)
             else:
                 derived = make() if make else self._derivation(key)
-                program = derived.program
-                for simplify in PASSES:
-                    program = simplify(program)
+                program = simplified(derived.program, derived.columns if derived.unit else None)
                 self._derived[key] = replace(derived, program=program)
         return self._derived[key]
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
+from cpgen.ir.stack import stacked
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
@@ -203,6 +204,8 @@ class Plan:
         calls: dict[str, int] = {}
         for node in (n for stage in self.stages if stage.kind == "map" for n in stage.nodes):
             assert isinstance(node, Map)
+            if stacked(node) is not None:
+                continue  # put together, not computed
             points = 1
             for extent in node.extents:
                 points *= extent if isinstance(extent, int) else sizes[extent]
@@ -235,8 +238,13 @@ class Plan:
                 if stage.kind != "map" or not isinstance(node, Map):
                     total += points(node, node.shape) * (1 if stage.kind == "noise" else 2)
                     continue
-                reads = sum(1 for a in node.args if id(a.node) not in inside)
-                total += points(node, node.extents) * (reads + (2 if node.reduced else 0))
+                numbers = stacked(node)
+                if numbers is not None:
+                    outside = sum(1 for n in numbers.values() if id(n) not in inside)
+                    total += points(node, node.extents[: node.lead]) * outside
+                else:
+                    reads = sum(1 for a in node.args if id(a.node) not in inside)
+                    total += points(node, node.extents) * (reads + (2 if node.reduced else 0))
                 value = self.value(node)
                 if value.tile is not None or value.work is not None or value.direct:
                     total += points(node, node.shape)
