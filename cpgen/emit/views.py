@@ -91,6 +91,7 @@ class ProgramView:
     fields: tuple[Field, ...]
     statuses: tuple[Status, ...]
     lanes: int
+    chunk_tiles: int
     offsets: tuple[Offset, ...]
     stages: tuple[StageView, ...]
     setup: tuple[str, ...]
@@ -159,6 +160,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         fields=tuple(_fields(plan)),
         statuses=tuple(statuses(plan, name)),
         lanes=plan.tile,
+        chunk_tiles=plan.chunk_tiles,
         offsets=tuple(_offsets(plan)),
         stages=tuple(stages),
         setup=calls(plan.setup),

@@ -16,7 +16,7 @@ from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.estimate.backends import Backend, Cuda, Interpreted, Native
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
-from cpgen.ir.nodes import Graph, Input, Program
+from cpgen.ir.nodes import Graph, Input, Node, Program
 from cpgen.native import NativeModule, NativeProgram, build, build_cuda
 from cpgen.simplify import simplified
 
@@ -73,6 +73,11 @@ class Loaded:
         """The inputs that a caller's arrays are given for."""
         return [i for i in self.program.inputs if i.kind in ("data", "param")]
 
+    @cached_property
+    def outputs(self) -> dict[str, Node]:
+        """The outputs by name."""
+        return dict(self.program.outputs)
+
 
 def _renamed(derived: Derived, key: str, choice: str) -> Derived:
     return replace(derived, program=replace(derived.program, name=key.replace(":", "_")), choice=choice)
@@ -101,7 +106,8 @@ class Compiled:
                 self._derived[key] = self._cheapest(key)
             else:
                 derived = make() if make else self._derivation(key)
-                program = simplified(derived.program, derived.columns if derived.unit else None)
+                units = derived.columns if derived.unit else None
+                program = simplified(derived.program, units, symmetric=key == "hessian:directions")
                 self._derived[key] = replace(derived, program=program)
         return self._derived[key]
 

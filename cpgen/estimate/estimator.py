@@ -603,15 +603,21 @@ class Estimator:
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int
     ) -> dict[str, Array]:
         """``block_A_B`` from products of the Hessian with unit directions, batch by batch."""
-        batch = self._batch(loaded, rows, columns)
+        written = all(not node.has_columns for _, node in loaded.program.outputs)
+        batch = columns if written else self._batch(loaded, rows, columns)
         parts: dict[str, list[Array]] = {}
         for start in range(0, columns, batch):
             size = min(batch, columns - start)
             for name, array in self._run(
                 loaded, given, rows, columns=size, first_column=start, design=IDENTITY
             ).items():
+                if written and rows is not None and loaded.outputs[name].has_rows:
+                    array = np.moveaxis(array, 1, 0)  # columns first, as where they are an axis of their own
                 parts.setdefault(name, []).append(array)
-        products = {b.name: np.concatenate(parts[f"column_{b.name}"]) for b in self.wrt}
+        products = {}
+        for b in self.wrt:
+            found = parts[f"column_{b.name}"]
+            products[b.name] = found[0] if len(found) == 1 else np.concatenate(found)
         outputs: dict[str, Array] = {}
         start = 0
         for k, a in enumerate(self.wrt):

@@ -26,6 +26,8 @@ BLOCKS = (10, 12, 8, 6, 5, 7)
 VECTOR = {"float64": 8, "float32": 16}  # sums along a vector axis, beside a blocked one
 WIDE = 32  # and alone
 COMPACT = 4  # sums held at once, of an axis, where the stack is small
+CHUNK_TILES = (16, 1 << 16)  # of each thread, at least and at most
+CHUNK_BYTES = 1 << 18  # of rows kept for sums by each thread, what lies in its second-level cache
 LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 
 
@@ -116,6 +118,7 @@ class _Lowering:
             output_fields=tuple(_output_fields([name for name, _ in self.outputs])),
             accumulable=self._accumulable(direct),
             noise_order=noise_order(self.program),
+            chunk_tiles=CHUNK_TILES[0] if self.compact else _chunk_tiles(row_total, lanes, self.real),
         )
 
     # Who reads what
@@ -372,6 +375,13 @@ def _lanes(total: Totals, real: str, lanes: int) -> int:
     while lanes > 1 and per_lane * lanes > TILE_BYTES:
         lanes //= 2
     return lanes
+
+
+def _chunk_tiles(rows: Totals, lanes: int, real: str) -> int:
+    """Tiles of a chunk for each thread: as many as the cache keeps the rows of, since threads wait after each chunk."""
+    tile = lanes * rows.constant * (8 if real == "float64" else 4)
+    fitting = CHUNK_BYTES // max(tile, 1) if not rows.columns else 0
+    return min(max(fitting, CHUNK_TILES[0]), CHUNK_TILES[1])
 
 
 def _number(lists: Sequence[Sequence[Stage]]) -> list[tuple[Stage, ...]]:

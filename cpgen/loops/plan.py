@@ -26,7 +26,6 @@ from cpgen.ir.stack import stacked
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
-TILES_PER_THREAD = 16  # tiles of a chunk, for each thread
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,10 @@ class Operations:
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32"."""
+    """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32".
+
+    ``chunk_tiles``: tiles of a chunk, for each thread; threads wait for each other after a chunk.
+    """
 
     program: Program
     real: str
@@ -152,6 +154,7 @@ class Plan:
     output_fields: tuple[tuple[str, str], ...]  # (output, name of its C pointer)
     accumulable: bool
     noise_order: int
+    chunk_tiles: int
 
     @property
     def name(self) -> str:
@@ -187,7 +190,7 @@ class Plan:
     def chunk_rows(self, n_rows: int, threads: int) -> int:
         """Rows between two visits of the accumulate phase."""
         tiles = -(-n_rows // self.tile)
-        return min(tiles, threads * TILES_PER_THREAD) * self.tile
+        return min(tiles, threads * self.chunk_tiles) * self.tile
 
     def workspace_bytes(self, n_rows: int, columns: int, threads: int) -> int:
         """Bytes of workspace, computed like the C function ``<model>_<program>_workspace_bytes``."""

@@ -15,12 +15,12 @@ PASSES = (inline, merge_sums, hoist, share)
 WORTH_WRITING_OUT = 0.9  # of the operations, at most; loops are shorter to read
 
 
-def simplified(program: Program, units: int | None = None) -> Program:
+def simplified(program: Program, units: int | None = None, symmetric: bool = False) -> Program:
     """``program`` after all passes, its small arrays written out as numbers where that saves operations.
 
-    ``units``: the number of columns if they are unit directions and nothing else.
+    ``units``: the number of columns if they are unit directions and nothing else; ``symmetric``: see :func:`unroll`.
     """
-    looped, written = program, unroll(program, units)
+    looped, written = program, unroll(program, units, symmetric)
     for rewrite in PASSES:
         looped = rewrite(looped)
     if written is program:

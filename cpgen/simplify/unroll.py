@@ -18,24 +18,25 @@ MOST_POINTS = 4096  # of all loops of a program together: what one function of s
 UNDEFINED = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
 
 
-def unroll(program: Program, columns: int | None = None) -> Program:
+def unroll(program: Program, columns: int | None = None, symmetric: bool = False) -> Program:
     """``program`` with each element of each map a map of its own, where that can save work and all arrays are small.
 
     That is where maps pick single elements out of arrays (``q[n, 3]``), whose derivatives would be put back among zeros,
     and where the columns are nothing but ``columns`` unit directions: written out, most of their zeros and ones vanish.
-    Outputs with an axis of columns, and sums over rows, stay maps.
+    An output with an axis of columns then has it as its first ordinary axis.  Sums over rows stay maps.  ``symmetric``:
+    the outputs with columns are, side by side, a symmetric matrix; of two equal elements one is computed, that of the
+    later column, which has fewer values below it.
     """
     maps = program.maps()
     if any(_points(n.shape, 1) > MOST_ELEMENTS for n in (*maps, *program.inputs)):
         return program
-    kept = any(COLUMNS in n.shape for _, n in program.outputs)
-    kept = kept or any(COLUMNS in m.extents and (_over_rows(m) or m.reduce == "max") for m in maps)
+    kept = any(COLUMNS in m.extents and (_over_rows(m) or m.reduce == "max") for m in maps)
     if columns is not None and (kept or columns > MOST_ELEMENTS):
         columns = None
     picks = any(_picks(access) for m in maps for access in m.args)
     if not (picks or columns) or sum(_points(m.extents, columns or 1) for m in maps) > MOST_POINTS:
         return program
-    written = _Unrolled(columns).program(program)
+    written = _Unrolled(columns, symmetric).program(program)
     if any(m.expr.has(*UNDEFINED) for m in written.maps()):
         return program  # what is left to the arithmetic of the machine stays with it
     return written
@@ -60,8 +61,8 @@ def _over_rows(node: Map) -> bool:
 class _Unrolled:
     """The numbers behind each node, by place; with columns written out, a place begins with its column."""
 
-    def __init__(self, columns: int | None) -> None:
-        self.columns = columns
+    def __init__(self, columns: int | None, symmetric: bool) -> None:
+        self.columns, self.symmetric = columns, symmetric
         self.numbers: dict[int, dict[Place, Node]] = {}
         self.whole: dict[int, Node] = {}
 
@@ -74,10 +75,21 @@ class _Unrolled:
                     self.numbers[id(node)] = self._elements_of(node)
             elif not self._written_out(node):
                 self.whole[id(node)] = node
+        if self.symmetric and self.columns is not None:
+            self._mirror([node for _, node in program.outputs if node.has_columns])
         outputs = tuple((name, self._array(node)) for name, node in program.outputs)
         found = Program(program.name, outputs, (), program.origin)
         used = {id(n) for n in found.nodes()}
         return replace(found, inputs=tuple(i for i in program.inputs if id(i) in used))
+
+    def _mirror(self, blocks: list[Node]) -> None:
+        """Let both of two elements that are equal by symmetry be that of the later column."""
+        places = [(b, p) for b in blocks for p in product(*(range(e) for e in b.element_shape))]
+        for column in range(len(places)):
+            for element in range(column + 1, len(places)):
+                (above, place), (below, mirrored) = places[element], places[column]
+                if id(above) in self.numbers and id(below) in self.numbers:
+                    self.numbers[id(above)][column, *place] = self.numbers[id(below)][element, *mirrored]
 
     def _stays(self, node: Map) -> bool:
         """Whether ``node`` is left as a map: sums over rows, maxima, and columns that are not known."""
