@@ -209,7 +209,10 @@ class Estimator:
         return result
 
     def bind(self, what: str = "gradient", out: Mapping[str, Array] | None = None, **arrays: object) -> Bound:
-        """``what`` ("value", "gradient", exact "diagonal" or "trace") of these very arrays, for calling again and again.
+        """``what`` of these very arrays, for calling again and again.
+
+        "value", "gradient", exact "diagonal" or "trace", or for a few variables "hessian" (leaf -> its part of the
+        Hessian, shaped ``(rows, elements of all leaves, *shape of the leaf)``).
 
         The arrays are checked once and read in place: change their elements between calls, not their memory.  The
         function that is returned fills ``out`` (leaf, "value" or "trace" -> array of its shape; absent ones are made) and

@@ -89,7 +89,7 @@ class _Unrolled:
             for element in range(column + 1, len(places)):
                 (above, place), (below, mirrored) = places[element], places[column]
                 if id(above) in self.numbers and id(below) in self.numbers:
-                    self.numbers[id(above)][column, *place] = self.numbers[id(below)][element, *mirrored]
+                    self.numbers[id(above)][(column, *place)] = self.numbers[id(below)][(element, *mirrored)]
 
     def _stays(self, node: Map) -> bool:
         """Whether ``node`` is left as a map: sums over rows, maxima, and columns that are not known."""
