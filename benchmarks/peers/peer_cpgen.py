@@ -19,7 +19,7 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
         yield Method("value", "value", lambda: estimator.value(**data), one)
     yield Method("gradient", "gradient", lambda: estimator.gradient(**data), lambda a: flat(leaves, a))
     if workload.single:
-        for what in ("value", "gradient", "diagonal", "trace"):
+        for what in ("value", "gradient", "diagonal", "trace", "hessian"):
             if what not in (*wanted, "gradient"):
                 continue
             names = (what,) if what in ("value", "trace") else leaves

@@ -240,15 +240,3 @@ def check(program: NativeProgram | CudaProgram) -> None:
         column_scale=1 / CHECK_COLUMNS,
         variance_scale=1 / (CHECK_COLUMNS * (CHECK_COLUMNS - 1)),
     )
-
-
-def output_bytes(program: Program, call: Call, real: np.dtype) -> int:
-    """Bytes of all outputs together."""
-    sizes = {ROWS: call.rows, COLUMNS: call.columns}
-    total = 0
-    for _, node in program.outputs:
-        count = 1
-        for extent in node.shape:
-            count *= extent if isinstance(extent, int) else sizes[extent]
-        total += count
-    return total * real.itemsize

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -13,11 +14,11 @@ from cpgen.derive.derived import Derived
 from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
-from cpgen.estimate.backends import Backend, Cuda, Interpreted, Native
+from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Node, Program
-from cpgen.native import NativeModule, NativeProgram, build, build_cuda
+from cpgen.native import ANY_ROWS, NativeModule, NativeProgram, Shapes, build, build_cuda
 from cpgen.simplify import simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
@@ -72,6 +73,24 @@ class Loaded:
     def variables(self) -> list[Input]:
         """The inputs that a caller's arrays are given for."""
         return [i for i in self.program.inputs if i.kind in ("data", "param")]
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """The shapes of :attr:`variables`, with ANY_ROWS for the rows."""
+        return tuple(
+            tuple(e if isinstance(e, int) else ANY_ROWS for e in variable.shape) for variable in self.variables
+        )
+
+    @cached_property
+    def _output_counts(self) -> list[tuple[int, bool, bool]]:
+        """Elements of each output, and whether they are so many for each row and for each column."""
+        return [(prod(n.element_shape), n.has_rows, n.has_columns) for _, n in self.program.outputs]
+
+    def output_bytes(self, call: Call, real: np.dtype) -> int:
+        """Bytes of all outputs together."""
+        rows, columns = call.rows, call.columns
+        counts = self._output_counts
+        return real.itemsize * sum([n * (rows if r else 1) * (columns if c else 1) for n, r, c in counts])
 
     @cached_property
     def outputs(self) -> dict[str, Node]:

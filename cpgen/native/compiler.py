@@ -74,7 +74,8 @@ class Compiler:
 
     def extension(self, headers: str) -> Compiler:
         """The same for a Python extension module; ``headers`` is the folder of Python.h."""
-        return replace(self, flags=("-O2", "-fPIC", "-shared", f"-I{headers}"), openmp=False)
+        machine = tuple(f for f in self.flags if f.startswith("-march"))
+        return replace(self, flags=("-O3", *machine, "-fPIC", "-shared", f"-I{headers}"), openmp=False)
 
 
 def find_compiler() -> Compiler:
