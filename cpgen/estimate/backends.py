@@ -124,8 +124,9 @@ class Native:
     def __init__(
         self, native: NativeProgram, compiler: Compiler, wide: Callable[[], NativeProgram] | None = None
     ) -> None:
-        self.native, self._make_wide = native, wide
+        self.native, self.compiler, self._make_wide = native, compiler, wide
         serial = "" if compiler.openmp else ", serial: the compiler has no OpenMP"
+        serial += ", fused" if compiler.joins else ""
         self._without_variances = [n for n, _ in native.program.outputs if not n.startswith("var_")]
         self.label = f"native ({Path(compiler.path).name}{serial})"
         self._wide: NativeProgram | None = None

@@ -12,7 +12,7 @@ from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.backends import Call, Native
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import IDENTITY
-from cpgen.native import NativeProgram, build, find_compiler
+from cpgen.native import NativeProgram, build
 
 if TYPE_CHECKING:
     from cpgen.estimate.compiled import Loaded
@@ -43,7 +43,7 @@ def _specialised(estimator: Estimator, loaded: Loaded, backend: Native, call: Ca
     short = plan.operations(call.rows, call.columns).total < SHORT
     if not few and not (short and backend.native.openmp):
         return backend.native
-    compiler = find_compiler()
+    compiler = backend.compiler
     module = build(
         estimator.graph.name,
         [loaded.program],

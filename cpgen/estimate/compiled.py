@@ -18,7 +18,16 @@ from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Node, Program
-from cpgen.native import ANY_ROWS, NativeModule, NativeProgram, Shapes, build, build_cuda
+from cpgen.native import (
+    ANY_ROWS,
+    Compiler,
+    NativeModule,
+    NativeProgram,
+    Shapes,
+    build,
+    build_cuda,
+    find_compiler,
+)
 from cpgen.simplify import simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
@@ -33,7 +42,8 @@ class Options:
     ``real``: "float64" or "float32".  ``target``: "cpu", or "cuda" for a GPU.  ``backend``: "auto" (native if there is a
     compiler), "native" or "interpreter".  ``threads``: for the native code; None means all that the machine offers.
     ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
-    :class:`cpgen.derive.sources.Setting`.  ``tuning``: measured choices, in place of those of the cost model.
+    :class:`cpgen.derive.sources.Setting`.  ``fused``: see :func:`cpgen.compile`.  ``tuning``: measured choices, in place
+    of those of the cost model.
     """
 
     real: str = "float64"
@@ -43,6 +53,7 @@ class Options:
     factor: str = "signed"
     epsilon: float = 1e-3
     target: str = "cpu"
+    fused: bool = False
     tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +65,8 @@ class Options:
         ):
             if value not in allowed:
                 raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
+        if self.fused and self.target != "cpu":
+            raise RequestError("fused=True is for target='cpu': on a GPU results have the bits of the plain C text")
         if self.threads is not None and self.threads < 1:
             raise RequestError(f"threads={self.threads}: at least one thread is needed")
 
@@ -201,7 +214,9 @@ class Compiled:
         if self.options.backend != "interpreter" and not self._fallback:
             try:
                 tiles = [self.options.tuning.tiles.get(key) if self.options.tuning else None for key in derived]
-                module = build(self.graph.name, [d.program for d in derived.values()], self.options.real, tiles)
+                module = build(
+                    self.graph.name, [d.program for d in derived.values()], self.options.real, tiles, self._compiler()
+                )
             except EnvironmentProblem as problem:
                 if self.options.backend == "native":
                     raise
@@ -217,7 +232,13 @@ class Compiled:
     def _wide(self, derived: Derived, module: NativeModule) -> Callable[[], NativeProgram] | None:
         """What compiles the program with the C library's functions, if that makes a difference."""
         program, name, real = derived.program, self.graph.name, self.options.real
-        return (lambda: build(name, [program], real, libm=True)[program.name]) if module.files.limited else None
+        compiler = module.compiler
+        make = lambda: build(name, [program], real, None, compiler, libm=True)[program.name]  # noqa: E731
+        return make if module.files.limited else None
+
+    def _compiler(self) -> Compiler:
+        found = find_compiler()
+        return found.fused() if self.options.fused else found
 
     def loaded(self, key: str) -> Loaded:
         """The program behind ``key``, compiled if it was not."""
