@@ -11,9 +11,10 @@ from benchmarks.peers.workloads import Workload
 EXACT_LIMIT = 10_000  # columns; more than this is not asked for
 
 
-def methods(workload: Workload, real: str, threads: int) -> Methods:
+def methods(workload: Workload, real: str, threads: int, fused: bool = False) -> Methods:
     data, leaves = workload.data(real), workload.leaves
-    estimator = cp.compile(workload.build(), wrt=list(leaves), real=real, threads=threads, programs=())
+    model = workload.build()
+    estimator = cp.compile(model, wrt=list(leaves), real=real, threads=threads, programs=(), fused=fused)
     wanted = set(workload.quantities)
     if "value" in wanted:
         yield Method("value", "value", lambda: estimator.value(**data), one)
