@@ -3,9 +3,10 @@
 from cpgen.simplify.hoist import hoist
 from cpgen.simplify.inline import inline
 from cpgen.simplify.merge import merge_sums
+from cpgen.simplify.narrow import narrow
 from cpgen.simplify.recompute import recompute
 from cpgen.simplify.share import share
 
-PASSES = (inline, merge_sums, hoist, share)
+PASSES = (inline, narrow, merge_sums, hoist, share)
 
-__all__ = ["PASSES", "hoist", "inline", "merge_sums", "recompute"]
+__all__ = ["PASSES", "hoist", "inline", "merge_sums", "narrow", "recompute"]
