@@ -19,7 +19,7 @@ from cpgen.estimate import show
 from cpgen.estimate.arrays import check_arrays
 from cpgen.estimate.backends import Call, output_bytes
 from cpgen.estimate.bound import Bound, bind
-from cpgen.estimate.compiled import Compiled, Loaded, Options
+from cpgen.estimate.compiled import ALONE, Compiled, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, small_enough
@@ -395,6 +395,8 @@ class Estimator:
         if mode == "exact":
             outputs = self._exact(loaded, given, rows, columns, sampling)
             return self.package(loaded, wanted, outputs, sampling, columns, True)
+        if columns == 1:
+            loaded = self.loaded(key + ALONE)
         outputs, used, became_exact = self._sample(loaded, given, rows, columns, sampling, wanted)
         return self.package(loaded, wanted, outputs, sampling, used, became_exact)
 
