@@ -16,7 +16,7 @@ from cpgen.emit import emit_c
 from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import BudgetError, CheckError, RequestError
 from cpgen.estimate import show
-from cpgen.estimate.arrays import check_arrays
+from cpgen.estimate.arrays import all_finite, check_arrays
 from cpgen.estimate.backends import Call, output_bytes
 from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.compiled import ALONE, Compiled, Loaded, Options
@@ -483,10 +483,11 @@ class Estimator:
     ) -> Estimates:
         derived = loaded.derived
         result = {}
+        kinks = int(outputs["kinks"]) if "kinks" in outputs else 0
         for label, name in wanted.items():
             value = outputs[label]
             is_exact = exact or label in derived.exact
-            if not np.logical_and.reduce(np.isfinite(value), axis=None):
+            if not all_finite(value):
                 bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
                 raise CheckError(
                     f"{name}: entry {list(bad)} of the result is {value[bad]}: the model left the range of "
@@ -494,9 +495,10 @@ class Estimator:
                     "overflow)"
                 )
             if is_exact:
-                stderr = np.zeros_like(value)
+                stderr = np.zeros(value.shape, value.dtype)
             elif samples == 1:
-                stderr = np.full_like(value, np.nan)
+                stderr = np.empty(value.shape, value.dtype)
+                stderr.fill(np.nan)
             else:
                 stderr = np.sqrt(outputs[f"var_{label}"])
             result[name] = Estimate(
@@ -510,7 +512,7 @@ class Estimator:
                 design="unit" if exact and samples else ("none" if exact else sampling.design),
                 backend=loaded.backend.label,
                 biased=derived.biased,
-                kinks=int(outputs.get("kinks", np.zeros(()))),
+                kinks=kinks,
             )
         return Estimates(result)
 
