@@ -16,7 +16,8 @@ def narrow(program: Program) -> Program:
     """Drop the output axes that a map does not read, and take factors out of sums along axes they do not read.
 
     ``a[t, g] = sum_i W[i, g] * s[i]`` is computed without ``t``: what is averaged over tokens or positions has such
-    adjoints.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes ``(sum_t a[t, g]) * s[i]``.  The second kind changes rounding.
+    adjoints, and the rows can be such an axis too.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes ``(sum_t a[t, g]) * s[i]``;
+    this second kind changes rounding.
     """
     known: dict[int, Node] = {}
     for node in program.nodes():
@@ -36,7 +37,7 @@ def _without_axes(node: Node) -> Node:
         return node
     used = {a for access in node.args for index in access.index for a in index.axes}
     used |= {a for guard in node.guards for a in guard.index.axes}
-    kept = [a for a, e in enumerate(node.extents) if a >= node.rank or a in used or isinstance(e, Dim)]
+    kept = [a for a in range(len(node.extents)) if a >= node.rank or a in used]
     if len(kept) == len(node.extents) or _is_view(node):
         return node
     outer = [a for a in kept if a < node.rank]

@@ -251,11 +251,17 @@ def test_narrow_reads_zero_outside_as_before() -> None:
     assert ((ROWS, 2), sympy.cos(p(0))) in work(after)
 
 
-def test_narrow_keeps_axes_in_guards_and_run_time_axes() -> None:
+def test_narrow_keeps_axes_in_guards() -> None:
     guarded = make_map((ROWS, 3, 2), 2, [read(Z, 0, 2)], p(0), [Guard(affine({1: 1}, -1), 2)])
-    for node in (guarded, make_map((ROWS, 3), 2, [read(W, 1)], sympy.exp(p(0)))):
-        before, after = applied(narrow, node)
-        assert work(after) == work(before)
+    before, after = applied(narrow, guarded)
+    assert work(after) == work(before)
+
+
+def test_narrow_computes_once_for_all_rows() -> None:
+    each = make_map((ROWS, 3), 2, [read(W, 1)], sympy.exp(p(0)), origin=Origin("each"))
+    _, after = applied(narrow, named("y", p(0) * p(1), each, X), reduce_sum(each, [0]))
+    assert ((3,), sympy.exp(p(0))) in work(after)
+    assert all(m.expr != sympy.exp(p(0)) for m in after.maps() if m.has_rows)
 
 
 def test_narrow_takes_a_factor_out_of_the_sum() -> None:
