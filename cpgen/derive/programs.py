@@ -172,7 +172,7 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
     for readout in readouts:
         name = readout.leaf.name
         p, q = sweep.fields(readout.variable, readout.exact)
-        parts: list[Node | None] = list(readout.terms)
+        parts = readout.diagonals()
         sampled = squared_difference(p, q)
         variance: Node | None = None
         if sampled is not None:
@@ -238,9 +238,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
             sampled.append(
                 over((), reads, expr * placeholder(len(nodes)), shape, role_of(origin, readout.leaf.name))
             )
-        top = add(readout.terms)
-        if top is not None:
-            known.append(over((), [(top, axes), (weight, axes)], _0 * _1, shape, origin))
+        known += readout.forms(weight, origin)
         for lower, lower_weight in weights[:-1]:
             own = curvature.self_curvature(lower)
             if own is not None and local(lower):

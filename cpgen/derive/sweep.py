@@ -33,6 +33,14 @@ _0, _1 = placeholder(0), placeholder(1)
 
 
 @dataclass(frozen=True)
+class Term:
+    """The part of a diagonal that is ``top`` carried down ``chain`` (from the bottom up) by squared derivatives."""
+
+    top: Node
+    chain: tuple[Use, ...] = ()
+
+
+@dataclass(frozen=True)
 class Readout:
     """How the diagonal of ``leaf`` is read: at ``variable``, then down ``chain`` (from the leaf up) by
     squared derivatives.
@@ -44,7 +52,30 @@ class Readout:
     variable: Node
     chain: tuple[Use, ...]
     exact: frozenset[str]
-    terms: tuple[Node, ...] = field(compare=False)
+    terms: tuple[Term, ...] = field(compare=False)
+
+    def diagonals(self) -> list[Node | None]:
+        """The terms at ``variable``."""
+        origin = adjoint_origin(self.variable, "curv")
+        return [_down(term.chain, term.top, 2, origin) for term in self.terms]
+
+    def forms(self, weight: Node, origin: Origin) -> list[Node]:
+        """``sum_e weight[e] diagonal[e]`` of the terms, from the top: a weight that no row changes goes up once for all
+        rows, where each row's diagonal would have to come down."""
+        found = []
+        here = add([term.top for term in self.terms if not term.chain])
+        for top, chain in [(here, ()), *((t.top, t.chain) for t in self.terms if t.chain)]:
+            raised: Node | None = weight
+            for use in chain:
+                if raised is not None:
+                    raised = push_forward(
+                        use.map, {use.position: raised}, power=2, origin=adjoint_origin(use.map, "weight")
+                    )
+            if top is not None and raised is not None:
+                extents = top.element_shape
+                axes = range(len(extents))
+                found.append(over((), [(top, axes), (raised, axes)], _0 * _1, extents, origin))
+        return found
 
 
 @dataclass(frozen=True)
@@ -173,18 +204,18 @@ def find_readout(
         chain.append(use)
         node = use.map
     exact: list[str] = []
-    terms: list[Node] = []
+    terms: list[Term] = []
     for source in sources:
         answer = _exact_diagonal(curvature, source, node)
         if answer and source.name in drawn and all(v is not node for v in source.variables):
             answer = None
         if answer is not None:
             exact.append(source.name)
-            terms += [t for t in answer if t is not None]
+            terms += answer
     return Readout(leaf, node, tuple(chain), frozenset(exact), tuple(terms))
 
 
-def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Node | None] | None:
+def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
     """The diagonal that ``source`` alone gives ``node``, if it is known in closed form; None if it has to be sampled."""
     above = curvature.uses.above(node)
     seen = [id(v) in above for v in source.variables]
@@ -198,20 +229,21 @@ def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[No
     if not isinstance(source, (Self, RegionSource)):
         return None
     if source.variables[0] is node:
-        return [source.diagonal]
+        return [Term(source.diagonal)]
     origin = adjoint_origin(node, "curv")
     if isinstance(source, Self) and math.prod(source.variable.element_shape) == 1:
-        return [_of_one_number(curvature, source, node, origin)]
+        form = _of_one_number(curvature, source, node, origin)
+        return [] if form is None else [Term(form)]
     if isinstance(source, Self):
         chain = _carries_diagonal(curvature, node, source.variable)
-        return None if chain is None else [_down(chain, source.diagonal, 2, origin)]
+        return None if chain is None else [Term(source.diagonal, tuple(chain))]
     if isinstance(source, Logsumexp) and not source.rest:
         chain = _carries_diagonal(curvature, node, source.variables[0])
         if chain is not None:
             squares, column, weight = source.diagonal_and_column()
             mean = _down(chain, column, 1, origin)
-            minus = None if mean is None else elementwise(-_0 * _1**2, [weight, mean], origin)
-            return [_down(chain, squares, 2, origin), minus]
+            minus = [] if mean is None else [Term(elementwise(-_0 * _1**2, [weight, mean], origin))]
+            return [Term(squares, tuple(chain)), *minus]
     return None
 
 

@@ -22,10 +22,11 @@ from cpgen.ir.build import axis, constant_index
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Index, Input, Map, Node
 from cpgen.ir.noise import node_key
 from cpgen.ir.stack import Place, stacked
+from cpgen.loops.fuse import own_sums
 from cpgen.loops.names import identifier, unique
 from cpgen.loops.phases import ACCUMULATE, ROW
 from cpgen.loops.plan import Check, Nest, Plan, Slot, Stage, is_noise, is_scale
-from cpgen.loops.ranges import access_checks, guard_checks
+from cpgen.loops.ranges import access_checks, guard_checks, nothing_to_add
 from cpgen.scalar import placeholder, to_c
 
 LETTERS = "ijklmnpqrstuvwxyz"
@@ -264,16 +265,14 @@ class StageBody:
                 tests.append(f"{self.axes[a]} >= {self.axes[a]}_next")
         return tests
 
-    def _sum_text(self, nest: Nest) -> str:
-        text = "sum"
+    def _sum_text(self, nest: Nest, text: str = "sum") -> str:
         if nest.block is not None:
             text += "[step]"
         if nest.vector is not None:
             text += "[lane]"
         return text
 
-    def _sum_declaration(self, nest: Nest) -> str:
-        sums = "sum"
+    def _sum_declaration(self, nest: Nest, sums: str = "sum") -> str:
         if nest.block is not None:
             sums += f"[{nest.block_width}]"
         if nest.vector is not None:
@@ -299,6 +298,10 @@ class StageBody:
             else body
         )
 
+    def _own_sums(self) -> dict[Map, str]:
+        """The sums over the nest's loops by name: that of the root, and that of its twin if it has one."""
+        return {m: f"sum_{k}" if k > 1 else "sum" for k, m in enumerate(own_sums(self.stage.nodes), 1)}
+
     def _sums(self, root: Map, nest: Nest) -> Body:
         """Declare, start and add up the local sums."""
         start = self.zero if root.reduce == "sum" else self.lowest
@@ -309,25 +312,23 @@ class StageBody:
                 tests = ["col > 0", *tests]
                 self._column()
             start = f"{' && '.join(tests)} ? {stored} : {start}" if tests else stored
-        body: Body = [line(self._sum_declaration(nest))]
-        body += self._over_block(nest, [line(f"{self._sum_text(nest)} = {start};")])
-        checks = list(guard_checks(root.guards, root.extents))
-        if root.reduce == "sum":
-            for k, access in enumerate(root.args):
-                needed = access_checks(access, root.extents)
-                if needed and root.expr.xreplace({placeholder(k): placeholder(k) * 0}) == 0:
-                    checks += needed
-        checks = list(dict.fromkeys(checks))
-        lets, text = self._expression(root, checks)
-        total = self._sum_text(nest)
-        if root.reduce == "sum":
-            point = [*lets, line(f"{total} += {text};")]
-        else:
-            point = [
-                *lets,
-                line(f"const {self.real} item = {text};"),
-                line(f"{total} = item > {total} || item != item ? item : {total};"),
-            ]
+        sums = self._own_sums()
+        totals = {node: self._sum_text(nest, name) for node, name in sums.items()}
+        body: Body = [line(self._sum_declaration(nest, name)) for name in sums.values()]
+        body += self._over_block(nest, [line(f"{total} = {start};") for total in totals.values()])
+        checks = nothing_to_add(root)
+        point: Body = []
+        for node, total in totals.items():
+            lets, text = self._expression(node, checks)
+            if root.reduce == "sum":
+                point += [*lets, line(f"{total} += {text};")]
+            else:
+                item = f"item{total.removeprefix('sum').partition('[')[0]}"
+                point += [
+                    *lets,
+                    line(f"const {self.real} {item} = {text};"),
+                    line(f"{total} = {item} > {total} || {item} != {item} ? {item} : {total};"),
+                ]
         inner = self._over_block(nest, point)
         known: list[set[int]] = []
         seen = set(range(root.rank))
@@ -384,6 +385,7 @@ class StageBody:
         """Compute the members that have no sums of their own and store what is read elsewhere."""
         body: Body = []
         summed = bool(nest.reduction or nest.carried)
+        sums = self._own_sums() if summed else {}
         overlap = self._overlap(root, nest) if summed else []
         for node in self.stage.nodes:
             assert isinstance(node, Map)
@@ -393,8 +395,8 @@ class StageBody:
                 body += self._put_together(node, numbers, nest)
                 continue
             shared_axes, self.axes = self.axes, member_axes(self.axes, root, node)
-            if node is root and summed:
-                text = self._sum_text(nest)
+            if node in sums:
+                text = self._sum_text(nest, sums[node])
             else:
                 lets, text = self._expression(node)
                 tests = condition(guard_checks(node.guards, node.extents), self._variable)
@@ -405,7 +407,7 @@ class StageBody:
             # in the row phase a repeated value may simply be stored again; elsewhere another thread may own it
             repeated = list(overlap) if nest.carried or not nest.lanes or self.team else []
             stored = value.tile is not None if nest.lanes else bool(value.direct) or value.work is not None
-            if node is not root and nest.lanes and node.reduced:
+            if node not in sums and nest.lanes and node.reduced:
                 place = self._result(node, nest)
                 text = f"({self._column()} > 0 ? {place} : {self.zero}) + ({text})"
                 repeated = list(overlap)

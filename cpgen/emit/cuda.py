@@ -175,13 +175,13 @@ class DeviceBody(StageBody):
 
     # Every thread has a lane of its own
 
-    def _sum_text(self, nest: Nest) -> str:
+    def _sum_text(self, nest: Nest, text: str = "sum") -> str:
         if self.in_panels:
-            return "sum[step][lane]"
-        return "sum" if nest.block is None else "sum[step]"
+            return f"{text}[step][lane]"
+        return text if nest.block is None else f"{text}[step]"
 
-    def _sum_declaration(self, nest: Nest) -> str:
-        return f"{self.real} sum;" if nest.block is None else f"{self.real} sum[{nest.block_width}];"
+    def _sum_declaration(self, nest: Nest, sums: str = "sum") -> str:
+        return f"{self.real} {sums};" if nest.block is None else f"{self.real} {sums}[{nest.block_width}];"
 
     def _over_block(self, nest: Nest, body: Body) -> Body:
         if self.in_panels:

@@ -68,6 +68,11 @@ def _on_gpu(variable: Input, found: DeviceArray, real: np.dtype, gpu: bool) -> A
     return cast(Array, found)  # only its shape is asked for before it reaches the GPU
 
 
+def all_finite(array: Array) -> bool:
+    """Whether no element is infinite or NaN; for small arrays in half the time that a reduction takes to start."""
+    return b"\0" not in np.isfinite(array).tobytes()
+
+
 def _one(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
     name = variable.name
     if type(given) is not np.ndarray and (found := on_device(name, given)) is not None:
@@ -112,8 +117,8 @@ def _one(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
             variable.origin,
         )
     array = array.astype(real, copy=False)
-    finite = np.isfinite(array)
-    if not np.logical_and.reduce(finite, axis=None):  # what .all() does, without its detour through Python
+    if not all_finite(array):
+        finite = np.isfinite(array)
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
         count = int(array.size - finite.sum())
         raise DataError(

@@ -32,6 +32,8 @@ from cpgen.simplify import simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
 CHOSEN = ("diagonal", "diagonal:exact", "trace", "trace:exact", "hessian")
+# after a key: the program without the variances, which one sample does not have
+ALONE = "!"
 FEW_SAMPLES = 4
 
 
@@ -115,11 +117,23 @@ def _renamed(derived: Derived, key: str, choice: str) -> Derived:
     return replace(derived, program=replace(derived.program, name=key.replace(":", "_")), choice=choice)
 
 
+def _alone(derived: Derived) -> Derived:
+    """The same without variances and all that only they need."""
+    program = derived.program
+    outputs = tuple((name, node) for name, node in program.outputs if not name.startswith("var_"))
+    if len(outputs) == len(program.outputs):
+        return derived
+    kept = replace(program, name=f"{program.name}_alone", outputs=outputs)
+    reached = {id(node) for node in kept.nodes()}
+    kept = replace(kept, inputs=tuple(i for i in program.inputs if id(i) in reached))
+    return replace(derived, program=simplified(kept))
+
+
 class Compiled:
     """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on.
 
     "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions"; with ":exact" for the one
-    whose exact answer is cheaper.
+    whose exact answer is cheaper.  A key with :data:`ALONE` behind it stands for the same program without variances.
     """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
@@ -136,6 +150,8 @@ class Compiled:
         if key not in self._derived:
             if key in CHOSEN:
                 self._derived[key] = self._cheapest(key)
+            elif key.endswith(ALONE):
+                self._derived[key] = _alone(self.derive(key.removesuffix(ALONE)))
             else:
                 derived = make() if make else self._derivation(key)
                 units = derived.columns if derived.unit else None

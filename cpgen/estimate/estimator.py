@@ -17,10 +17,10 @@ from cpgen.emit import emit_c
 from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import BudgetError, CheckError, RequestError
 from cpgen.estimate import show
-from cpgen.estimate.arrays import check_arrays
+from cpgen.estimate.arrays import all_finite, check_arrays
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
-from cpgen.estimate.compiled import Compiled, Loaded, Options
+from cpgen.estimate.compiled import ALONE, Compiled, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, small_enough
@@ -404,6 +404,8 @@ class Estimator:
         if mode == "exact":
             outputs = self._exact(loaded, given, rows, columns, sampling)
             return self.package(loaded, wanted, outputs, sampling, columns, True)
+        if columns == 1:
+            loaded = self.loaded(key + ALONE)
         outputs, used, became_exact = self._sample(loaded, given, rows, columns, sampling, wanted)
         return self.package(loaded, wanted, outputs, sampling, used, became_exact)
 
@@ -490,10 +492,11 @@ class Estimator:
     ) -> Estimates:
         derived = loaded.derived
         result = {}
+        kinks = int(outputs["kinks"]) if "kinks" in outputs else 0
         for label, name in wanted.items():
             value = outputs[label]
             is_exact = exact or label in derived.exact
-            if not np.logical_and.reduce(np.isfinite(value), axis=None):
+            if not all_finite(value):
                 bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
                 raise CheckError(
                     f"{name}: entry {list(bad)} of the result is {value[bad]}: the model left the range of "
@@ -501,9 +504,10 @@ class Estimator:
                     "overflow)"
                 )
             if is_exact:
-                stderr = np.zeros_like(value)
+                stderr = np.zeros(value.shape, value.dtype)
             elif samples == 1:
-                stderr = np.full_like(value, np.nan)
+                stderr = np.empty(value.shape, value.dtype)
+                stderr.fill(np.nan)
             else:
                 stderr = np.sqrt(outputs[f"var_{label}"])
             result[name] = Estimate(
@@ -517,7 +521,7 @@ class Estimator:
                 design="unit" if exact and samples else ("none" if exact else sampling.design),
                 backend=loaded.backend.label,
                 biased=derived.biased,
-                kinks=int(outputs.get("kinks", np.zeros(()))),
+                kinks=kinks,
             )
         return Estimates(result)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cpgen.ir.nodes import Dim, Extent, Map, Node
 from cpgen.ir.stack import stacked
+from cpgen.loops.ranges import nothing_to_add
 
 LARGEST = 16  # maps in one nest: keeps functions readable and registers few
 MANY = 256  # and in one of numbers, which have no other loop to share
@@ -34,13 +35,37 @@ def is_identity(node: Map, producer: Node) -> bool:
     )
 
 
+def own_sums(group: Sequence[Node]) -> list[Map]:
+    """The members with sums over the same points as the first one: itself and its twin."""
+    root = group[0]
+    assert isinstance(root, Map)
+    return [m for m in group if isinstance(m, Map) and m.reduced and (m.extents, m.rank) == (root.extents, root.rank)]
+
+
+def are_twins(first: Map, second: Map) -> bool:
+    """Whether two sums for each column and row read something in common at the same points: one loop reads it for both.
+
+    The two fields of a sweep go through the same weights, and their products with the same layer input are squared at
+    once.
+    """
+    return (
+        bool(first.reduced)
+        and first.has_columns
+        and first.has_rows
+        and (first.extents, first.rank, first.reduce) == (second.extents, second.rank, second.reduce)
+        and any(a in second.args for a in first.args)
+        and set(nothing_to_add(first)) == set(nothing_to_add(second))
+    )
+
+
 def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map]]:
     """Maps of one segment, in order, as groups that each become one loop nest.
 
     A map without reduction joins the latest group that it reads if it has the same output space and reads members of
     the group at the point being computed; or else the last group after that with the same space and no sums of its own.
     All its other arguments then come from earlier groups, so order is kept.  A map whose sum is ``carried`` from one pass
-    to the next joins in the same way if that is its only sum; nothing reads it before the last pass.
+    to the next joins in the same way if that is its only sum; nothing reads it before the last pass.  A sum joins its
+    twin (:func:`are_twins`), which moves behind what the sum reads if nothing up to there reads the twin.
     """
     result: list[list[Map]] = []
     group_of: dict[int, int] = {}
@@ -61,9 +86,28 @@ def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map
                 ):
                     chosen = k
                     break
+        if chosen is None and not carried(node):
+            chosen = _join_twin(node, latest, result, group_of)
         if chosen is None:
             chosen = len(result)
             result.append([])
         result[chosen].append(node)
         group_of[id(node)] = chosen
     return result
+
+
+def _join_twin(node: Map, latest: int, result: list[list[Map]], group_of: dict[int, int]) -> int | None:
+    """The position of the twin of ``node``, its group moved behind group ``latest`` if need be; None if there is none."""
+    for k in range(len(result) - 1, -1, -1):
+        if not are_twins(result[k][0], node) or len(own_sums(result[k])) > 1 or len(result[k]) == LARGEST:
+            continue
+        inside = {id(m) for m in result[k]}
+        between = [m for group in result[k + 1 : latest + 1] for m in group]
+        if any(id(a.node) in inside for m in [*between, node] for a in m.args):
+            continue
+        if latest > k:
+            result.insert(latest, result.pop(k))
+            group_of.update({id(m): position for position, group in enumerate(result) for m in group})
+            return latest
+        return k
+    return None

@@ -88,8 +88,8 @@ class Stage:
     """One C function.  ``kind``: "map", "load" (rows of an input into the tile), "noise", "keep" (tile to ``rows``),
     "store" (tile to an output), "copy" (work to an output).
 
-    A "map" computes ``nodes`` in one loop nest: the first may reduce, the others read it, and each other, at the same
-    point.
+    A "map" computes ``nodes`` in one loop nest: the first may reduce, and so may a twin over the same points; the others
+    read these, and each other, at the same point.
     """
 
     number: int

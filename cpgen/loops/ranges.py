@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cpgen.ir.nodes import Access, Dim, Extent, Guard, Index, Map
 from cpgen.loops.plan import Check
+from cpgen.scalar import placeholder
 
 
 def check(index: Index, extent: Extent, extents: Sequence[Extent]) -> Check | None:
@@ -31,6 +32,17 @@ def access_checks(access: Access, extents: Sequence[Extent]) -> tuple[Check, ...
 def guard_checks(guards: Sequence[Guard], extents: Sequence[Extent]) -> tuple[Check, ...]:
     found = (check(g.index, g.extent, extents) for g in guards)
     return tuple(c for c in found if c is not None)
+
+
+def nothing_to_add(node: Map) -> tuple[Check, ...]:
+    """The tests without which a point adds nothing to the sum of ``node``: guards, and factors read outside an array."""
+    checks = list(guard_checks(node.guards, node.extents))
+    if node.reduce == "sum":
+        for k, access in enumerate(node.args):
+            needed = access_checks(access, node.extents)
+            if needed and node.expr.xreplace({placeholder(k): placeholder(k) * 0}) == 0:
+                checks += needed
+    return tuple(dict.fromkeys(checks))
 
 
 def checked_axes(node: Map) -> frozenset[int]:

@@ -7,11 +7,12 @@ from cpgen.ir.nodes import Program
 from cpgen.simplify.hoist import hoist
 from cpgen.simplify.inline import inline
 from cpgen.simplify.merge import merge_sums
+from cpgen.simplify.narrow import narrow
 from cpgen.simplify.recompute import recompute
 from cpgen.simplify.share import share
 from cpgen.simplify.unroll import unroll
 
-PASSES = (inline, merge_sums, hoist, share)
+PASSES = (inline, narrow, merge_sums, hoist, share)
 WORTH_WRITING_OUT = 0.9  # of the operations, at most; loops are shorter to read
 
 
@@ -31,4 +32,4 @@ def simplified(program: Program, units: int | None = None, symmetric: bool = Fal
     return written if fewer else looped
 
 
-__all__ = ["PASSES", "hoist", "inline", "merge_sums", "recompute", "share", "simplified", "unroll"]
+__all__ = ["PASSES", "hoist", "inline", "merge_sums", "narrow", "recompute", "share", "simplified", "unroll"]

@@ -4,7 +4,7 @@
  * program value: sha256 6171c71e314a61620f5e1d41c85c8e9d280cf76183451a89db9faeb8cb24bec8
  * program gradient: sha256 a6b63142e97e6c6fb1087ce037a5aa78ea7e4245d8f586c3e4041c2670f98089
  * program diagonal: sha256 ac24c6db564d7230fbbb409e79c44dbbd7ecc18c68242b625b091c68cf10f522
- * program sketch: sha256 3184b1e9718fd6e105678190c341f28912d5861bf34a7343ca36a148bbd7cc53
+ * program sketch: sha256 d770287e642544b9dd2ae5a7a9b5e33c31626c2521b9e049a68ab3e23b61f7fa
  */
 #include "digits.h"
 
@@ -2065,8 +2065,8 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
 enum {
     SKETCH_TILE_x = 0,
     SKETCH_TILE_y = 41,
-    SKETCH_TILE_v_a = 288,
-    SKETCH_TILE_v_s_sum_W2_z = 256,
+    SKETCH_TILE_v_a = 224,
+    SKETCH_TILE_v_s_sum_W2_z = 192,
     SKETCH_TILE_v_objective_logsumexp = 3,
     SKETCH_TILE_z = 64,
     SKETCH_TILE_s = 0,
@@ -2075,22 +2075,22 @@ enum {
     SKETCH_TILE_objective_logsumexp_total = 0,
     SKETCH_TILE_objective_logsumexp_softmax = 21,
     SKETCH_TILE_s_root = 31,
-    SKETCH_TILE_s_drawn = 0,
+    SKETCH_TILE_s_drawn = 13,
     SKETCH_TILE_s_root_p = 2,
     SKETCH_TILE_s_p = 41,
-    SKETCH_TILE_z_p = 224,
+    SKETCH_TILE_z_p = 160,
     SKETCH_TILE_objective_sum_bar = 0,
     SKETCH_TILE_objective_logsumexp_total_bar = 1,
     SKETCH_TILE_s_bar = 51,
-    SKETCH_TILE_z_norm_part = 96,
-    SKETCH_TILE_a_root_p = 160,
-    SKETCH_TILE_a_p = 320,
-    SKETCH_TILE_a_root_q = 192,
-    SKETCH_TILE_a_q = 352,
-    SKETCH_TILE_z_norm_part_2 = 128,
-    SKETCH_TILE_z_noise = 384,
-    SKETCH_TILE_W2_t = 416,
-    SKETCH_TILE_W2_p_row = 736,
+    SKETCH_TILE_z_norm_part = 0,
+    SKETCH_TILE_a_root_p = 96,
+    SKETCH_TILE_a_p = 256,
+    SKETCH_TILE_a_root_q = 128,
+    SKETCH_TILE_a_q = 288,
+    SKETCH_TILE_z_norm_part_2 = 1,
+    SKETCH_TILE_z_noise = 320,
+    SKETCH_TILE_W2_t = 352,
+    SKETCH_TILE_W2_p_row = 672,
     SKETCH_ROWS_s_p = 0,
     SKETCH_ROWS_a_p = 10,
     SKETCH_ROWS_a_q = 42,
@@ -2379,42 +2379,33 @@ static void sketch_compute_s_bar(const digits_sketch_frame *f)
 
 /*
  * Stage 12, each tile of rows:
- *   z_norm[row, h] = sum_{c < 10} s_bar[row, c]**2   [norm of z, digits.py:47]
- *   z_norm_part[row, h] = (z_norm[row, h] + 1.0e-30)**(1/4)   [norm_part of z, digits.py:47]
- *   z_norm_part_2[row, h] = (z_norm[row, h] + 1.0e-30)**(-1/4)   [norm_part of z, digits.py:47]
+ *   z_norm[row] = sum_{c < 10} s_bar[row, c]**2   [norm of z, digits.py:47]
+ *   z_norm_part[row] = (z_norm[row] + 1.0e-30)**(1/4)   [norm_part of z, digits.py:47]
+ *   z_norm_part_2[row] = (z_norm[row] + 1.0e-30)**(-1/4)   [norm_part of z, digits.py:47]
  */
 static void sketch_compute_z_norm_part_2(const digits_sketch_frame *f)
 {
     const double *const s_bar_tile = f->tile + LANES * SKETCH_TILE_s_bar;
     double *const z_norm_part_tile = f->tile + LANES * SKETCH_TILE_z_norm_part;
     double *const z_norm_part_2_tile = f->tile + LANES * SKETCH_TILE_z_norm_part_2;
-    for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
-        double sum[8][LANES];
-        for (ptrdiff_t step = 0; step < 8; ++step) {
-            OMP_SIMD
-            for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                sum[step][lane] = 0.0;
-            }
+    double sum[LANES];
+    OMP_SIMD
+    for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+        sum[lane] = 0.0;
+    }
+    for (ptrdiff_t c = 0; c < 10; ++c) {
+        OMP_SIMD
+        for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+            sum[lane] += s_bar_tile[c * LANES + lane] * s_bar_tile[c * LANES + lane];
         }
-        for (ptrdiff_t c = 0; c < 10; ++c) {
-            for (ptrdiff_t step = 0; step < 8; ++step) {
-                OMP_SIMD
-                for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                    sum[step][lane] += s_bar_tile[c * LANES + lane] * s_bar_tile[c * LANES + lane];
-                }
-            }
-        }
-        for (ptrdiff_t step = 0; step < 8; ++step) {
-            const ptrdiff_t h = h_first + step;
-            OMP_SIMD
-            for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                const double z_norm = sum[step][lane];
-                const double z_norm_part = pow(1.0e-30 + z_norm, 0.25);
-                z_norm_part_tile[h * LANES + lane] = z_norm_part;
-                const double z_norm_part_2 = 1.0 / pow(1.0e-30 + z_norm, 0.25);
-                z_norm_part_2_tile[h * LANES + lane] = z_norm_part_2;
-            }
-        }
+    }
+    OMP_SIMD
+    for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
+        const double z_norm = sum[lane];
+        const double z_norm_part = pow(1.0e-30 + z_norm, 0.25);
+        z_norm_part_tile[lane] = z_norm_part;
+        const double z_norm_part_2 = 1.0 / pow(1.0e-30 + z_norm, 0.25);
+        z_norm_part_2_tile[lane] = z_norm_part_2;
     }
 }
 
@@ -2614,14 +2605,12 @@ SHARED void sketch_draw_v_s_sum_W2_z(
 
 /*
  * Stage 21, each tile of rows:
- *   z_u[col, row, h] = sqrt(2)*v_s_sum_W2_z[col, row, h]*z_norm_part[row, h]/2   [u of z,
- *       digits.py:47]
+ *   z_u[col, row, h] = sqrt(2)*v_s_sum_W2_z[col, row, h]*z_norm_part[row]/2   [u of z, digits.py:47]
  *   a_p[col, row, h] = a_root_p[row, h]*v_a[col, row, h] + (1 - z[row, h]**2)*(z_p[col, row, h] +
  *       z_u[col, row, h])   [p of a, digits.py:46]
  *   a_q[col, row, h] = -z_u[col, row, h]*(1 - z[row, h]**2) + a_root_q[row, h]*v_a[col, row, h]   [q
  *       of a, digits.py:46]
- *   z_noise[col, row, h] = v_s_sum_W2_z[col, row, h]*z_norm_part_2[row, h]   [noise of z,
- *       digits.py:47]
+ *   z_noise[col, row, h] = v_s_sum_W2_z[col, row, h]*z_norm_part_2[row]   [noise of z, digits.py:47]
  */
 static void sketch_compute_z_noise(const digits_sketch_frame *f)
 {
@@ -2639,12 +2628,12 @@ static void sketch_compute_z_noise(const digits_sketch_frame *f)
     for (ptrdiff_t h = 0; h < 32; ++h) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            const double z_u = 0.7071067811865476 * v_s_sum_W2_z_tile[h * LANES + lane] * z_norm_part_tile[h * LANES + lane];
+            const double z_u = 0.7071067811865476 * v_s_sum_W2_z_tile[h * LANES + lane] * z_norm_part_tile[lane];
             const double a_p = (a_root_p_tile[h * LANES + lane] * v_a_tile[h * LANES + lane]) + ((1.0 - (z_tile[h * LANES + lane] * z_tile[h * LANES + lane])) * (z_p_tile[h * LANES + lane] + z_u));
             a_p_tile[h * LANES + lane] = a_p;
             const double a_q = (a_root_q_tile[h * LANES + lane] * v_a_tile[h * LANES + lane]) - (z_u * (1.0 - (z_tile[h * LANES + lane] * z_tile[h * LANES + lane])));
             a_q_tile[h * LANES + lane] = a_q;
-            const double z_noise = v_s_sum_W2_z_tile[h * LANES + lane] * z_norm_part_2_tile[h * LANES + lane];
+            const double z_noise = v_s_sum_W2_z_tile[h * LANES + lane] * z_norm_part_2_tile[lane];
             z_noise_tile[h * LANES + lane] = z_noise;
         }
     }
@@ -2995,7 +2984,7 @@ size_t digits_sketch_workspace_bytes(int64_t n_rows, int64_t columns, int32_t th
         return 0U;
     }
     numbers = 0U;
-    lane = 1056U;
+    lane = 992U;
     row = size_product(714U, (size_t)columns);
     numbers = size_sum(numbers, size_product((size_t)threads * LANES, lane));
     numbers = size_sum(numbers, size_product((size_t)digits_sketch_chunk(n_rows, threads), row));
@@ -3063,7 +3052,7 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
     {
         const double rows = (double)args->n_rows;
         const double cols = (double)args->columns;
-        if (8906.0 * rows * cols + (args->n_rows > LANES ? 10321.0 * rows + 2428.0 * rows * cols : 0.0) < (double)CPGEN_SERIAL_BELOW) {
+        if (8906.0 * rows * cols + (args->n_rows > LANES ? 8616.0 * rows + 2428.0 * rows * cols : 0.0) < (double)CPGEN_SERIAL_BELOW) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }
@@ -3077,7 +3066,7 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
     past = (size_t)((uintptr_t)work % 64U);
     frame.work = (double *)(void *)((unsigned char *)work + (past == 0U ? 0U : 64U - past));
     frame.tile = frame.work + ((size_t)0);
-    frame.tile_size = LANES * ((size_t)1056);
+    frame.tile_size = LANES * ((size_t)992);
     frame.rows = frame.tile + (size_t)threads * frame.tile_size;
 
     if (threads == 1) {

@@ -4,7 +4,7 @@
  * program value: sha256 6171c71e314a61620f5e1d41c85c8e9d280cf76183451a89db9faeb8cb24bec8
  * program gradient: sha256 a6b63142e97e6c6fb1087ce037a5aa78ea7e4245d8f586c3e4041c2670f98089
  * program diagonal: sha256 ac24c6db564d7230fbbb409e79c44dbbd7ecc18c68242b625b091c68cf10f522
- * program sketch: sha256 3184b1e9718fd6e105678190c341f28912d5861bf34a7343ca36a148bbd7cc53
+ * program sketch: sha256 d770287e642544b9dd2ae5a7a9b5e33c31626c2521b9e049a68ab3e23b61f7fa
  */
 #ifndef DIGITS_H
 #define DIGITS_H
@@ -268,7 +268,7 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
           : (size_t)(threads) * 16U) * DIGITS_SKETCH_LANES)
 #define DIGITS_SKETCH_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
-      + (size_t)(threads) * DIGITS_SKETCH_LANES * ((size_t)1056) \
+      + (size_t)(threads) * DIGITS_SKETCH_LANES * ((size_t)992) \
       + DIGITS_SKETCH_CHUNK(n_rows, threads) * ((size_t)714 * (size_t)(columns)) \
       ) * sizeof(double) + 64U)
 

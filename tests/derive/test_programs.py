@@ -243,3 +243,24 @@ def test_a_second_path_takes_the_closed_form_away() -> None:
     graph = m.graph()
     derived = programs.diagonal(graph, [graph.variable("x")])
     assert derived.columns == 3
+
+
+def test_the_exact_part_of_a_trace_comes_from_the_top() -> None:
+    """Two layers: trace = sum_h c[row, h] sum_i W1[h, i]**2 + what is sampled; the inner sum is the same for all rows."""
+    m = cp.Model("energy")
+    n, i, h, k = m.axes("n i h k", n=cp.ROWS, i=7, h=5, k=4)
+    x, w1, w2 = m.input("x", n, i), m.param("W1", h, i), m.param("W2", k, h)
+    z = m.define("z", (n, h), cp.softplus(cp.sum(w1[h, i] * x[n, i], i)))
+    m.objective(cp.sum(sp.sin(cp.sum(w2[k, h] * z[n, h], h)), k) + cp.sum(sp.sin(x[n, i]), i))
+    est = cp.compile(m, wrt=["x"], programs=(), backend="interpreter")
+    found = est.derive("trace:cp").program.maps()
+    weights = [node for node in found if node.shape == (5,) and node.reduced]
+    assert [node.extents for node in weights] == [(5, 7)]
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(3, 7)), "W1": rng.normal(size=(5, 7)), "W2": rng.normal(size=(4, 5))}
+    exact = est.trace(exact=True, **arrays).value
+    np.testing.assert_allclose(exact, np.trace(est.hessian(**arrays).matrix(), axis1=1, axis2=2), rtol=1e-10)
+    steps, size = np.eye(7), 1e-4
+    base = est.rows(**arrays)
+    ends = [est.rows(**arrays | {"x": arrays["x"] + s * size * e}) for e in steps for s in (1, -1)]
+    np.testing.assert_allclose(exact, (sum(ends) - 14 * base) / size**2, rtol=1e-4)

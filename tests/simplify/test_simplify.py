@@ -19,7 +19,7 @@ from cpgen.ir.stack import stack, stacked
 from cpgen.ir.text import text
 from cpgen.ir.verify import verify
 from cpgen.scalar import placeholder as p
-from cpgen.simplify import PASSES, hoist, inline, merge_sums, share, simplified, unroll
+from cpgen.simplify import PASSES, hoist, inline, merge_sums, narrow, share, simplified, unroll
 from tests.catalogue import CATALOGUE
 
 Pass = Callable[[Program], Program]
@@ -233,6 +233,62 @@ def test_hoist_under_a_guard_keeps_excluded_points_out() -> None:
         np.testing.assert_allclose(run(q, arrays)["y0"], [0, 5, 3.5, 3], rtol=1e-14)
 
 
+# narrow
+
+
+def test_narrow_computes_once_what_an_axis_does_not_change() -> None:
+    """a[row, j] = sum_i z[row, i] for each j: one sum, read by the product with x."""
+    wide = make_map((ROWS, 3, 2), 2, [read(Z, 0, 2)], sympy.sin(p(0)), origin=Origin("wide"))
+    _, after = applied(narrow, named("y", p(0) * p(1), wide, X))
+    assert work(after) == [((ROWS, 2), sympy.sin(p(0))), ((ROWS, 3), p(0) * p(1))]
+    # an answer keeps its shape
+    _, after = applied(narrow, wide)
+    assert work(after) == [((ROWS, 2), sympy.sin(p(0))), ((ROWS, 3), p(0))]
+
+
+def test_narrow_reads_zero_outside_as_before() -> None:
+    wide = make_map((ROWS, 3, 2), 2, [read(Z, 0, 2)], sympy.cos(p(0)), origin=Origin("wide"))
+    shifted = make_map((ROWS, 3), 2, [Access(wide, (axis(0), affine({1: 1}, 1))), read(X, 0, 1)], p(0) + p(1))
+    _, after = applied(narrow, shifted)
+    assert ((ROWS, 2), sympy.cos(p(0))) in work(after)
+
+
+def test_narrow_keeps_axes_in_guards() -> None:
+    guarded = make_map((ROWS, 3, 2), 2, [read(Z, 0, 2)], p(0), [Guard(affine({1: 1}, -1), 2)])
+    before, after = applied(narrow, guarded)
+    assert work(after) == work(before)
+
+
+def test_narrow_computes_once_for_all_rows() -> None:
+    each = make_map((ROWS, 3), 2, [read(W, 1)], sympy.exp(p(0)), origin=Origin("each"))
+    _, after = applied(narrow, named("y", p(0) * p(1), each, X), reduce_sum(each, [0]))
+    assert ((3,), sympy.exp(p(0))) in work(after)
+    assert all(m.expr != sympy.exp(p(0)) for m in after.maps() if m.has_rows)
+
+
+def test_narrow_takes_a_factor_out_of_the_sum() -> None:
+    """sum_t x[row, t] z[row, i] w[t]: x and w are summed first, over what only they vary with."""
+    node = make_map((ROWS, 2, 3), 2, [read(X, 0, 2), read(Z, 0, 1), read(W, 2)], p(0) * p(1) * p(2))
+    _, after = applied(narrow, node)
+    assert work(after) == [((ROWS, 3), p(0) * p(1)), ((ROWS, 2), p(0) * p(1))]
+    # the sum over rows stays where both factors have rows
+    node = make_map((2, ROWS, 3), 1, [read(X, 1, 2), read(Z, 1, 0)], p(0) ** 2 * p(1))
+    _, after = applied(narrow, node)
+    assert work(after) == [((ROWS, 3), p(0) ** 2), ((2, ROWS), p(0) * p(1))]
+
+
+def test_narrow_leaves_sums_that_need_every_axis() -> None:
+    for node in (
+        make_map((ROWS, 2, 3), 2, [read(X, 0, 2), read(Z, 0, 1)], p(0) + p(1)),  # no product
+        make_map((ROWS, 3), 1, [read(X, 0, 1), read(W, 1)], p(0) * p(1)),  # both factors are summed
+        make_map((ROWS, 3), 1, [read(X, 0, 1)], 2 * p(0)),  # a number is no factor to save
+        make_map((ROWS, 2, 3), 2, [read(X, 0, 2), read(Z, 0, 1)], p(0) * p(1), reduce="max"),
+        make_map((3, 3), 1, [read(W, 0), Access(W, (axis(1),))], p(0) * p(1), [Guard(affine({0: 1, 1: -1}), 3)]),
+    ):
+        before, after = applied(narrow, node)
+        assert work(after) == work(before)
+
+
 # share
 
 
@@ -299,6 +355,7 @@ MODELS = [
     "recurrent",
     "several_inputs",
     "huber",
+    "attention",
 ]
 KEYS: dict[str, Callable[..., Derived]] = {
     "gradient": lambda graph, wrt: programs.gradient(graph, wrt),
