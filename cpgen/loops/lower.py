@@ -353,7 +353,7 @@ def _block_width(extent: int) -> int:
     """Sums held at once along an axis: a width that divides it, else the one that repeats the fewest sums."""
     if extent <= BLOCKS[0]:
         return extent
-    return min(BLOCKS, key=lambda width: -extent % width)
+    return min((width for width in BLOCKS if width <= extent), key=lambda width: -extent % width)
 
 
 def _count(shape: Sequence[int]) -> int:

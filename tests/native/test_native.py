@@ -658,6 +658,22 @@ def test_equal_layers_share_functions() -> None:
     assert check_against_interpreter(build("deep", [program])["layers"], arrays, rows=19) < 1e-12
 
 
+def test_blocks_end_where_the_axis_does() -> None:
+    """Sums are held several at a time along an axis: never more than it has, whatever its extent."""
+    rng = np.random.default_rng(9)
+    for extent in range(2, 27):
+        x = new_input("x", (ROWS, 3), "data")
+        weight = new_input("W", (2, extent, 3), "param")
+        z = make_map((ROWS, 2, extent, 3), 3, [read(weight, 1, 2, 3), read(x, 0, 3)], p(0) * p(1))
+        squares = make_map((ROWS, 2, extent), 3, [read(z, 0, 1, 2)], p(0) ** 2)
+        program = Program("blocks", (("squares", squares), ("sums", z)), (x, weight))
+        nests = [s.nest for segment in plan(program).segments for s in segment.stages if s.nest and s.nest.block]
+        assert nests and all(n.block_width <= extent for n in nests)
+        if extent in (11, 13):
+            arrays = {"x": rng.normal(size=(9, 3)), "W": rng.normal(size=(2, extent, 3))}
+            assert check_against_interpreter(build("blocks", [program])["blocks"], arrays, rows=9) < 1e-13
+
+
 def test_calls_on_fixed_memory() -> None:
     native = build("toy", [classifier()])["diagonal"]
     given = arrays(native.program, 20)
