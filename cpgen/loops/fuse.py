@@ -33,7 +33,7 @@ def own_sums(group: Sequence[Node]) -> list[Map]:
 def are_twins(first: Map, second: Map) -> bool:
     """Whether two sums for each column and row read something in common at the same points: one loop reads it for both.
 
-    The two fields of a sweep go through the same weights, and their products with the same layer input are squared at once.
+    The two fields of a sweep go through the same weights, and are multiplied by the same inputs of a layer.
     """
     return (
         bool(first.reduced)
@@ -51,8 +51,8 @@ def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map
     A map without reduction joins the latest group that it reads if it has the same output space and reads members of
     the group at the point being computed; or else the last group after that with the same space and no sums of its own.
     All its other arguments then come from earlier groups, so order is kept.  A map whose sum is ``carried`` from one pass
-    to the next joins in the same way if that is its only sum; nothing reads it before the last pass.  A sum joins its twin
-    (:func:`are_twins`), which moves behind what the sum reads if nothing up to there reads the twin.
+    to the next joins in the same way if that is its only sum; nothing reads it before the last pass.  A sum joins its
+    twin (:func:`are_twins`), which moves behind what the sum reads if nothing up to there reads the twin.
     """
     result: list[list[Map]] = []
     group_of: dict[int, int] = {}

@@ -35,7 +35,7 @@ def guard_checks(guards: Sequence[Guard], extents: Sequence[Extent]) -> tuple[Ch
 
 
 def nothing_to_add(node: Map) -> tuple[Check, ...]:
-    """The tests without which a point adds nothing to the sum of ``node``: guards, and factors read outside their array."""
+    """The tests without which a point adds nothing to the sum of ``node``: guards, and factors read beyond an edge."""
     checks = list(guard_checks(node.guards, node.extents))
     if node.reduce == "sum":
         for k, access in enumerate(node.args):

@@ -16,8 +16,8 @@ def narrow(program: Program) -> Program:
     """Drop the output axes that a map does not read, and take factors out of sums along axes they do not read.
 
     ``a[t, g] = sum_i W[i, g] * s[i]`` is computed without ``t``: what is averaged over tokens or positions has such
-    adjoints, and the rows can be such an axis too.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes ``(sum_t a[t, g]) * s[i]``;
-    this second kind changes rounding.
+    adjoints, and the rows can be such an axis too.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes
+    ``(sum_t a[t, g]) * s[i]``, which changes rounding.
     """
     known: dict[int, Node] = {}
     for node in program.nodes():
@@ -114,7 +114,8 @@ def _split(node: Map, inside: list[int], summed: list[int], outer: list[int]) ->
     numbered = {placeholder(k): placeholder(j) for j, (k, _) in enumerate(reads)}
     source = reads[0][1].node.origin
     origin = Origin(source.name, node.origin.file, node.origin.line, "", (), f"{source.role}_total".lstrip("_"))
-    made = make_map([node.extents[a] for a in (*outer, *summed)], len(outer), inner, part.xreplace(numbered), origin=origin)
+    extents = [node.extents[a] for a in (*outer, *summed)]
+    made = make_map(extents, len(outer), inner, part.xreplace(numbered), origin=origin)
     rest = sympy.Mul(*(f for k, f in enumerate(factors) if k not in inside), placeholder(len(node.args)))
     kept = [a for a in range(len(node.extents)) if a not in summed]
     back = {old: axis(new) for new, old in enumerate(kept)}

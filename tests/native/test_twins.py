@@ -7,7 +7,7 @@ import pytest
 
 from cpgen.derive import programs
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Input, Map, Node, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Map, Node, Program
 from cpgen.ir.noise import INDEPENDENT
 from cpgen.loops import fuse, plan
 from cpgen.loops.fuse import are_twins, groups, own_sums
