@@ -213,7 +213,7 @@ def judged(name: str, real: str, values: tuple[float, ...], value: float) -> flo
         return float(abs(value - true) / unit)
 
 
-def library(real: str, folder: Path, libmvec: bool = False) -> ctypes.CDLL:
+def library(real: str, folder: Path, libmvec: bool = False, fused: bool = False) -> ctypes.CDLL:
     """Loops over each function, compiled like a program: ours, and with ``libmvec`` glibc's vector functions."""
     c, s, f = C_TYPE[real], SUFFIX[real], "" if real == "float64" else "f"
     lines = ['#include "cpgen_scalar.h"']
@@ -232,7 +232,7 @@ def library(real: str, folder: Path, libmvec: bool = False) -> ctypes.CDLL:
         lines.append(head + loop.format(f"{GLIBC.get(n, n)}{f}(x[i])"))
     source, target = folder / f"loops_{s}{libmvec}.c", folder / f"loops_{s}{libmvec}.so"
     source.write_text("\n".join(lines) + "\n")
-    flags = [*FLAGS, f"-I{RUNTIME}", str(source), "-o", str(target)]
+    flags = [*FLAGS, *(["-ffp-contract=fast"] if fused else []), f"-I{RUNTIME}", str(source), "-o", str(target)]
     subprocess.run(["gcc", *flags, *(["-lmvec"] if libmvec else []), "-lm"], check=True)
     return ctypes.CDLL(str(target))
 

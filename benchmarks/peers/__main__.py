@@ -26,7 +26,7 @@ from benchmarks.peers import claims, table
 from benchmarks.peers.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
-PEERS = ("cpgen", "jax", "torch", "backpack", "casadi", "sympy", "floor")
+PEERS = ("cpgen", "fused", "jax", "torch", "backpack", "casadi", "sympy", "floor")
 TOLERANCE = {"float64": 1e-8, "float32": 2e-3}  # relative L2 distance between answers
 ROUNDS = (3, 25)
 PAUSE = 0.002  # seconds between batches, for the threads of the last one to go to sleep
@@ -39,8 +39,8 @@ class Process:
         self.peer, self.threads = peer, threads
         variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
         environment = {**os.environ, **dict.fromkeys(variables, str(threads))}
-        # a thread that spins while it waits would take the core that another process needs
-        environment.setdefault("OMP_WAIT_POLICY", "passive")
+        # threads that wait spin for less than PAUSE, so that they wake at once in a batch and are asleep in another's
+        environment.setdefault("GOMP_SPINCOUNT", "300000")
         environment.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
         if peer == "jax" and threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

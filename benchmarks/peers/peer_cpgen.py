@@ -11,19 +11,25 @@ from benchmarks.peers.workloads import Workload
 EXACT_LIMIT = 10_000  # columns; more than this is not asked for
 
 
-def methods(workload: Workload, real: str, threads: int) -> Methods:
+def methods(workload: Workload, real: str, threads: int, fused: bool = False) -> Methods:
     data, leaves = workload.data(real), workload.leaves
-    estimator = cp.compile(workload.build(), wrt=list(leaves), real=real, threads=threads, programs=())
+    model = workload.build()
+    estimator = cp.compile(model, wrt=list(leaves), real=real, threads=threads, programs=(), fused=fused)
     wanted = set(workload.quantities)
     if "value" in wanted:
         yield Method("value", "value", lambda: estimator.value(**data), one)
     yield Method("gradient", "gradient", lambda: estimator.gradient(**data), lambda a: flat(leaves, a))
     if workload.single:
-        for what in ("value", "gradient", "diagonal", "trace"):
+        for what in ("value", "gradient", "diagonal", "trace", "hessian"):
             if what not in (*wanted, "gradient"):
                 continue
             names = (what,) if what in ("value", "trace") else leaves
             yield Method(what, "bound", estimator.bind(what, **data), lambda a, names=names: flat(names, a))
+    if workload.single and "sample" in wanted and estimator.columns("diagonal") == 0:
+        # no noise is needed, so that the bound exact answer is what a sample of it would be
+        exact = estimator.bind("diagonal", **data)
+        for label in ("sample", f"{SAMPLES} samples"):
+            yield Method(label, "bound", exact, lambda a: flat(leaves, a), stochastic=True)
     if "hessian" in wanted:
         yield Method("hessian", "hessian", lambda: estimator.hessian(**data), lambda a: one(a.matrix()))
     values = {v: v for v in leaves}

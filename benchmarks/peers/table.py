@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from benchmarks.peers.methods import SAMPLES
 
 Errors = Mapping[tuple[str, str, str], float]
 OWN = "cpgen"
+ASIDE = ("floor", "fused")  # neither cpgen as it comes nor a peer
 ERROR_SAMPLES = 64  # with which the errors were measured
 TARGET = 0.01
 
@@ -64,9 +65,9 @@ def spread(times: Sequence[float]) -> tuple[float, float, float]:
 def text(rows: Sequence[Row], errors: Errors, trouble: Sequence[str]) -> str:
     """The whole table in Markdown."""
     lines = [
-        "| workload | real | quantity | threads | cpgen | quartiles | best peer | time | peer / cpgen "
+        "| workload | real | quantity | threads | cpgen | quartiles | fused | best peer | time | peer / cpgen "
         "| / own gradient | floor / cpgen |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key in dict.fromkeys((r.workload, r.real, r.quantity, r.threads) for r in rows):
         line = _line(key, rows)
@@ -104,8 +105,14 @@ def brief(rows: Sequence[Row]) -> list[str]:
 
 def best(rows: Sequence[Row], own: bool) -> Row | None:
     """The fastest of cpgen's own rows, or of the peers'."""
-    found = [r for r in rows if (r.peer == OWN) == own and r.peer != "floor"]
+    found = [r for r in rows if (r.peer == OWN) == own and r.peer not in ASIDE]
     return min(found, key=lambda r: r.median) if found else None
+
+
+def as_fused(rows: Sequence[Row]) -> list[Row]:
+    """The rows as if the fused build were cpgen itself."""
+    kept = [r for r in rows if r.peer != OWN]
+    return [replace(r, peer=OWN) if r.peer == "fused" else r for r in kept]
 
 
 def same(rows: Sequence[Row], workload: str, real: str, quantity: str, threads: int) -> list[Row]:
@@ -122,6 +129,7 @@ def _line(key: tuple[str, str, str, int], rows: Sequence[Row]) -> str | None:
     if quantity in ("floor", "xdiag") or own is None:
         return None
     gradient = best(same(rows, workload, real, "gradient", threads), True)
+    fused = best(as_fused(here), True)
     floor = same(rows, workload, real, "floor", threads)
     cells = [
         workload,
@@ -130,6 +138,7 @@ def _line(key: tuple[str, str, str, int], rows: Sequence[Row]) -> str | None:
         str(threads),
         duration(own.median) + (" (bound)" if own.method == "bound" else ""),
         f"{duration(own.lower)} - {duration(own.upper)}",
+        duration(fused.median) if fused else "",
         f"{peer.peer}: {peer.method}" + (f" (scaled x{peer.scale:.0f})" if peer.scale > 1 else "")
         if peer
         else "",

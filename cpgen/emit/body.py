@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 from cpgen.emit.statements import (
     Body,
@@ -17,9 +18,10 @@ from cpgen.emit.statements import (
     position,
     simd,
 )
-from cpgen.ir.build import axis
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Input, Map, Node
+from cpgen.ir.build import axis, constant_index
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Index, Input, Map, Node
 from cpgen.ir.noise import node_key
+from cpgen.ir.stack import Place, stacked
 from cpgen.loops.fuse import own_sums
 from cpgen.loops.names import identifier, unique
 from cpgen.loops.phases import ACCUMULATE, ROW
@@ -353,10 +355,23 @@ class StageBody:
                 inner = [loop(self.axes[a], stop, inner)]
         return body + inner
 
-    def _result(self, node: Map, nest: Nest) -> str:
-        """The element of ``node`` that the current point computes, as an lvalue."""
+    def _put_together(self, node: Map, numbers: Mapping[Place, Node], nest: Nest) -> Body:
+        """Store the numbers of a stack, each at its place."""
+        value = self.plan.value(node)
+        lead = [axis(a) for a in range(node.lead)]
+        body: Body = []
+        for place in product(*(range(e) for e in node.element_shape)):
+            number = numbers.get(place)
+            text = self.zero if number is None else self._element(Access(number, tuple(lead)))
+            body.append(line(f"{self._result(node, nest, [constant_index(k) for k in place])} = {text};"))
+        return [branch(f"{value.name}_out != NULL", body)] if value.direct else body
+
+    def _result(self, node: Map, nest: Nest, index: Sequence[Index] | None = None) -> str:
+        """The element of ``node`` that the current point computes, or at ``index``, as an lvalue."""
         lead = node.lead
-        place = position([axis(a) for a in range(lead, node.rank)], node.element_shape, self._variable)
+        if index is None:
+            index = [axis(a) for a in range(lead, node.rank)]
+        place = position(index, node.element_shape, self._variable)
         if nest.lanes:
             return f"{self._tile(node, False)}[{_sum(place.text('LANES'), 'lane')}]"
         if node.has_columns:
@@ -375,6 +390,10 @@ class StageBody:
         for node in self.stage.nodes:
             assert isinstance(node, Map)
             value = self.plan.value(node)
+            numbers = stacked(node)
+            if numbers is not None:
+                body += self._put_together(node, numbers, nest)
+                continue
             shared_axes, self.axes = self.axes, member_axes(self.axes, root, node)
             if node in sums:
                 text = self._sum_text(nest, sums[node])
@@ -565,6 +584,8 @@ def axis_names(plan: Plan, stage: Stage) -> dict[int, str]:
         elif extent is COLUMNS:
             names[a] = "col"
     for node in stage.nodes:
+        if stacked(node) is not None:
+            continue
         for a, name in zip(range(root.lead, root.rank), _aligned(node)[node.lead :], strict=True):
             if name and a not in names:
                 names[a] = _free(name, taken)

@@ -15,7 +15,7 @@ from cpgen.emit.runtime import LIMITED, VECTORISED, needs_library, own_functions
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
 from cpgen.errors import RequestError
 from cpgen.loops.names import identifier
-from cpgen.loops.plan import ALIGNMENT, TILES_PER_THREAD, Plan
+from cpgen.loops.plan import ALIGNMENT, Plan
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,6 @@ def emit_c(
         "real": real,
         "programs": views,
         "alignment": ALIGNMENT,
-        "tiles_per_thread": TILES_PER_THREAD,
         "largest": LARGEST,
         "threads": MOST_THREADS,
         "notes": notes,

@@ -6,12 +6,14 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import PurePath
 
 from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, member_axes, offset_name
 from cpgen.emit.share import Draft, Function, share
 from cpgen.emit.statements import Body, Statement, line
-from cpgen.ir.nodes import Extent, Index, Input, Map, Node
+from cpgen.ir.nodes import ROWS, Extent, Index, Input, Map, Node
+from cpgen.ir.stack import stacked
 from cpgen.ir.text import digest, extent_text
 from cpgen.loops.names import identifier
 from cpgen.loops.plan import Plan, Stage, Totals, Value, is_noise, is_scale
@@ -89,6 +91,7 @@ class ProgramView:
     fields: tuple[Field, ...]
     statuses: tuple[Status, ...]
     lanes: int
+    chunk_tiles: int
     offsets: tuple[Offset, ...]
     stages: tuple[StageView, ...]
     setup: tuple[str, ...]
@@ -157,6 +160,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         fields=tuple(_fields(plan)),
         statuses=tuple(statuses(plan, name)),
         lanes=plan.tile,
+        chunk_tiles=plan.chunk_tiles,
         offsets=tuple(_offsets(plan)),
         stages=tuple(stages),
         setup=calls(plan.setup),
@@ -471,6 +475,12 @@ def equation(plan: Plan, node: Map, axes: dict[int, str]) -> str:
         text = "".join(terms)
         return text if divisor == 1 else f"({text})/{divisor}"
 
+    numbers = stacked(node)
+    if numbers is not None:
+        zeros = (numbers.get(place) for place in product(*(range(e) for e in node.element_shape)))
+        along = ["row" if e is ROWS else "col" for e in node.shape[: node.lead]]
+        listed = ", ".join("0" if n is None else subscript(n, along) for n in zeros)
+        return f"{subscript(node, [*along, *(':' for _ in node.element_shape)])} = ({listed})"
     reads = [subscript(a.node, [affine(i) for i in a.index]) for a in node.args]
     body = re.sub(r"\b_(\d+)\b", lambda m: reads[int(m.group(1))], str(node.expr))
     if node.reduced:

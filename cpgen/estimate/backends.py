@@ -124,8 +124,9 @@ class Native:
     def __init__(
         self, native: NativeProgram, compiler: Compiler, wide: Callable[[], NativeProgram] | None = None
     ) -> None:
-        self.native, self._make_wide = native, wide
+        self.native, self.compiler, self._make_wide = native, compiler, wide
         serial = "" if compiler.openmp else ", serial: the compiler has no OpenMP"
+        serial += ", fused" if compiler.joins else ""
         self._without_variances = [n for n, _ in native.program.outputs if not n.startswith("var_")]
         self.label = f"native ({Path(compiler.path).name}{serial})"
         self._wide: NativeProgram | None = None
@@ -240,15 +241,3 @@ def check(program: NativeProgram | CudaProgram) -> None:
         column_scale=1 / CHECK_COLUMNS,
         variance_scale=1 / (CHECK_COLUMNS * (CHECK_COLUMNS - 1)),
     )
-
-
-def output_bytes(program: Program, call: Call, real: np.dtype) -> int:
-    """Bytes of all outputs together."""
-    sizes = {ROWS: call.rows, COLUMNS: call.columns}
-    total = 0
-    for _, node in program.outputs:
-        count = 1
-        for extent in node.shape:
-            count *= extent if isinstance(extent, int) else sizes[extent]
-        total += count
-    return total * real.itemsize

@@ -12,7 +12,7 @@ from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.backends import Call, Native
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import IDENTITY
-from cpgen.native import NativeProgram, build, find_compiler
+from cpgen.native import NativeProgram, build
 
 if TYPE_CHECKING:
     from cpgen.estimate.compiled import Loaded
@@ -22,7 +22,10 @@ Array = NDArray[np.floating]
 
 FEW_ROWS = 2  # up to this many rows are computed one by one rather than as a padded tile
 SHORT = 200_000  # operations that one thread has done before a second one is awake
-PREFIX = {"value": "", "gradient": "grad_", "diagonal": "diag_", "trace": ""}
+PREFIX = {"value": "", "gradient": "grad_", "diagonal": "diag_", "trace": "", "hessian": "column_"}
+
+
+FORM = {"diagonal": ":exact", "trace": ":exact", "hessian": ":directions"}
 
 
 class Bound(Protocol):
@@ -40,7 +43,7 @@ def _specialised(estimator: Estimator, loaded: Loaded, backend: Native, call: Ca
     short = plan.operations(call.rows, call.columns).total < SHORT
     if not few and not (short and backend.native.openmp):
         return backend.native
-    compiler = find_compiler()
+    compiler = backend.compiler
     module = build(
         estimator.graph.name,
         [loaded.program],
@@ -68,7 +71,7 @@ def bind(
     """See :meth:`Estimator.bind`."""
     if what not in PREFIX:
         raise RequestError(f"bind({what!r}): only {', '.join(PREFIX)} can be bound")
-    loaded = estimator.loaded(f"{what}:exact" if what in ("diagonal", "trace") else what)
+    loaded = estimator.loaded(what + FORM.get(what, ""))
     given, rows = estimator.arrays(loaded, arrays)
     for name, array in given.items():
         if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):
@@ -77,6 +80,11 @@ def bind(
                 f"dtype {estimator.real}"
             )
     columns = loaded.derived.columns
+    if what == "hessian" and any(node.has_columns for _, node in loaded.program.outputs):
+        raise RequestError(
+            f"the Hessian of {estimator.graph.name!r} is too large to be written out, and bind computes no other: call "
+            "hessian() or block()"
+        )
     if columns is None:
         raise RequestError(
             f"{what} of {estimator.graph.name!r} has no exact form, and bind computes exact answers only"

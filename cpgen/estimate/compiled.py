@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -13,12 +14,21 @@ from cpgen.derive.derived import Derived
 from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
-from cpgen.estimate.backends import Backend, Cuda, Interpreted, Native
+from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
-from cpgen.ir.nodes import Graph, Input, Program
-from cpgen.native import NativeModule, NativeProgram, build, build_cuda
-from cpgen.simplify import PASSES
+from cpgen.ir.nodes import Graph, Input, Node, Program
+from cpgen.native import (
+    ANY_ROWS,
+    Compiler,
+    NativeModule,
+    NativeProgram,
+    Shapes,
+    build,
+    build_cuda,
+    find_compiler,
+)
+from cpgen.simplify import PASSES, simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
 CHOSEN = ("diagonal", "diagonal:exact", "trace", "trace:exact", "hessian")
@@ -34,7 +44,8 @@ class Options:
     ``real``: "float64" or "float32".  ``target``: "cpu", or "cuda" for a GPU.  ``backend``: "auto" (native if there is a
     compiler), "native" or "interpreter".  ``threads``: for the native code; None means all that the machine offers.
     ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
-    :class:`cpgen.derive.sources.Setting`.  ``tuning``: measured choices, in place of those of the cost model.
+    :class:`cpgen.derive.sources.Setting`.  ``fused``: see :func:`cpgen.compile`.  ``tuning``: measured choices, in place
+    of those of the cost model.
     """
 
     real: str = "float64"
@@ -44,6 +55,7 @@ class Options:
     factor: str = "signed"
     epsilon: float = 1e-3
     target: str = "cpu"
+    fused: bool = False
     tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +67,8 @@ class Options:
         ):
             if value not in allowed:
                 raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
+        if self.fused and self.target != "cpu":
+            raise RequestError("fused=True is for target='cpu': on a GPU results have the bits of the plain C text")
         if self.threads is not None and self.threads < 1:
             raise RequestError(f"threads={self.threads}: at least one thread is needed")
 
@@ -75,15 +89,32 @@ class Loaded:
         """The inputs that a caller's arrays are given for."""
         return [i for i in self.program.inputs if i.kind in ("data", "param")]
 
+    @cached_property
+    def shapes(self) -> Shapes:
+        """The shapes of :attr:`variables`, with ANY_ROWS for the rows."""
+        return tuple(
+            tuple(e if isinstance(e, int) else ANY_ROWS for e in variable.shape) for variable in self.variables
+        )
+
+    @cached_property
+    def _output_counts(self) -> list[tuple[int, bool, bool]]:
+        """Elements of each output, and whether they are so many for each row and for each column."""
+        return [(prod(n.element_shape), n.has_rows, n.has_columns) for _, n in self.program.outputs]
+
+    def output_bytes(self, call: Call, real: np.dtype) -> int:
+        """Bytes of all outputs together."""
+        rows, columns = call.rows, call.columns
+        counts = self._output_counts
+        return real.itemsize * sum([n * (rows if r else 1) * (columns if c else 1) for n, r, c in counts])
+
+    @cached_property
+    def outputs(self) -> dict[str, Node]:
+        """The outputs by name."""
+        return dict(self.program.outputs)
+
 
 def _renamed(derived: Derived, key: str, choice: str) -> Derived:
     return replace(derived, program=replace(derived.program, name=key.replace(":", "_")), choice=choice)
-
-
-def _simplified(program: Program) -> Program:
-    for simplify in PASSES:
-        program = simplify(program)
-    return program
 
 
 def _alone(derived: Derived) -> Derived:
@@ -95,7 +126,9 @@ def _alone(derived: Derived) -> Derived:
     kept = replace(program, name=f"{program.name}_alone", outputs=outputs)
     reached = {id(node) for node in kept.nodes()}
     kept = replace(kept, inputs=tuple(i for i in program.inputs if id(i) in reached))
-    return replace(derived, program=_simplified(kept))
+    for simplify in PASSES:
+        kept = simplify(kept)
+    return replace(derived, program=kept)
 
 
 class Compiled:
@@ -123,7 +156,9 @@ class Compiled:
                 self._derived[key] = _alone(self.derive(key.removesuffix(ALONE)))
             else:
                 derived = make() if make else self._derivation(key)
-                self._derived[key] = replace(derived, program=_simplified(derived.program))
+                units = derived.columns if derived.unit else None
+                program = simplified(derived.program, units, symmetric=key == "hessian:directions")
+                self._derived[key] = replace(derived, program=program)
         return self._derived[key]
 
     def _cheapest(self, key: str) -> Derived:
@@ -197,7 +232,9 @@ class Compiled:
         if self.options.backend != "interpreter" and not self._fallback:
             try:
                 tiles = [self.options.tuning.tiles.get(key) if self.options.tuning else None for key in derived]
-                module = build(self.graph.name, [d.program for d in derived.values()], self.options.real, tiles)
+                module = build(
+                    self.graph.name, [d.program for d in derived.values()], self.options.real, tiles, self._compiler()
+                )
             except EnvironmentProblem as problem:
                 if self.options.backend == "native":
                     raise
@@ -213,7 +250,13 @@ class Compiled:
     def _wide(self, derived: Derived, module: NativeModule) -> Callable[[], NativeProgram] | None:
         """What compiles the program with the C library's functions, if that makes a difference."""
         program, name, real = derived.program, self.graph.name, self.options.real
-        return (lambda: build(name, [program], real, libm=True)[program.name]) if module.files.limited else None
+        compiler = module.compiler
+        make = lambda: build(name, [program], real, None, compiler, libm=True)[program.name]  # noqa: E731
+        return make if module.files.limited else None
+
+    def _compiler(self) -> Compiler:
+        found = find_compiler()
+        return found.fused() if self.options.fused else found
 
     def loaded(self, key: str) -> Loaded:
         """The program behind ``key``, compiled if it was not."""

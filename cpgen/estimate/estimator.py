@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import BudgetError, CheckError, RequestError
 from cpgen.estimate import show
 from cpgen.estimate.arrays import all_finite, check_arrays
-from cpgen.estimate.backends import Call, output_bytes
+from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.compiled import ALONE, Compiled, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
@@ -28,6 +29,7 @@ from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
+from cpgen.native import rows_of
 from cpgen.native.cuda import device_plan
 
 Array = NDArray[np.floating]
@@ -53,6 +55,7 @@ class Estimator:
         self.real = np.dtype(options.real)
         self._compiled = Compiled(graph, wrt, options)
         self._with_rows = [v for v in graph.variables if v.has_rows]
+        self._names = {v.name for v in graph.variables}
 
     def derive(self, key: str) -> Derived:
         """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
@@ -102,6 +105,11 @@ class Estimator:
         """The checked arrays that a program reads and the rows; None if plain numbers stand for the one row."""
         variables = loaded.variables
         gpu = self.options.target == "cuda"
+        if not gpu and arrays.keys() <= self._names and all(type(arrays.get(v.name)) is np.ndarray for v in variables):
+            quick = {v.name: cast(Array, arrays[v.name]) for v in variables}
+            found = rows_of(tuple(quick.values()), loaded.shapes, self.options.real)
+            if found or (found == 0 and not self._with_rows):
+                return quick, found or 1
         given, rows = check_arrays(self.graph, variables, arrays, self.real, gpu)
         with_rows = [v for v in self._with_rows if v.name in arrays]
         if with_rows and not any(v.has_rows for v in variables):
@@ -125,9 +133,7 @@ class Estimator:
 
     def check_memory(self, loaded: Loaded, call: Call) -> None:
         limit = self.options.memory_limit
-        need = loaded.backend.workspace_bytes(call, self.options.threads) + output_bytes(
-            loaded.program, call, self.real
-        )
+        need = loaded.backend.workspace_bytes(call, self.options.threads) + loaded.output_bytes(call, self.real)
         if limit is None:
             if need <= SMALL_BYTES:  # not worth asking the system
                 return
@@ -140,7 +146,7 @@ class Estimator:
             smaller = Call(call.rows, fits)
             if (
                 loaded.backend.workspace_bytes(smaller, self.options.threads)
-                + output_bytes(loaded.program, smaller, self.real)
+                + loaded.output_bytes(smaller, self.real)
                 <= limit
             ):
                 break
@@ -209,7 +215,10 @@ class Estimator:
         return result
 
     def bind(self, what: str = "gradient", out: Mapping[str, Array] | None = None, **arrays: object) -> Bound:
-        """``what`` ("value", "gradient", exact "diagonal" or "trace") of these very arrays, for calling again and again.
+        """``what`` of these very arrays, for calling again and again.
+
+        "value", "gradient", exact "diagonal" or "trace", or for a few variables "hessian" (leaf -> its part of the
+        Hessian, shaped ``(rows, elements of all leaves, *shape of the leaf)``).
 
         The arrays are checked once and read in place: change their elements between calls, not their memory.  The
         function that is returned fills ``out`` (leaf, "value" or "trace" -> array of its shape; absent ones are made) and
@@ -607,15 +616,21 @@ class Estimator:
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int
     ) -> dict[str, Array]:
         """``block_A_B`` from products of the Hessian with unit directions, batch by batch."""
-        batch = self._batch(loaded, rows, columns)
+        written = all(not node.has_columns for _, node in loaded.program.outputs)
+        batch = columns if written else self._batch(loaded, rows, columns)
         parts: dict[str, list[Array]] = {}
         for start in range(0, columns, batch):
             size = min(batch, columns - start)
             for name, array in self._run(
                 loaded, given, rows, columns=size, first_column=start, design=IDENTITY
             ).items():
+                if written and rows is not None and loaded.outputs[name].has_rows:
+                    array = np.moveaxis(array, 1, 0)  # columns first, as where they are an axis of their own
                 parts.setdefault(name, []).append(array)
-        products = {b.name: np.concatenate(parts[f"column_{b.name}"]) for b in self.wrt}
+        products = {}
+        for b in self.wrt:
+            found = parts[f"column_{b.name}"]
+            products[b.name] = found[0] if len(found) == 1 else np.concatenate(found)
         outputs: dict[str, Array] = {}
         start = 0
         for k, a in enumerate(self.wrt):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Program
 from cpgen.ir.noise import elements
+from cpgen.ir.stack import stacked
 from cpgen.scalar import operations as of_expression
 
 DRAWN = 12  # a random sign
@@ -17,6 +18,8 @@ def operations(program: Program, rows: int = 1, columns: int = 1) -> int:
     sizes: dict[Dim, int] = {ROWS: rows, COLUMNS: columns}
     total = 0
     for node in program.maps():
+        if stacked(node) is not None:
+            continue  # put together, not computed
         points = 1
         for extent in node.extents:
             points *= sizes[extent] if isinstance(extent, Dim) else extent

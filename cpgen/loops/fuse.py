@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cpgen.ir.nodes import Dim, Map, Node
+from cpgen.ir.nodes import Dim, Extent, Map, Node
+from cpgen.ir.stack import stacked
 from cpgen.loops.ranges import nothing_to_add
 
 LARGEST = 16  # maps in one nest: keeps functions readable and registers few
-MANY = 64  # and in one of numbers, which have no other loop to share
+MANY = 256  # and in one of numbers, which have no other loop to share
+
+
+def reads(node: Map) -> list[Node]:
+    """What ``node`` reads: a stack the numbers it is made of, any other map its arguments."""
+    numbers = stacked(node)
+    return [a.node for a in node.args] if numbers is None else list(numbers.values())
+
+
+def space(node: Map) -> tuple[Extent, ...]:
+    """The loops that ``node`` is computed in: a stack is put together where its numbers are."""
+    return node.shape if stacked(node) is None else node.shape[: node.lead]
 
 
 def is_identity(node: Map, producer: Node) -> bool:
@@ -57,7 +69,7 @@ def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map
     result: list[list[Map]] = []
     group_of: dict[int, int] = {}
     for node in maps:
-        latest = max((group_of[id(a.node)] for a in node.args if id(a.node) in group_of), default=-1)
+        latest = max((group_of[id(n)] for n in reads(node) if id(n) in group_of), default=-1)
         adds = carried(node) and len(node.reduced) == 1 and node.reduce == "sum"
         chosen = None
         if not node.reduced or adds:
@@ -65,8 +77,8 @@ def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map
             for k in ([latest] if latest >= 0 else []) + open_groups:
                 root = result[k][0]
                 if (
-                    (root.shape[1:] if adds else root.shape) == node.shape
-                    and len(result[k]) < (LARGEST if root.reduced or root.element_shape else MANY)
+                    (root.shape[1:] if adds else space(root)) == space(node)
+                    and len(result[k]) < (LARGEST if root.reduced or len(space(root)) > root.lead else MANY)
                     and not carried(root)
                     and not (node.guards and root.reduced)
                     and all(is_identity(node, a.node) for a in node.args if group_of.get(id(a.node)) == k)
@@ -90,7 +102,7 @@ def _join_twin(node: Map, latest: int, result: list[list[Map]], group_of: dict[i
             continue
         inside = {id(m) for m in result[k]}
         between = [m for group in result[k + 1 : latest + 1] for m in group]
-        if any(id(a.node) in inside for m in [*between, node] for a in m.args):
+        if any(id(n) in inside for m in [*between, node] for n in reads(m)):
             continue
         if latest > k:
             result.insert(latest, result.pop(k))

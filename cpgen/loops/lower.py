@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Node, Program
 from cpgen.ir.noise import noise_order
-from cpgen.loops.fuse import groups
+from cpgen.ir.stack import viewed
+from cpgen.loops.fuse import groups, reads, space
 from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
@@ -25,6 +26,8 @@ BLOCKS = (10, 12, 8, 6, 5, 7)
 VECTOR = {"float64": 8, "float32": 16}  # sums along a vector axis, beside a blocked one
 WIDE = 32  # and alone
 COMPACT = 4  # sums held at once, of an axis, where the stack is small
+CHUNK_TILES = (16, 1 << 16)  # of each thread, at least and at most
+CHUNK_BYTES = 1 << 18  # of rows kept for sums by each thread, what lies in its second-level cache
 LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 
 
@@ -63,6 +66,9 @@ class _Lowering:
         for name, node in self.outputs:
             self.output_names.setdefault(id(node), []).append(name)
         self._find_readers()
+        self.nodes = tuple(
+            n for n in self.nodes if viewed(n) is None or id(n) in self.readers or id(n) in self.output_names
+        )
         setup = self._plain_phase(SETUP)
         segments = self._row_segments()
         accumulate = [
@@ -112,6 +118,7 @@ class _Lowering:
             output_fields=tuple(_output_fields([name for name, _ in self.outputs])),
             accumulable=self._accumulable(direct),
             noise_order=noise_order(self.program),
+            chunk_tiles=CHUNK_TILES[0] if self.compact else _chunk_tiles(row_total, lanes, self.real),
         )
 
     # Who reads what
@@ -120,8 +127,8 @@ class _Lowering:
         self.readers: dict[int, list[Map]] = {}
         for node in self.nodes:
             if isinstance(node, Map):
-                for access in node.args:
-                    self.readers.setdefault(id(access.node), []).append(node)
+                for read in reads(node):
+                    self.readers.setdefault(id(read), []).append(node)
 
     def _maps(self, phase: str) -> list[Map]:
         return [n for n in self.nodes if isinstance(n, Map) and self.phase[id(n)] == phase]
@@ -180,8 +187,7 @@ class _Lowering:
         segment: dict[int, int] = {}
         for node in self._maps(ROW):
             needed = 0
-            for access in node.args:
-                arg = access.node
+            for arg in reads(node):
                 if id(arg) in segment:
                     assert isinstance(arg, Map)
                     needed = max(needed, segment[id(arg)] + (1 if _over_columns(arg) else 0))
@@ -206,7 +212,7 @@ class _Lowering:
         for number in range(last + 1):
             here = [n for n in sources if segment.get(id(n)) == number]
             for group in groups([m for m in maps if segment[id(m)] == number], _over_columns):
-                wanted = {id(a.node) for m in group for a in m.args}
+                wanted = {id(n) for m in group for n in reads(m)}
                 for node in [n for n in here if id(n) in wanted]:
                     here.remove(node)
                     result[number] += self._source(node)
@@ -241,14 +247,14 @@ class _Lowering:
             end_of_segment = first[number] + len(segment.stages) - 1
             for stage in segment.stages:
                 inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
-                reads: Iterable[Node] = (
-                    [a.node for m in stage.nodes if isinstance(m, Map) for a in m.args]
+                read: Iterable[Node] = (
+                    [n for m in stage.nodes if isinstance(m, Map) for n in reads(m)]
                     if stage.kind == "map"
                     else stage.nodes
                     if stage.kind in ("keep", "store")
                     else []
                 )
-                for node in reads:
+                for node in read:
                     life = lives.get(id(node))
                     if id(node) in inside or life is None:
                         continue
@@ -309,7 +315,7 @@ class _Lowering:
         if block is not None:
             extent = _extent(node, block)
             width = min(COMPACT, extent) if self.compact else _block_width(extent)
-        outer = [a for a in range(node.rank) if a not in hidden and a not in (block, vector)]
+        outer = [a for a in range(len(space(node))) if a not in hidden and a not in (block, vector)]
         return Nest(tuple(outer), block, width, vector, vector_width, in_rows, tuple(reduction), carried)
 
     def _reuses(self, node: Map, vector: int | None, block: int) -> bool:
@@ -369,6 +375,13 @@ def _lanes(total: Totals, real: str, lanes: int) -> int:
     while lanes > 1 and per_lane * lanes > TILE_BYTES:
         lanes //= 2
     return lanes
+
+
+def _chunk_tiles(rows: Totals, lanes: int, real: str) -> int:
+    """Tiles of a chunk for each thread: as many as the cache keeps the rows of, since threads wait after each chunk."""
+    tile = lanes * rows.constant * (8 if real == "float64" else 4)
+    fitting = CHUNK_BYTES // max(tile, 1) if not rows.columns else 0
+    return min(max(fitting, CHUNK_TILES[0]), CHUNK_TILES[1])
 
 
 def _number(lists: Sequence[Sequence[Stage]]) -> list[tuple[Stage, ...]]:

@@ -22,10 +22,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
+from cpgen.ir.stack import stacked
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
-TILES_PER_THREAD = 16  # tiles of a chunk, for each thread
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,10 @@ class Operations:
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32"."""
+    """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32".
+
+    ``chunk_tiles``: tiles of a chunk, for each thread; threads wait for each other after a chunk.
+    """
 
     program: Program
     real: str
@@ -151,6 +154,7 @@ class Plan:
     output_fields: tuple[tuple[str, str], ...]  # (output, name of its C pointer)
     accumulable: bool
     noise_order: int
+    chunk_tiles: int
 
     @property
     def name(self) -> str:
@@ -186,7 +190,7 @@ class Plan:
     def chunk_rows(self, n_rows: int, threads: int) -> int:
         """Rows between two visits of the accumulate phase."""
         tiles = -(-n_rows // self.tile)
-        return min(tiles, threads * TILES_PER_THREAD) * self.tile
+        return min(tiles, threads * self.chunk_tiles) * self.tile
 
     def workspace_bytes(self, n_rows: int, columns: int, threads: int) -> int:
         """Bytes of workspace, computed like the C function ``<model>_<program>_workspace_bytes``."""
@@ -203,6 +207,8 @@ class Plan:
         calls: dict[str, int] = {}
         for node in (n for stage in self.stages if stage.kind == "map" for n in stage.nodes):
             assert isinstance(node, Map)
+            if stacked(node) is not None:
+                continue  # put together, not computed
             points = 1
             for extent in node.extents:
                 points *= extent if isinstance(extent, int) else sizes[extent]
@@ -235,8 +241,13 @@ class Plan:
                 if stage.kind != "map" or not isinstance(node, Map):
                     total += points(node, node.shape) * (1 if stage.kind == "noise" else 2)
                     continue
-                reads = sum(1 for a in node.args if id(a.node) not in inside)
-                total += points(node, node.extents) * (reads + (2 if node.reduced else 0))
+                numbers = stacked(node)
+                if numbers is not None:
+                    outside = sum(1 for n in numbers.values() if id(n) not in inside)
+                    total += points(node, node.extents[: node.lead]) * outside
+                else:
+                    reads = sum(1 for a in node.args if id(a.node) not in inside)
+                    total += points(node, node.extents) * (reads + (2 if node.reduced else 0))
                 value = self.value(node)
                 if value.tile is not None or value.work is not None or value.direct:
                     total += points(node, node.shape)

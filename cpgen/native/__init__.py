@@ -3,15 +3,18 @@
 from cpgen.native.check import check_against_interpreter
 from cpgen.native.compiler import Compiler, find_compiler
 from cpgen.native.cuda import CudaProgram, DeviceArray, build_cuda, find_nvcc, on_device
+from cpgen.native.fastcall import ANY_ROWS, Shapes, rows_of
 from cpgen.native.module import NativeCall, NativeModule, NativeProgram, build, load
 
 __all__ = [
+    "ANY_ROWS",
     "Compiler",
     "CudaProgram",
     "DeviceArray",
     "NativeCall",
     "NativeModule",
     "NativeProgram",
+    "Shapes",
     "build",
     "build_cuda",
     "check_against_interpreter",
@@ -19,4 +22,5 @@ __all__ = [
     "find_nvcc",
     "load",
     "on_device",
+    "rows_of",
 ]

@@ -62,10 +62,20 @@ class Compiler:
     target: str  # what -march=native means here
 
     @property
+    def joins(self) -> bool:
+        """Whether multiplications and additions may be joined."""
+        return "-ffp-contract=fast" in self.flags
+
+    @property
     def identity(self) -> str:
         """Everything besides the source that decides what is compiled."""
         return "\n".join((self.path, self.version, " ".join(self.flags), self.target, platform.machine()))
 
+
+    def fused(self) -> Compiler:
+        """The same with multiplications and additions joined where the processor can: one rounding in place of two."""
+        kept = tuple(f for f in self.flags if not f.startswith("-ffp-contract"))
+        return replace(self, flags=(*kept, "-ffp-contract=fast"))
 
     def serial(self) -> Compiler:
         """The same without OpenMP, for calls too short to be shared between threads."""
@@ -74,7 +84,8 @@ class Compiler:
 
     def extension(self, headers: str) -> Compiler:
         """The same for a Python extension module; ``headers`` is the folder of Python.h."""
-        return replace(self, flags=("-O2", "-fPIC", "-shared", f"-I{headers}"), openmp=False)
+        machine = tuple(f for f in self.flags if f.startswith("-march"))
+        return replace(self, flags=("-O3", *machine, "-fPIC", "-shared", f"-I{headers}"), openmp=False)
 
 
 def find_compiler() -> Compiler:

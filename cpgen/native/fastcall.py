@@ -1,8 +1,8 @@
-"""Calling a bound program for less than cffi's dynamic call costs.
+"""Calling a program for less than cffi's dynamic call and checks written in Python cost.
 
-A function found by ``ffi.dlopen`` is called through libffi, by a Python function that looks at the status.  One small
-extension type, the same for all programs and kept beside their libraries, does both in C; it needs Python's own headers,
-and without them the dynamic call remains.
+A function found by ``ffi.dlopen`` is called through libffi, by a Python function that looks at the status, after each
+array was looked at in Python.  One small extension module, the same for all programs and kept beside their libraries,
+does this in C; it needs Python's own headers, and without them the slower ways remain.
 """
 
 from __future__ import annotations
@@ -14,28 +14,52 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cpgen.errors import EnvironmentProblem
 from cpgen.native.compiler import compile_library, find_compiler
 
-NAME = "cpgen_bound_call"
+NAME = "cpgen_fastcall"
+Shapes = tuple[tuple[int, ...], ...]
+ANY_ROWS = -1  # in a shape
 
 
 def bound_call_type() -> Callable[..., Any] | None:
-    """The type in ``bound_call.c``, or None where it cannot be made.
+    """The type in ``fastcall.c``, or None where it cannot be made.
 
     ``bound_call(run, args, work, bytes, brief, out, keep, refuse)()`` is ``run(args, work, bytes)`` and then ``out``, or
     ``refuse(status)`` for a status other than 0; the first three are addresses of what ``keep`` owns.  ``brief``: do not
     release the GIL.
     """
-    headers = sysconfig.get_path("include")
-    return _load(headers) if (Path(headers) / "Python.h").is_file() else None
+    module = _module()
+    return module.bound_call if module is not None else None
+
+
+def rows_of(arrays: tuple[object, ...], shapes: Shapes, real: str) -> int | None:
+    """The number of rows of finite, contiguous arrays of ``real`` and of these shapes (ANY_ROWS: rows), 0 without rows.
+
+    None if any of them is something else, or if it cannot be told: look closer.
+    """
+    module = _module()
+    if module is None:
+        return None
+    found: int | None = module.point(0, arrays, shapes, (0,) * len(arrays), ord("d" if real == "float64" else "f"), True)
+    return found
+
+
+def pointer_writer() -> Callable[..., int | None] | None:
+    """``point(place, arrays, shapes, offsets, real, finite)`` of ``fastcall.c``, or None where it cannot be made."""
+    module = _module()
+    return module.point if module is not None else None
 
 
 @lru_cache(maxsize=1)
-def _load(headers: str) -> Callable[..., Any] | None:
-    source = resources.files("cpgen.native").joinpath("bound_call.c").read_text(encoding="utf-8")
+def _module() -> ModuleType | None:
+    headers = sysconfig.get_path("include")
+    if not (Path(headers) / "Python.h").is_file():
+        return None
+    source = resources.files("cpgen.native").joinpath("fastcall.c").read_text(encoding="utf-8")
     try:
         compiler = find_compiler().extension(headers)
         library = compile_library(NAME, {f"{NAME}.c": source}, compiler)
@@ -46,5 +70,4 @@ def _load(headers: str) -> Callable[..., Any] | None:
         loader.exec_module(module)
     except (EnvironmentProblem, ImportError):
         return None
-    made: Callable[..., Any] = module.bound_call
-    return made
+    return module

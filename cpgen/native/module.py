@@ -18,7 +18,7 @@ from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
 from cpgen.loops import Plan, plan
 from cpgen.native.compiler import Compiler, compile_library, find_compiler
-from cpgen.native.fastcall import bound_call_type
+from cpgen.native.fastcall import bound_call_type, pointer_writer
 
 Array = NDArray[np.floating]
 
@@ -114,8 +114,13 @@ class NativeProgram:
         self._inputs = [(node.name, plan.value(node).name, node) for node in arrays(plan)]
         self._outputs = output_fields(plan)
         self._scales = [(node.name, plan.value(node).name) for node in scale_inputs(plan)]
+        self._format = ord("d" if plan.real == "float64" else "f")
         self._pointer = ffi.typeof("double[]" if plan.real == "float64" else "float[]")
         self._none = np.empty(1, self.real)
+        offset = dict(ffi.typeof(f"{view.name}_args").fields)
+        self._input_offsets = tuple(offset[field].offset for _, field, _ in self._inputs)
+        self._output_offsets = tuple(offset[field].offset for _, field, _ in self._outputs)
+        self._all = tuple(name for name, _, _ in self._outputs)
         self._sized: tuple[tuple[int, int, int], Sizes] | None = None
         self._spare: list[NDArray[np.uint8]] = []
 
@@ -250,6 +255,60 @@ class NativeProgram:
         sizes = self._sizes(rows, columns, threads)
         args = self._ffi.new(self._args_type)
         keep: list[Any] = [args]
+        result: dict[str, Array] | None = None
+        if out is None and not accumulate and rows > 0:
+            result = self._point_all(args, arrays, sizes, self._all if wanted is None else wanted, keep)
+        if result is None:
+            result = self._point_each(args, arrays, sizes, accumulate, out, wanted, keep)
+        args.n_rows, args.columns = rows, columns
+        args.first_row, args.first_column = first_row, first_column
+        args.seed = seed & 0xFFFFFFFFFFFFFFFF
+        args.design, args.accumulate, args.threads = design, int(accumulate), threads
+        factors = {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale}
+        for name, field in self._scales:
+            setattr(args, field, float(arrays[name] if name in arrays else factors[name]))
+        work = self._take(sizes.workspace)
+        keep.append(work)
+        return (args, self._ffi.from_buffer(work), work.size), result, tuple(keep)
+
+    def _point_all(
+        self, args: Any, arrays: Mapping[str, Array], sizes: Sizes, wanted: Sequence[str], keep: list[Any]
+    ) -> dict[str, Array] | None:
+        """Set the pointers of all arrays in one call and return new outputs; None where an array needs a closer look."""
+        write = pointer_writer()
+        if write is None or any(0 in shape for shape in sizes.outputs):
+            return None
+        try:
+            given = tuple([arrays[name] for name, _, _ in self._inputs])
+        except KeyError:
+            return None
+        place = int(self._ffi.cast("intptr_t", args))
+        if write(place, given, sizes.inputs, self._input_offsets, self._format, False) is None:
+            return None
+        result: dict[str, Array] = {}
+        shapes, offsets = [], []
+        for name, shape, offset in zip(self._all, sizes.outputs, self._output_offsets, strict=True):
+            if name in wanted:
+                result[name] = np.empty(shape, self.real)
+                shapes.append(shape)
+                offsets.append(offset)
+        made = tuple(result.values())
+        if write(place, made, tuple(shapes), tuple(offsets), self._format, False) is None:
+            return None
+        keep += [given, made]
+        return result
+
+    def _point_each(
+        self,
+        args: Any,
+        arrays: Mapping[str, Array],
+        sizes: Sizes,
+        accumulate: bool,
+        out: Mapping[str, Array] | None,
+        wanted: Sequence[str] | None,
+        keep: list[Any],
+    ) -> dict[str, Array]:
+        """Set the pointers one by one; errors say what is wrong with which array."""
         for (name, field, node), shape in zip(self._inputs, sizes.inputs, strict=True):
             if name not in arrays:
                 raise RequestError(f"the program {self.name} needs the array {name!r}")
@@ -268,16 +327,7 @@ class NativeProgram:
                 array = np.empty(shape, self.real)
             keep.append(self._point(args, field, array))
             result[name] = array
-        args.n_rows, args.columns = rows, columns
-        args.first_row, args.first_column = first_row, first_column
-        args.seed = seed & 0xFFFFFFFFFFFFFFFF
-        args.design, args.accumulate, args.threads = design, int(accumulate), threads
-        factors = {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale}
-        for name, field in self._scales:
-            setattr(args, field, float(arrays[name] if name in arrays else factors[name]))
-        work = self._take(sizes.workspace)
-        keep.append(work)
-        return (args, self._ffi.from_buffer(work), work.size), result, tuple(keep)
+        return result
 
     def _sizes(self, rows: int, columns: int, threads: int) -> Sizes:
         """The shapes of this call; those of the last call are kept, since calls tend to be alike."""

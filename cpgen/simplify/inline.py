@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from cpgen.ir.build import always_valid, make_map, substitute
 from cpgen.ir.nodes import Access, Map, Node, Program
+from cpgen.ir.stack import viewed
 from cpgen.scalar import operations, placeholder
 
 MAX_ARGUMENTS = 8
@@ -39,7 +40,7 @@ def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node
     for k, access in enumerate(node.args):
         source = known[id(access.node)]
         symbol = placeholder(k)
-        alone = readers[id(access.node)] == 1
+        alone = readers[id(access.node)] == 1 and viewed(node) is None
         if alone and isinstance(source, Map) and _covers(source, access, node):
             cost = operations(source.expr)
             if size + cost <= MAX_OPERATIONS and len(node.args) + len(source.args) <= MAX_ARGUMENTS:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cpgen.ir.build import always_valid, make_map, substitute
 from cpgen.ir.nodes import Access, Map, Node, Program
+from cpgen.ir.stack import viewed
 from cpgen.scalar import operations, placeholder
 
 MAX_OPERATIONS = 120
@@ -53,7 +54,7 @@ def _folded(program: Program, target: Map) -> Program | None:
                 continue
             size += operations(target.expr)
             valid = all(always_valid(i, e, node.extents) for i, e in zip(access.index, target.shape, strict=True))
-            if not valid or size > MAX_OPERATIONS:
+            if viewed(node) is not None or not valid or size > MAX_OPERATIONS:
                 return None
             place = dict(enumerate(access.index))
             moved = {}

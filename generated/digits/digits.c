@@ -382,7 +382,7 @@ static void digits_value_tile(digits_value_frame *f)
 static ptrdiff_t digits_value_chunk(int64_t n_rows, int32_t threads)
 {
     const int64_t tiles = (n_rows + LANES - 1) / LANES;
-    const int64_t most = (int64_t)threads * 16;
+    const int64_t most = (int64_t)threads * 4096;
     return (ptrdiff_t)((tiles < most ? tiles : most) * LANES);
 }
 
@@ -1116,7 +1116,7 @@ static void digits_gradient_tile(digits_gradient_frame *f)
 static ptrdiff_t digits_gradient_chunk(int64_t n_rows, int32_t threads)
 {
     const int64_t tiles = (n_rows + LANES - 1) / LANES;
-    const int64_t most = (int64_t)threads * 16;
+    const int64_t most = (int64_t)threads * 54;
     return (ptrdiff_t)((tiles < most ? tiles : most) * LANES);
 }
 
@@ -1922,7 +1922,7 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
 static ptrdiff_t digits_diagonal_chunk(int64_t n_rows, int32_t threads)
 {
     const int64_t tiles = (n_rows + LANES - 1) / LANES;
-    const int64_t most = (int64_t)threads * 16;
+    const int64_t most = (int64_t)threads * 55;
     return (ptrdiff_t)((tiles < most ? tiles : most) * LANES);
 }
 

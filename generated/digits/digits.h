@@ -227,9 +227,9 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
 #define DIGITS_VALUE_LANES 8 /* rows in a tile */
 #endif
 #define DIGITS_VALUE_CHUNK(n_rows, threads) \
-    (((((size_t)(n_rows) + DIGITS_VALUE_LANES - 1U) / DIGITS_VALUE_LANES) < (size_t)(threads) * 16U \
+    (((((size_t)(n_rows) + DIGITS_VALUE_LANES - 1U) / DIGITS_VALUE_LANES) < (size_t)(threads) * 4096U \
           ? (((size_t)(n_rows) + DIGITS_VALUE_LANES - 1U) / DIGITS_VALUE_LANES) \
-          : (size_t)(threads) * 16U) * DIGITS_VALUE_LANES)
+          : (size_t)(threads) * 4096U) * DIGITS_VALUE_LANES)
 #define DIGITS_VALUE_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
       + (size_t)(threads) * DIGITS_VALUE_LANES * ((size_t)96) \
@@ -239,9 +239,9 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
 #define DIGITS_GRADIENT_LANES 8 /* rows in a tile */
 #endif
 #define DIGITS_GRADIENT_CHUNK(n_rows, threads) \
-    (((((size_t)(n_rows) + DIGITS_GRADIENT_LANES - 1U) / DIGITS_GRADIENT_LANES) < (size_t)(threads) * 16U \
+    (((((size_t)(n_rows) + DIGITS_GRADIENT_LANES - 1U) / DIGITS_GRADIENT_LANES) < (size_t)(threads) * 54U \
           ? (((size_t)(n_rows) + DIGITS_GRADIENT_LANES - 1U) / DIGITS_GRADIENT_LANES) \
-          : (size_t)(threads) * 16U) * DIGITS_GRADIENT_LANES)
+          : (size_t)(threads) * 54U) * DIGITS_GRADIENT_LANES)
 #define DIGITS_GRADIENT_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)0) \
       + (size_t)(threads) * DIGITS_GRADIENT_LANES * ((size_t)96) \
@@ -251,9 +251,9 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
 #define DIGITS_DIAGONAL_LANES 8 /* rows in a tile */
 #endif
 #define DIGITS_DIAGONAL_CHUNK(n_rows, threads) \
-    (((((size_t)(n_rows) + DIGITS_DIAGONAL_LANES - 1U) / DIGITS_DIAGONAL_LANES) < (size_t)(threads) * 16U \
+    (((((size_t)(n_rows) + DIGITS_DIAGONAL_LANES - 1U) / DIGITS_DIAGONAL_LANES) < (size_t)(threads) * 55U \
           ? (((size_t)(n_rows) + DIGITS_DIAGONAL_LANES - 1U) / DIGITS_DIAGONAL_LANES) \
-          : (size_t)(threads) * 16U) * DIGITS_DIAGONAL_LANES)
+          : (size_t)(threads) * 55U) * DIGITS_DIAGONAL_LANES)
 #define DIGITS_DIAGONAL_WORKSPACE_BYTES(n_rows, columns, threads) \
     ((((size_t)320) \
       + (size_t)(threads) * DIGITS_DIAGONAL_LANES * ((size_t)192) \

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import cpgen as cp
+from cpgen.errors import RequestError
 from tests.catalogue import CATALOGUE
 
 ENTRY = CATALOGUE["mlp_tanh"]
@@ -26,13 +27,14 @@ def pieces(sizes: list[int]) -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("real", ["float64", "float32"])
 @pytest.mark.parametrize("design", ["hadamard", "independent"])
-def test_threads_and_splits_do_not_change_a_bit(real: str, design: str) -> None:
+def test_threads_and_splits_do_not_change_a_bit(real: str, design: str, fused: bool) -> None:
     arrays = {name: a.astype(real) for name, a in ARRAYS.items()}
     expected = None
     for threads in (1, 2, 7):
-        est = ENTRY.compile(programs=(), real=real, threads=threads)
+        est = ENTRY.compile(programs=(), real=real, threads=threads, fused=fused)
         whole = bits(est.diagonal(samples=6, seed=3, design=design, exact=False, **arrays))
         expected = expected or whole
         assert whole == expected
@@ -79,3 +81,13 @@ def test_what_a_stream_refuses() -> None:
     mean = cp.compile(CATALOGUE["factorisation"].build(), programs=(), backend="interpreter")
     with pytest.raises(cp.errors.RequestError, match="total_rows"):
         mean.stream()
+
+
+def test_fused_results_agree_with_the_plain_ones_and_say_what_they_are() -> None:
+    plain, fused = (ENTRY.compile(programs=(), fused=f) for f in (False, True))
+    a, b = (est.diagonal(exact=True, **ARRAYS) for est in (plain, fused))
+    for name in a:
+        np.testing.assert_allclose(b[name].value, a[name].value, rtol=1e-12, atol=1e-14)
+        assert "fused" in b[name].backend and "fused" not in a[name].backend
+    with pytest.raises(RequestError, match="fused=True is for target='cpu'"):
+        ENTRY.compile(programs=(), fused=True, target="cuda")

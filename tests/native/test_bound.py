@@ -53,6 +53,34 @@ def test_bits_of_ordinary_calls(real: str, rows: int) -> None:
         given["W"][...] *= 0.5  # seen by the next call
 
 
+@pytest.mark.parametrize("backend", ["auto", "interpreter"])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_hessian_of_few_variables(backend: str, rows: int) -> None:
+    """Against SymPy's symbolic Hessian; two leaves, one with an axis."""
+    m = cp.Model("few")
+    n, i = m.axes("n i", n=cp.ROWS, i=3)
+    x, y = m.input("x", n, i), m.input("y", n)
+    m.objective(sp.sin(x[n, 0] * x[n, 2]) * sp.exp(x[n, 1]) + x[n, 1] ** 3 * y[n] ** 2)
+    est = cp.compile(m, wrt=["x", "y"], backend=backend, programs=())
+    rng = np.random.default_rng(4)
+    given = {"x": rng.normal(size=(rows, 3)), "y": rng.normal(size=rows)}
+    call = est.bind("hessian", **given)
+    for _ in range(2):
+        found = call()
+        s = sp.symbols("a:4")
+        symbolic = sp.hessian(sp.sin(s[0] * s[2]) * sp.exp(s[1]) + s[1] ** 3 * s[3] ** 2, s)
+        points = np.column_stack([given["x"], given["y"]])
+        expected = np.array([sp.lambdify(s, symbolic, "numpy")(*point) for point in points])
+        np.testing.assert_allclose(found["x"], expected[:, :, :3], rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(found["y"], expected[:, :, 3], rtol=1e-13, atol=1e-13)
+        given["x"][...] *= 0.5  # seen by the next call
+
+
+def test_a_large_hessian_is_not_bound() -> None:
+    with pytest.raises(RequestError, match="too large to be written out"):
+        estimator().bind("hessian", **arrays(4))
+
+
 def test_interpreter() -> None:
     est, given = estimator(backend="interpreter"), arrays(4)
     call = est.bind("gradient", **given)

@@ -25,9 +25,10 @@ COUNT = 250
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 
 
-@pytest.fixture(scope="module", params=["float64", "float32"])
+@pytest.fixture(scope="module", params=["float64", "float32", "float64 fused", "float32 fused"])
 def loops(request, tmp_path_factory):
-    return request.param, library(request.param, tmp_path_factory.mktemp("loops"))
+    real, _, fused = request.param.partition(" ")
+    return real, library(real, tmp_path_factory.mktemp("loops"), fused=bool(fused))
 
 
 @pytest.mark.parametrize("name", [*UNARY, *BINARY])

@@ -10,14 +10,16 @@ import sympy
 
 from cpgen.derive import programs
 from cpgen.derive.derived import Derived
-from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read, reduce_sum
+from cpgen.ir.build import affine, axis, constant_index, elementwise, make_map, new_input, read, reduce_sum
+from cpgen.ir.cost import operations
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Map, Node, Origin, Program
-from cpgen.ir.noise import INDEPENDENT, noise_array
+from cpgen.ir.noise import IDENTITY, INDEPENDENT, noise_array
+from cpgen.ir.stack import stack, stacked
 from cpgen.ir.text import text
 from cpgen.ir.verify import verify
 from cpgen.scalar import placeholder as p
-from cpgen.simplify import PASSES, hoist, inline, merge_sums, narrow, share
+from cpgen.simplify import PASSES, hoist, inline, merge_sums, narrow, share, simplified, unroll
 from tests.catalogue import CATALOGUE
 
 Pass = Callable[[Program], Program]
@@ -419,3 +421,92 @@ def test_rewrites_are_deterministic(rewrite: Pass) -> None:
         return text(rewrite(programs.diagonal(graph, [graph.variable(v) for v in entry.wrt]).program))
 
     assert printed() == printed()
+
+
+# unroll
+
+
+def neighbours(x: Node) -> Node:
+    """y[n, i] = x[n, i] * x[n, i+1] * x[n, 1], where reading beyond the end gives zero."""
+    shifted = Access(x, (axis(0), affine({1: 1}, 1)))
+    picked = Access(x, (axis(0), constant_index(1)))
+    return make_map((ROWS, 3), 2, [read(x, 0, 1), shifted, picked], p(0) * p(1) * p(2), origin=Origin("y"))
+
+
+def test_unroll_writes_elements_out_and_drops_what_is_zero() -> None:
+    y = neighbours(X)
+    total = make_map((ROWS, 3), 1, [read(y, 0, 1), Access(W, (axis(1),))], p(0) * p(1), origin=Origin("total"))
+    _, after = applied(unroll, total, y)
+    assert all(m.extents == (ROWS,) for m in after.maps() if m.origin.name == "total")
+    numbers = stacked(dict(after.outputs)["y1"])
+    assert numbers is not None and sorted(numbers) == [(0,), (1,)]  # x[2]*x[3] is zero
+    assert "w[2]" not in text(after)
+
+
+def test_unroll_keeps_sums_over_rows_and_guards() -> None:
+    inside = Guard(affine({2: 1, 1: -1}), 2)  # i <= k < i + 2
+    args = [read(X, 0, 2), Access(X, (axis(0), constant_index(1)))]
+    y = make_map((ROWS, 3, 3), 2, args, p(0) ** 2 * p(1), [inside], origin=Origin("y"))
+    summed = reduce_sum(y, [0], Origin("summed"))
+    _, after = applied(unroll, summed)
+    (sums,) = (m for m in after.maps() if ROWS in m.extents[m.rank :])
+    assert sums.shape == (3,)
+    assert all(not m.guards and not m.reduced for m in after.maps() if m is not sums)
+
+
+def test_unroll_leaves_large_arrays_alone() -> None:
+    for extent, written in ((9, True), (10, False)):
+        wide = new_input("wide", (ROWS, extent), "data")
+        args = [read(wide, 0, 1), Access(wide, (axis(0), constant_index(2)))]
+        before = program(make_map((ROWS, extent), 1, args, p(0) ** 2 * p(1)))
+        assert (unroll(before) is not before) == written
+
+
+def test_unroll_leaves_loops_over_equal_elements_alone() -> None:
+    before = program(make_map((ROWS, 3), 1, [read(X, 0, 1)], p(0) ** 2))
+    assert unroll(before) is before
+
+
+def test_unroll_writes_unit_directions_out() -> None:
+    """w'Av by unit directions v: with the columns written out, no direction and no product with one is left."""
+    v = Input("v", (COLUMNS, ROWS, 3), "noise", Origin("v"))
+    along = make_map((COLUMNS, ROWS, 3), 2, [read(X, 1, 2), read(v, 0, 1, 2)], sympy.sin(p(0)) * p(1))
+    back = make_map((ROWS, 3, COLUMNS), 2, [read(along, 2, 0), read(v, 2, 0, 1)], p(0) ** 2 * p(1))
+    before = program(back)
+    after = unroll(before, 3)
+    verify(after)
+    assert [i.name for i in after.inputs] == ["x"]
+    units = noise_array(v, before, 0, 4, 3, IDENTITY)
+    expected = run(before, {"x": ARRAYS["x"], "v": units}, 4, 3)["y0"]
+    np.testing.assert_allclose(run(after, ARRAYS, 4, 0)["y0"], expected, rtol=1e-15)
+    np.testing.assert_allclose(expected, np.sin(ARRAYS["x"]) ** 2, rtol=1e-15)
+    assert sum("sin" in str(m.expr) for m in after.maps()) == 3
+
+
+def test_unroll_refuses_what_would_divide_by_a_written_zero() -> None:
+    shifted = Access(X, (axis(0), affine({1: 1}, 1)))
+    picked = Access(X, (axis(0), constant_index(1)))
+    before = program(make_map((ROWS, 3), 2, [picked, shifted], p(0) / p(1)))
+    assert unroll(before) is before
+
+
+def test_a_stack_is_recognised() -> None:
+    a, b = (named(name, sympy.sin(p(0)) + k, reduce_sum(X, [1])) for k, name in enumerate("ab"))
+    both = stack({(0, 1): a, (1, 0): b}, (ROWS,), (2, 2), Origin("s"))
+    assert stacked(both) == {(0, 1): a, (1, 0): b}
+    assert stacked(a) is None and stacked(neighbours(X)) is None
+    found = run(program(both, a, b), ARRAYS, 4, 1)
+    np.testing.assert_array_equal(found["y0"][:, 0, 1], found["y1"])
+    np.testing.assert_array_equal(found["y0"][:, 1, 0], found["y2"])
+    assert not found["y0"][:, [0, 1], [0, 1]].any()
+
+
+def test_small_arrays_are_written_out_only_where_that_saves_operations() -> None:
+    chained, arm = (CATALOGUE[name].compile(programs=()) for name in ("chained_rosenbrock", "robot_arm"))
+    directed = programs.diagonal(chained.graph, chained.wrt, "directions")
+    looped, written = (simplified(directed.program, units) for units in (None, directed.columns))
+    assert directed.columns and operations(written) < operations(looped, columns=directed.columns) / 5
+    assert not written.inputs or all(i.kind != "noise" for i in written.inputs)
+    gradient = programs.gradient(arm.graph, arm.wrt).program  # picks elements, but its loops do less
+    assert unroll(gradient) is not gradient
+    assert all(stacked(m) is None for m in simplified(gradient).maps())
