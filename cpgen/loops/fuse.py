@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cpgen.ir.nodes import Dim, Extent, Map, Node
 from cpgen.ir.stack import stacked
-from cpgen.loops.ranges import nothing_to_add
+from cpgen.loops.ranges import conditions
 
 LARGEST = 16  # maps in one nest: keeps functions readable and registers few
 MANY = 256  # and in one of numbers, which have no other loop to share
@@ -53,7 +53,7 @@ def are_twins(first: Map, second: Map) -> bool:
         and first.has_rows
         and (first.extents, first.rank, first.reduce) == (second.extents, second.rank, second.reduce)
         and any(a in second.args for a in first.args)
-        and set(nothing_to_add(first)) == set(nothing_to_add(second))
+        and set(conditions(first)) == set(conditions(second))
     )
 
 
