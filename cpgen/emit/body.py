@@ -91,7 +91,8 @@ class StageBody:
 
     Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
     the C text of the user's own.  ``team``: the items of a tile belong to different threads.  ``single``: a tile is one
-    row, so that there are no lanes; sums keep one, without which compilers are tempted to gather what they add.
+    row, so that there are no lanes; sums that are not computed side by side keep one, without which compilers are tempted
+    to gather what they add.
     """
 
     team = False
@@ -104,7 +105,9 @@ class StageBody:
         self.lowest = "-HUGE_VAL" if plan.real == "float64" else "-HUGE_VALF"
         self.inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
         nest = stage.nest
-        self.single = plan.tile == 1 and not (nest is not None and (nest.reduction or nest.carried))
+        sums = nest is not None and bool(nest.reduction or nest.carried)
+        side_by_side = nest is not None and stage.phase == ROW and not nest.lanes
+        self.single = plan.tile == 1 and (side_by_side or not sums)
         self.axes = axis_names(plan, stage)
         self.within: dict[str, range] = {}  # points that a loop variable takes, where they are not its whole axis
         self.declared: dict[str, Declaration] = {}
@@ -414,7 +417,7 @@ class StageBody:
         if nest.carried:
             stored = self._result(root, nest)
             tests = self._overlap(root, nest)
-            if nest.lanes:
+            if self.stage.phase == ROW:
                 tests = ["col > 0", *tests]
                 self._column()
             start = f"{' && '.join(tests)} ? {stored} : {start}" if tests else stored
@@ -562,7 +565,7 @@ class StageBody:
         if index is None:
             index = [axis(a) for a in range(lead, node.rank)]
         place = position(index, node.element_shape, self._variable)
-        if nest.lanes:
+        if self.stage.phase == ROW:
             return self._in_tile(node, place, False)
         if node.has_columns:
             count = 1
@@ -578,6 +581,7 @@ class StageBody:
         """
         body: Body = []
         stores: Body = []
+        in_rows = self.stage.phase == ROW
         summed = bool(nest.reduction or nest.carried)
         sums = self._own_sums() if summed else {}
         overlap = self._overlap(root, nest) if summed else []
@@ -604,9 +608,9 @@ class StageBody:
                         text = f"{tests} ? ({text}) : {other}"
                     body += lets
             # in the row phase a repeated value may simply be stored again; elsewhere another thread may own it
-            repeated = list(overlap) if nest.carried or not nest.lanes or self.team else []
-            stored = bool(value.direct) or (value.tile or value.rows if nest.lanes else value.work) is not None
-            if node not in sums and nest.lanes and node.reduced:
+            repeated = list(overlap) if nest.carried or not in_rows or self.team else []
+            stored = bool(value.direct) or (value.tile or value.rows if in_rows else value.work) is not None
+            if node not in sums and in_rows and node.reduced:
                 place = self._result(node, nest)
                 text = f"({self._column()} > 0 ? {place} : {self.zero}) + ({text})"
                 repeated = list(overlap)

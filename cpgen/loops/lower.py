@@ -15,11 +15,14 @@ from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
 from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
 from cpgen.loops.ranges import checked_axes, cuts
+from cpgen.loops.turn import inner_axis, inner_share, turn
 
 # rows in a tile: a cache line of them where sums are blocked, which then fit the registers, else enough to hide what a
 # stage costs besides
 LANES = {"float64": 8, "float32": 16}
 PLAIN = 4
+CACHE_BYTES = 1 << 20  # a tile that needs more is one row where that one has enough sums to compute side by side
+ENOUGH_INNER = 0.9  # of the points of all sums
 TILE_BYTES = 8 << 20  # a tile that needs more memory than this gets fewer lanes
 # Sums held at once along a blocked axis, best first: measured; fewer than five do not hide the latency of additions.
 BLOCKS = (10, 12, 8, 6, 5, 7)
@@ -35,12 +38,23 @@ LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 def plan(program: Program, real: str = "float64", tile: int | None = None, compact: bool = False) -> Plan:
     """Decide phases, stages, loops and memory of ``program``.
 
-    ``tile`` overrides the number of rows in a tile; ``compact`` keeps few sums on the stack and loops in one piece.
-    Raises UnsupportedError if rows depend on each other in a way that one pass over the rows cannot compute, or if the
-    program is too large.
+    ``tile`` overrides the number of rows in a tile.  That is one row where rows are large and the sums of one can be
+    computed side by side (:mod:`cpgen.loops.turn`), so that its values stay in the cache.  ``compact`` keeps few sums on
+    the stack and loops in one piece.  Raises UnsupportedError if rows depend on each other in a way that one pass over
+    the rows cannot compute, or if the program is too large.
     """
     outputs, nodes = split_sums(program)
-    return _Lowering(program, outputs, nodes, real, tile, compact).plan()
+    if compact or tile not in (None, 1):
+        return _Lowering(program, outputs, nodes, real, tile, compact).plan()
+    if tile is None:
+        in_lanes = _Lowering(program, outputs, nodes, real, None).plan()
+        size = in_lanes.tile_memory.constant + in_lanes.tile_memory.columns
+        if size * LANES[real] * (8 if real == "float64" else 4) <= CACHE_BYTES:
+            return in_lanes
+    turned, nodes = turn(outputs, VECTOR[real])
+    if tile is None and inner_share(nodes, VECTOR[real]) < ENOUGH_INNER:
+        return in_lanes
+    return _Lowering(program, turned, nodes, real, 1).plan()
 
 
 @dataclass
@@ -252,6 +266,11 @@ class _Lowering:
         """Whether a tile, being one row, is laid out like a row of an array."""
         return self.tile == 1
 
+    @property
+    def _side_by_side(self) -> bool:
+        """Whether the sums of one row are computed side by side, for want of other rows."""
+        return self._in_place and not self.compact
+
     def _source(self, node: Input) -> list[Stage]:
         if is_noise(node):
             return [Stage(0, "noise", ROW, (node,)), *self._exports(node)]
@@ -351,13 +370,17 @@ class _Lowering:
         free = [
             a for a in range(node.rank) if isinstance(node.extents[a], int) and a not in checked_axes(node)
         ]
-        vector: int | None = node.extents.index(ROWS) if in_rows else None
+        inner = inner_axis(node, VECTOR[self.real]) if in_rows and reduction and self._side_by_side else None
+        lanes = in_rows and inner is None
+        vector: int | None = node.extents.index(ROWS) if lanes else inner
         vector_width = 0
         if not in_rows and reduction and free:
-            vector = free.pop()
+            vector = free[-1]
+        free = [a for a in free if a != vector]
+        if not lanes and vector is not None:
             vector_width = min(COMPACT if self.compact else VECTOR[self.real], _extent(node, vector))
         block = next((a for a in reversed(free) if reduction and self._reuses(node, vector, a)), None)
-        if block is None and not in_rows and vector is not None:
+        if block is None and not lanes and vector is not None:
             vector_width = min(COMPACT if self.compact else WIDE, _extent(node, vector))
         width = 1
         if block is not None:
@@ -368,7 +391,7 @@ class _Lowering:
         if not self.compact:
             loops = [a for a in (*outer, *reduction) if isinstance(node.extents[a], int)]
             at = cuts(group, loops, bool(reduction) or carried)
-        return Nest(tuple(outer), block, width, vector, vector_width, in_rows, tuple(reduction), carried, at)
+        return Nest(tuple(outer), block, width, vector, vector_width, lanes, tuple(reduction), carried, at)
 
     def _reuses(self, node: Map, vector: int | None, block: int) -> bool:
         """Whether blocking ``block`` reads some vector once for several sums."""
