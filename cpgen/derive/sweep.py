@@ -60,8 +60,10 @@ class Readout:
         return [_down(term.chain, term.top, 2, origin) for term in self.terms]
 
     def forms(self, weight: Node, origin: Origin) -> list[Node]:
-        """``sum_e weight[e] diagonal[e]`` of the terms, from the top: a weight that no row changes goes up once for all
-        rows, where each row's diagonal would have to come down."""
+        """``sum_e weight[e] diagonal[e]`` of the terms, from the top.
+
+        A weight that no row changes goes up once for all rows, where each row's diagonal would have to come down.
+        """
         found = []
         here = add([term.top for term in self.terms if not term.chain])
         for top, chain in [(here, ()), *((t.top, t.chain) for t in self.terms if t.chain)]:

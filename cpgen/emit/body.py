@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 
 from cpgen.emit.statements import (
     Body,
     Declaration,
+    Position,
     Statement,
     branch,
     condition,
     factor,
     line,
+    linear,
     loop,
     position,
     simd,
@@ -26,7 +30,17 @@ from cpgen.loops.fuse import own_sums
 from cpgen.loops.names import identifier, unique
 from cpgen.loops.phases import ACCUMULATE, ROW
 from cpgen.loops.plan import Check, Nest, Plan, Slot, Stage, is_noise, is_scale
-from cpgen.loops.ranges import access_checks, guard_checks, nothing_to_add
+from cpgen.loops.ranges import (
+    Condition,
+    access_checks,
+    check,
+    conditions,
+    guard_checks,
+    live,
+    never,
+    pieces,
+    span,
+)
 from cpgen.scalar import placeholder, to_c
 
 LETTERS = "ijklmnpqrstuvwxyz"
@@ -43,7 +57,7 @@ def offset_name(plan: Plan, space: str, value: str) -> str:
 def address(plan: Plan, slot: Slot, value: str) -> str:
     """The C address of a slot."""
     offset = offset_name(plan, slot.space, value)
-    scale = {"work": "", "tile": "LANES", "rows": "f->chunk"}[slot.space]
+    scale = {"work": "", "tile": "LANES" if plan.tile > 1 else "", "rows": "f->chunk"}[slot.space]
     if slot.columns:
         offset = f"{offset_name(plan, slot.space, COLUMNS_BEGIN)} + f->columns * {offset}"
         offset = f"{scale} * ({offset})" if scale else offset
@@ -52,11 +66,33 @@ def address(plan: Plan, slot: Slot, value: str) -> str:
     return f"f->{slot.space} + {offset}"
 
 
+@dataclass(frozen=True)
+class _Level:
+    """A loop over an output axis: ``parts`` of its points, of which more than one need not be of one kind."""
+
+    variable: str
+    parts: tuple[range | tuple[str, str], ...]  # points, or the text of the first and of the end
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Bounds of a loop ("" for the end of the axis), the lines that compute them, and the checks they stand for."""
+
+    lets: Body
+    start: str
+    stop: str
+    step: int
+    done: tuple[Check, ...]
+
+
 class StageBody:
     """Builds the statements of one stage, after which ``declared`` holds what stands above them.
 
     Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
-    the C text of the user's own.  ``team``: the items of a tile belong to different threads.
+    the C text of the user's own.  ``team``: the items of a tile belong to different threads.  ``single``: a tile is one
+    row, so that there are no lanes; sums that are not computed side by side keep one, without which compilers are tempted
+    to gather what they add.
     """
 
     team = False
@@ -68,7 +104,12 @@ class StageBody:
         self.zero = "0.0" if plan.real == "float64" else "0.0f"
         self.lowest = "-HUGE_VAL" if plan.real == "float64" else "-HUGE_VALF"
         self.inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
+        nest = stage.nest
+        sums = nest is not None and bool(nest.reduction or nest.carried)
+        side_by_side = nest is not None and stage.phase == ROW and not nest.lanes
+        self.single = plan.tile == 1 and (side_by_side or not sums)
         self.axes = axis_names(plan, stage)
+        self.within: dict[str, range] = {}  # points that a loop variable takes, where they are not its whole axis
         self.declared: dict[str, Declaration] = {}
         self.prefix = prefix  # of the C functions made for user functions
         self.helpers: set[str] = set()
@@ -109,12 +150,31 @@ class StageBody:
         return self._pointer(name, f"f->args->{name}")
 
     def _tile(self, node: Node, constant: bool) -> str:
+        """Where a row value is while its tile is computed."""
         value = self.plan.value(node)
-        assert value.tile is not None
+        if value.tile is None:
+            return self._row(node, constant)
         place = address(self.plan, value.tile, value.name)
         if value.tile.columns:
-            place += f" + f->col * LANES * {value.tile.elements}"
+            place += f" + f->col * {'' if self.single else 'LANES * '}{value.tile.elements}"
         return self._pointer(f"{value.name}_tile", place, constant)
+
+    def _row(self, node: Node, constant: bool) -> str:
+        """The same for a value that lies in an array of rows."""
+        value, count = self.plan.value(node), str(self._count(node))
+        if value.rows is not None:
+            row = "f->row * f->columns + f->col" if node.has_columns else "f->row"
+            place = f"{address(self.plan, value.rows, value.name)} + {times(row, count)}"
+            return self._pointer(f"{value.name}_rows", place, constant)
+        row = "f->col * f->n_rows + f->begin + f->row" if node.has_columns else "f->begin + f->row"
+        field = self.plan.output_field(value.direct) if value.direct else value.name
+        name = f"{value.name}_out" if value.direct else value.name
+        return self._pointer(name, f"f->args->{field} + {times(row, count)}", constant)
+
+    def _in_tile(self, node: Node, place: Position, constant: bool) -> str:
+        """The element at ``place`` of a row value, for the current lane."""
+        tile = self._tile(node, constant)
+        return f"{tile}[{place.text() if self.single else _sum(place.text('LANES'), 'lane')}]"
 
     def _rows(self, node: Node, constant: bool) -> str:
         value = self.plan.value(node)
@@ -157,7 +217,7 @@ class StageBody:
                 place.terms = {self._column(): count, **place.terms}
             return f"{name}[{place.text()}]"
         if self.stage.phase == ROW:
-            return f"{self._tile(node, True)}[{_sum(place.text('LANES'), 'lane')}]"
+            return self._in_tile(node, place, True)
         if isinstance(node, Input) and not is_noise(node):
             name = self._argument(node)
             self._declare("begin", "const ptrdiff_t", "f->begin")
@@ -174,15 +234,22 @@ class StageBody:
 
     # Expressions
 
-    def _expression(self, node: Map, skip: Sequence[Check] = ()) -> tuple[Body, str]:
-        """Declarations and the text of ``node.expr`` at the current point.
+    def _points(self, node: Map) -> dict[int, range]:
+        """The points that the current piece of the loops visits, by axis, where they are not the whole axis."""
+        return {a: self.within[name] for a, name in self.axes.items() if name in self.within and a < len(node.extents)}
 
-        Accesses whose tests are in ``skip`` are known to be valid.
-        """
+    def _expression(self, node: Map, valid: Collection[Condition] = ()) -> tuple[Body, str]:
+        """Declarations and the text of ``node.expr`` at the current point, where the indices ``valid`` are."""
         texts = {}
+        points = self._points(node)
         for k, access in enumerate(node.args):
+            read = zip(access.index, access.node.shape, strict=True)
+            if any(never(index, extent, node.extents, points) for index, extent in read):
+                texts[placeholder(k)] = self.zero
+                continue
             text = self._element(access)
-            tests = [c for c in access_checks(access, node.extents) if c not in skip]
+            checks = access_checks(access, node.extents, points)
+            tests = [c for c in checks if (c.index, c.extent) not in valid]
             if tests:
                 text = f"({condition(tests, self._variable)} ? {text} : {self.zero})"
             texts[placeholder(k)] = text
@@ -198,22 +265,26 @@ class StageBody:
     def _map(self) -> Body:
         nest, root = self.stage.nest, self.stage.nodes[0]
         assert nest is not None and isinstance(root, Map)
-        body: Body = []
-        if nest.reduction or nest.carried:
-            body += self._sums(root, nest)
-        body += self._finish(root, nest)
-        body = self._outer_loops(root, nest, body)
-        value = self.plan.value(root)
-        if value.direct and len(self.stage.nodes) == 1:
-            body = [branch(f"{value.name}_out == NULL", [line("return;")]), *body]
-        return body
 
-    def _outer_loops(self, root: Map, nest: Nest, body: Body) -> Body:
-        """Loops over the output, blocks first to last; shared between threads outside the row phase."""
-        loops: list[tuple[str, str | int, int]] = []
+        def point() -> Body:
+            sums = self._sums(root, nest) if nest.reduction or nest.carried else []
+            return [*sums, *self._finish(root, nest)]
+
+        return self._outer_loops(root, nest, point)
+
+    def _outer_loops(self, root: Map, nest: Nest, point: Callable[[], Body]) -> Body:
+        """Loops over the output, blocks first to last; shared between threads outside the row phase.
+
+        ``point`` makes what is inside, once for each piece of the loops.
+        """
+        loops: list[_Level] = []
+        at = dict(nest.cuts)
         for a in nest.outer:
             extent = root.extents[a]
-            loops.append((self.axes[a], "f->columns" if extent is COLUMNS else constant(extent), 1))
+            parts: tuple[range | tuple[str, str], ...] = (("0", "f->columns"),)
+            if extent is not COLUMNS:
+                parts = tuple(pieces(range(constant(extent)), at.get(a, ())))
+            loops.append(_Level(self.axes[a], parts))
         elementwise = not (nest.reduction or nest.carried)
         starts: Body = []
         if not elementwise:
@@ -223,34 +294,68 @@ class StageBody:
                 if extent <= width:
                     starts.append(line(f"const ptrdiff_t {name}_first = 0;"))
                 elif extent % width == 0:
-                    loops.append((f"{name}_first", extent, width))
+                    loops.append(_Level(f"{name}_first", (("0", str(extent)),), width))
                 else:
-                    loops.append((f"{name}_next", extent, width))
+                    loops.append(_Level(f"{name}_next", (("0", str(extent)),), width))
                     last = extent - width
                     starts.append(
                         line(f"const ptrdiff_t {name}_first = {name}_next < {last} ? {name}_next : {last};")
                     )
-        body = starts + body
         shared = self.stage.phase != ROW
-        wait = (
-            "_NOWAIT" if self.stage.phase == ACCUMULATE else ""
-        )  # sums over rows are independent of each other
-        for depth in range(len(loops) - 1, -1, -1):
-            name, stop, step = loops[depth]
-            pragma = ""
-            if shared and depth == 0:
-                # the innermost loop of an elementwise nest is left to the vector unit
-                count = len(loops) - (1 if elementwise and len(loops) > 1 else 0)
-                pragma = "OMP_FOR" if count == 1 else f"OMP_FOR_{min(count, 4)}"
-                if elementwise and len(loops) == 1:
-                    pragma = "OMP_FOR_SIMD"
-                pragma += wait
-            elif elementwise and not nest.lanes and depth == len(loops) - 1:
-                pragma = "OMP_SIMD"
-            body = [loop(name, stop, body, step=step, pragma=pragma)]
+        # sums over rows are independent of each other
+        wait = "_NOWAIT" if self.stage.phase == ACCUMULATE else ""
         if shared and not loops:
-            body = [Statement("", body, f"OMP_SINGLE{wait}")]
-        return body
+            return [Statement("", starts + point(), f"OMP_SINGLE{wait}")]
+
+        def level(depth: int) -> Body:
+            if depth == len(loops):
+                return starts + point()
+            here = loops[depth]
+            body: Body = []
+            for part in here.parts:
+                pragma = ""
+                point_alone = isinstance(part, range) and len(part) == 1 and len(here.parts) > 1
+                if shared and depth == 0:
+                    pragma = "OMP_SINGLE" if point_alone else self._sharing(loops, elementwise)
+                    pragma += wait if part is here.parts[-1] else "_NOWAIT"  # pieces are independent, too
+                elif point_alone:
+                    pass
+                elif elementwise and depth == len(loops) - 1 and (self.single or not nest.lanes):
+                    pragma = "OMP_SIMD"
+                if isinstance(part, range):
+                    with self._inside(here.variable, part):
+                        inner = level(depth + 1)
+                    if point_alone:
+                        place = line(f"const ptrdiff_t {here.variable} = {part.start};")
+                        body.append(Statement("", [place, *inner], pragma))
+                    else:
+                        body.append(loop(here.variable, part.stop, inner, part.start, pragma=pragma))
+                else:
+                    body.append(loop(here.variable, part[1], level(depth + 1), step=here.step, pragma=pragma))
+            return body
+
+        return level(0)
+
+    @staticmethod
+    def _sharing(loops: Sequence[_Level], elementwise: bool) -> str:
+        """How loops, the outermost first, are dealt out to threads: those down to the first that is not a single loop.
+
+        The innermost loop of an elementwise nest is left to the vector unit.
+        """
+        if elementwise and len(loops) == 1:
+            return "OMP_FOR_SIMD"
+        count = 1
+        while count < len(loops) - (1 if elementwise else 0) and len(loops[count].parts) == 1:
+            count += 1
+        return "OMP_FOR" if count == 1 else f"OMP_FOR_{min(count, 4)}"
+
+    @contextmanager
+    def _inside(self, variable: str, part: range) -> Iterator[None]:
+        """While the body of a loop over ``part`` is made."""
+        before = self.within
+        self.within = {**before, variable: part}
+        yield
+        self.within = before
 
     def _blocks(self, nest: Nest) -> list[tuple[int, int]]:
         """(axis, width) of the output axes that are walked in blocks."""
@@ -268,20 +373,24 @@ class StageBody:
     def _sum_text(self, nest: Nest, text: str = "sum") -> str:
         if nest.block is not None:
             text += "[step]"
-        if nest.vector is not None:
+        if self._has_lanes(nest):
             text += "[lane]"
         return text
+
+    def _has_lanes(self, nest: Nest) -> bool:
+        """Whether sums are held for several points of the vector axis."""
+        return nest.vector is not None and not (nest.lanes and self.single)
 
     def _sum_declaration(self, nest: Nest, sums: str = "sum") -> str:
         if nest.block is not None:
             sums += f"[{nest.block_width}]"
-        if nest.vector is not None:
+        if self._has_lanes(nest):
             sums += "[LANES]" if nest.lanes else f"[{nest.vector_width}]"
         return f"{self.real} {sums};"
 
     def _over_block(self, nest: Nest, body: Body) -> Body:
         """Wrap ``body`` in the loops over the local sums."""
-        if nest.vector is not None:
+        if nest.vector is not None and self._has_lanes(nest):
             if not nest.lanes:
                 body = self._in_block(nest.vector, "lane", body)
             body = [simd(loop("lane", "LANES" if nest.lanes else nest.vector_width, body))]
@@ -308,52 +417,135 @@ class StageBody:
         if nest.carried:
             stored = self._result(root, nest)
             tests = self._overlap(root, nest)
-            if nest.lanes:
+            if self.stage.phase == ROW:
                 tests = ["col > 0", *tests]
                 self._column()
             start = f"{' && '.join(tests)} ? {stored} : {start}" if tests else stored
-        sums = self._own_sums()
-        totals = {node: self._sum_text(nest, name) for node, name in sums.items()}
-        body: Body = [line(self._sum_declaration(nest, name)) for name in sums.values()]
-        body += self._over_block(nest, [line(f"{total} = {start};") for total in totals.values()])
-        checks = nothing_to_add(root)
-        point: Body = []
-        for node, total in totals.items():
-            lets, text = self._expression(node, checks)
-            if root.reduce == "sum":
-                point += [*lets, line(f"{total} += {text};")]
+        names = self._own_sums().values()
+        body: Body = [line(self._sum_declaration(nest, name)) for name in names]
+        body += self._over_block(nest, [line(f"{self._sum_text(nest, name)} = {start};") for name in names])
+        return body + self._adding(root, nest)
+
+    def _adding(self, root: Map, nest: Nest) -> Body:
+        """Loops over the terms that count, with the addition inside."""
+        counted = live(root, self._points(root))
+        needed = list(conditions(root))
+        if not all(counted.values()) or any(never(i, e, root.extents, counted) for i, e in needed):
+            return []
+        known = set(range(len(root.extents))) - set(nest.reduction)
+        at = dict(nest.cuts)
+        checks = []
+        for index, extent in dict.fromkeys(needed):
+            # the loops over the output visit more points than those that count
+            points = self._points(root) if set(index.axes) <= known else counted
+            found = check(index, extent, root.extents, points)
+            checks += [] if found is None else [found]
+
+        def level(depth: int, known: set[int], left: list[Check]) -> Body:
+            here = [c for c in left if set(c.index.axes) <= known]
+            left = [c for c in left if c not in here]
+            if depth == len(nest.reduction):
+                inner = self._over_block(nest, self._add(root, nest, needed))
             else:
-                item = f"item{total.removeprefix('sum').partition('[')[0]}"
-                point += [
-                    *lets,
-                    line(f"const {self.real} {item} = {text};"),
-                    line(f"{total} = {item} > {total} || {item} != {item} ? {item} : {total};"),
-                ]
-        inner = self._over_block(nest, point)
-        known: list[set[int]] = []
-        seen = set(range(root.rank))
-        seen |= {a for a in root.reduced if a not in nest.reduction}
-        known.append(set(seen))
-        for a in nest.reduction:
-            seen.add(a)
-            known.append(set(seen))
-        for depth in range(len(nest.reduction), -1, -1):
-            here = [
-                c
-                for c in checks
-                if set(c.index.axes) <= known[depth]
-                and (depth == 0 or not set(c.index.axes) <= known[depth - 1])
-            ]
-            if here:
-                inner = [branch(condition(here, self._variable), inner)]
-            if depth:
-                a = nest.reduction[depth - 1]
-                extent = root.extents[a]
-                stop = (
-                    str(extent) if isinstance(extent, int) else "f->count" if extent is ROWS else "f->columns"
-                )
-                inner = [loop(self.axes[a], stop, inner)]
-        return body + inner
+                a = nest.reduction[depth]
+                name, extent = self.axes[a], root.extents[a]
+                if not isinstance(extent, int):
+                    stop = "f->count" if extent is ROWS else "f->columns"
+                    inner = [loop(name, stop, level(depth + 1, known | {a}, left))]
+                else:
+                    part = counted.get(a, range(extent))
+                    limits = self._limits(root, a, [c for c in left if set(c.index.axes) <= known | {a}], counted)
+                    left = [c for c in left if c not in limits.done]
+                    inner = list(limits.lets)
+                    for piece in [part] if limits.done else pieces(part, at.get(a, ())):
+                        with self._inside(name, piece):
+                            rest = level(depth + 1, known | {a}, left)
+                        start = limits.start or piece.start
+                        inner.append(loop(name, limits.stop or piece.stop, rest, start, limits.step))
+            return [branch(condition(here, self._variable), inner)] if here else inner
+
+        with self._narrowed(root, counted, known):
+            return level(0, known, checks)
+
+    @contextmanager
+    def _narrowed(self, root: Map, counted: dict[int, range], axes: set[int]) -> Iterator[None]:
+        """While code is made that runs at the points ``counted`` of the output axes ``axes`` only."""
+        before = self.within
+        self.within = {**before, **{self.axes[a]: part for a, part in counted.items() if a in axes}}
+        yield
+        self.within = before
+
+    def _add(self, root: Map, nest: Nest, valid: Collection[Condition]) -> Body:
+        """One term of each sum (or of the maximum), at a point where the indices ``valid`` are."""
+        body: Body = []
+        for node, name in self._own_sums().items():
+            lets, text = self._expression(node, valid)
+            total, item = self._sum_text(nest, name), name.replace("sum", "item")
+            body += lets
+            if root.reduce == "sum":
+                body.append(line(f"{total} += {text};"))
+            else:
+                body.append(line(f"const {self.real} {item} = {text};"))
+                body.append(line(f"{total} = {item} > {total} || {item} != {item} ? {item} : {total};"))
+        return body
+
+    def _limits(self, root: Map, a: int, checks: Sequence[Check], counted: dict[int, range]) -> _Limits:
+        """The bounds of the loop over ``a`` that ``checks`` amount to, all their other axes being known there.
+
+        What does not fit into one loop stays a test.
+        """
+        part = counted.get(a, range(constant(root.extents[a])))
+        name = self.axes[a]
+        start = stop = ""
+        step = 1
+        lets: Body = []
+        done = []
+        for c in sorted(checks, key=lambda c: -c.index.divisor):
+            sign = dict(c.index.terms)[a]
+            rest = Index(tuple(t for t in c.index.terms if t[0] != a), c.index.offset)
+            end = c.extent * c.index.divisor
+            least, most = span(rest, root.extents, counted)
+            below, above = (c.low, c.high) if sign > 0 else (c.high, c.low)
+            first = ""
+            if c.index.divisor > 1:
+                # every divisor-th point, from the first at which the division is exact
+                if start or part.start or least < 0 or (below and sign < 0):
+                    continue
+                first = self._residue(rest, -sign, c.index.divisor)
+                below = False
+                above = above and (sign > 0 or part.stop > c.index.divisor)
+            if abs(sign) != 1 or (below and start) or (above and stop):
+                continue
+            done.append(c)
+            if first:
+                start, step = first, c.index.divisor
+            if below:  # 0 <= rest + a, or rest - a < end
+                start = self._affine(rest, -1) if sign > 0 else self._affine(rest, 1, 1 - end)
+                if (-most if sign > 0 else least + 1 - end) < part.start:
+                    lets.append(line(f"const ptrdiff_t {name}_from = {start} > {part.start} ? {start} : {part.start};"))
+                    start = f"{name}_from"
+            if above:  # rest + a < end, or 0 <= rest - a
+                stop = self._affine(rest, -1, end) if sign > 0 else self._affine(rest, 1, 1)
+                if (end - least if sign > 0 else most + 1) > part.stop:
+                    lets.append(line(f"const ptrdiff_t {name}_to = {stop} < {part.stop} ? {stop} : {part.stop};"))
+                    stop = f"{name}_to"
+        return _Limits(lets, start, stop, step, tuple(done))
+
+    def _affine(self, index: Index, sign: int = 1, plus: int = 0) -> str:
+        """``sign * index + plus`` for an index with divisor 1."""
+        terms = {self._variable(a): sign * c for a, c in index.terms}
+        offset = sign * index.offset + plus
+        moving = linear(terms, 0)
+        if offset > 0 and moving.startswith("-"):
+            return f"{offset} - {moving[1:]}"
+        return linear(terms, offset)
+
+    def _residue(self, index: Index, sign: int, divisor: int) -> str:
+        """``sign * index`` modulo ``divisor``, for an index that is nowhere negative, with divisor 1."""
+        if not index.terms:
+            return str(sign * index.offset % divisor)
+        text = f"{factor(self._affine(index))} % {divisor}"
+        return text if sign > 0 else f"({divisor} - {text}) % {divisor}"
 
     def _put_together(self, node: Map, numbers: Mapping[Place, Node], nest: Nest) -> Body:
         """Store the numbers of a stack, each at its place."""
@@ -364,7 +556,8 @@ class StageBody:
             number = numbers.get(place)
             text = self.zero if number is None else self._element(Access(number, tuple(lead)))
             body.append(line(f"{self._result(node, nest, [constant_index(k) for k in place])} = {text};"))
-        return [branch(f"{value.name}_out != NULL", body)] if value.direct else body
+        optional = value.direct and self.stage.needed_by != (value.direct,)
+        return [branch(f"{value.name}_out != NULL", body)] if optional else body
 
     def _result(self, node: Map, nest: Nest, index: Sequence[Index] | None = None) -> str:
         """The element of ``node`` that the current point computes, or at ``index``, as an lvalue."""
@@ -372,8 +565,8 @@ class StageBody:
         if index is None:
             index = [axis(a) for a in range(lead, node.rank)]
         place = position(index, node.element_shape, self._variable)
-        if nest.lanes:
-            return f"{self._tile(node, False)}[{_sum(place.text('LANES'), 'lane')}]"
+        if self.stage.phase == ROW:
+            return self._in_tile(node, place, False)
         if node.has_columns:
             count = 1
             for extent in node.element_shape:
@@ -382,8 +575,13 @@ class StageBody:
         return f"{self._target(node)}[{place.text()}]"
 
     def _finish(self, root: Map, nest: Nest) -> Body:
-        """Compute the members that have no sums of their own and store what is read elsewhere."""
+        """Compute the members that have no sums of their own and store what is read elsewhere.
+
+        Where a tile is one row, stores come last: what has been read from the caller's array need not be read again.
+        """
         body: Body = []
+        stores: Body = []
+        in_rows = self.stage.phase == ROW
         summed = bool(nest.reduction or nest.carried)
         sums = self._own_sums() if summed else {}
         overlap = self._overlap(root, nest) if summed else []
@@ -392,34 +590,42 @@ class StageBody:
             value = self.plan.value(node)
             numbers = stacked(node)
             if numbers is not None:
-                body += self._put_together(node, numbers, nest)
+                put = self._put_together(node, numbers, nest)
+                body, stores = (body, [*stores, *put]) if self.single else ([*body, *put], stores)
                 continue
             shared_axes, self.axes = self.axes, member_axes(self.axes, root, node)
             if node in sums:
                 text = self._sum_text(nest, sums[node])
             else:
-                lets, text = self._expression(node)
-                tests = condition(guard_checks(node.guards, node.extents), self._variable)
-                if tests:
-                    other = self.zero if node.reduce == "sum" else self.lowest
-                    text = f"{tests} ? ({text}) : {other}"
-                body += lets
+                other = self.zero if node.reduce == "sum" else self.lowest
+                points = self._points(node)
+                if any(never(g.index, g.extent, node.extents, points) for g in node.guards):
+                    text = other
+                else:
+                    lets, text = self._expression(node)
+                    tests = condition(guard_checks(node.guards, node.extents, points), self._variable)
+                    if tests:
+                        text = f"{tests} ? ({text}) : {other}"
+                    body += lets
             # in the row phase a repeated value may simply be stored again; elsewhere another thread may own it
-            repeated = list(overlap) if nest.carried or not nest.lanes or self.team else []
-            stored = value.tile is not None if nest.lanes else bool(value.direct) or value.work is not None
-            if node not in sums and nest.lanes and node.reduced:
+            repeated = list(overlap) if nest.carried or not in_rows or self.team else []
+            stored = bool(value.direct) or (value.tile or value.rows if in_rows else value.work) is not None
+            if node not in sums and in_rows and node.reduced:
                 place = self._result(node, nest)
                 text = f"({self._column()} > 0 ? {place} : {self.zero}) + ({text})"
                 repeated = list(overlap)
             elif len(self.stage.nodes) > 1:
                 body.append(line(f"const {self.real} {value.name} = {text};"))
                 text = value.name
-                if value.direct:
+                if value.direct and self.stage.needed_by != (value.direct,):
                     repeated = [f"{value.name}_out != NULL", *repeated]
             if stored:
                 store = line(f"{self._result(node, nest)} = {text};")
-                body.append(branch(" && ".join(repeated), [store]) if repeated else store)
+                stores.append(branch(" && ".join(repeated), [store]) if repeated else store)
+            if not self.single:
+                body, stores = [*body, *stores], []
             self.axes = shared_axes
+        body += stores
         if not summed:
             return self._lanes(body, "OMP_SIMD") if nest.lanes else body
         return self._over_block(nest, body)
@@ -428,10 +634,14 @@ class StageBody:
 
     def _lanes(self, body: Body, pragma: str = "") -> Body:
         """``body`` for each row of a full tile."""
+        if self.single:
+            return body
         return [loop("lane", "LANES", body, pragma=pragma)]
 
     def _valid_lanes(self, body: Body) -> Body:
         """``body`` for each row of the tile that exists."""
+        if self.single:
+            return body
         return [loop("lane", "f->lanes", body)]
 
     def _items(self, count: int, body: Body) -> Body:
@@ -454,20 +664,27 @@ class StageBody:
         place = f"f->args->{self.plan.value(node).name} + {times(row, str(count))}"
         self._pointer("source", place)
         target = self._tile(node, False)
+        if self.single:
+            return self._items(count, [line(f"{target}[item] = source[item];")])
         rest = [
             line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;"),
             line(f"{target}[item * LANES + lane] = source[{times('row', str(count))} + item];"),
         ]
         return self._items(count, self._lanes(rest))
 
+    @property
+    def _item(self) -> str:
+        """The place of an ``item`` in the tile."""
+        return "item" if self.single else "item * LANES + lane"
+
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
         count = self._count(node)
         source, target = self._tile(node, True), self._rows(node, False)
-        row = "f->row + lane"
+        row = "f->row" if self.single else "f->row + lane"
         if node.has_columns:
-            row = f"(f->row + lane) * f->columns + {self._column()}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[item * LANES + lane];")
+            row = f"{factor(row)} * f->columns + {self._column()}"
+        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._item}];")
         return self._valid_lanes(self._items(count, [put]))
 
     def _store(self) -> Body:
@@ -476,10 +693,10 @@ class StageBody:
         source = self._tile(node, True)
         target = self.plan.output_field(self.stage.output)
         self._pointer(target, f"f->args->{target}", constant=False)
-        row = "f->begin + f->row + lane"
+        row = "f->begin + f->row" if self.single else "f->begin + f->row + lane"
         if node.has_columns:
             row = f"{self._column()} * f->n_rows + {row}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[item * LANES + lane];")
+        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._item}];")
         return [branch(f"{target} != NULL", self._valid_lanes(self._items(count, [put])))]
 
     def _copy(self) -> Body:
@@ -511,9 +728,12 @@ class StageBody:
         value = self.plan.value(node)
         if self.stage.phase == ROW:
             target = self._tile(node, False)
-            self._declare("last", "const ptrdiff_t", "f->lanes - 1")
-            row = "f->args->first_row + f->begin + f->row + (lane < last ? lane : last)"
-            put = f"{target}[(item + bit) * LANES + lane]"
+            row = "f->args->first_row + f->begin + f->row"
+            put = f"{target}[item + bit]"
+            if not self.single:
+                self._declare("last", "const ptrdiff_t", "f->lanes - 1")
+                row += " + (lane < last ? lane : last)"
+                put = f"{target}[(item + bit) * LANES + lane]"
         else:
             assert value.work is not None
             target = self._target(node)
@@ -545,7 +765,7 @@ class StageBody:
 
 
 def _without_items(statement: Statement) -> Statement:
-    text = statement.text.replace("[item * LANES + lane]", "[lane]").replace(" + item]", "]")
+    text = statement.text.replace("[item * LANES + lane]", "[lane]").replace(" + item]", "]").replace("[item]", "[0]")
     body = None if statement.body is None else [_without_items(s) for s in statement.body]
     return Statement(text, body, statement.pragma)
 

@@ -9,7 +9,7 @@ All sums run in the order of the C text, so results have its bits.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -149,10 +149,7 @@ class DeviceBody(StageBody):
             *self._finish(root, nest),
         ]
         tiles = _panels(root.extents[0]) * wide
-        value = self.plan.value(root)
-        unused = value.direct and len(self.stage.nodes) == 1
         return [
-            *([branch(f"{value.name}_out == NULL", [line("return;")])] if unused else []),
             line(f"CPGEN_SHARED({self.real}, panel);"),
             line(f"const ptrdiff_t down = threadIdx.x / {ACROSS};"),
             line(f"const ptrdiff_t across = threadIdx.x % {ACROSS};"),
@@ -206,7 +203,8 @@ class DeviceBody(StageBody):
 
     # Who does what
 
-    def _outer_loops(self, root: Map, nest: Nest, body: Body) -> Body:
+    def _outer_loops(self, root: Map, nest: Nest, point: Callable[[], Body]) -> Body:
+        body = point()
         in_tile = self.stage.phase == ROW
         loops: list[tuple[str, str, int]] = []  # variable, number of values, step between them
         starts: Body = []
@@ -304,7 +302,7 @@ def _flat(loops: Sequence[tuple[str, str, int]]) -> tuple[str, Body]:
     return " * ".join(count for _, count, _ in loops), places
 
 
-DEVICE = Dialect(DeviceBody, "static __device__ void", "static __device__ void")
+DEVICE = Dialect(DeviceBody, "static __device__ void", "static __device__ void", together=False)
 
 
 def emit_cuda(model_name: str, plans: Sequence[Plan], real: str = "float64", prefix: str | None = None) -> CudaFiles:

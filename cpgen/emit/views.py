@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import groupby, product
 from pathlib import PurePath
 
 from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, member_axes, offset_name
@@ -115,11 +115,15 @@ class ProgramView:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the functions of stages are declared and built: in C, or as device code."""
+    """How the functions of stages are declared and built: in C, or as device code.
+
+    ``together``: stages may follow each other without anything in between.
+    """
 
     body: type[StageBody] = StageBody
     function: str = "static void"
     shared: str = "SHARED void"  # of a function with several callers
+    together: bool = True
 
 
 C = Dialect()
@@ -146,7 +150,10 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
             text[stage.number] = _list(f"{shared.name}(", [*frame, *arguments], ");")
 
     def calls(phase: Sequence[Stage]) -> tuple[str, ...]:
-        return tuple(text[s.number] for s in phase)
+        if not dialect.together:
+            return tuple(_if_needed(plan, s.needed_by, [text[s.number]]) for s in phase)
+        alike = groupby(phase, lambda s: s.needed_by)
+        return tuple(_if_needed(plan, names, [text[s.number] for s in stages]) for names, stages in alike)
 
     clear = _clear(plan, name)
     sizes = (plan.work, plan.tile_memory, plan.rows) if plan.segments else (plan.work,)
@@ -181,6 +188,15 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         helpers=tuple(sorted(helpers)),
         definitions=tuple(definitions),
     )
+
+
+def _if_needed(plan: Plan, outputs: Sequence[str], calls: Sequence[str]) -> str:
+    """``calls``, made if the caller wants one of the outputs that need them (if any are named)."""
+    together = "\n".join(calls)
+    if not outputs:
+        return together
+    wanted = " || ".join(f"f->args->{plan.output_field(name)} != NULL" for name in outputs)
+    return f"if ({wanted}) {{\n{textwrap.indent(together, '    ')}\n}}"
 
 
 def _stage_view(

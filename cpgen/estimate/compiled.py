@@ -28,7 +28,7 @@ from cpgen.native import (
     build_cuda,
     find_compiler,
 )
-from cpgen.simplify import simplified
+from cpgen.simplify import PASSES, simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
 CHOSEN = ("diagonal", "diagonal:exact", "trace", "trace:exact", "hessian")
@@ -126,7 +126,9 @@ def _alone(derived: Derived) -> Derived:
     kept = replace(program, name=f"{program.name}_alone", outputs=outputs)
     reached = {id(node) for node in kept.nodes()}
     kept = replace(kept, inputs=tuple(i for i in program.inputs if id(i) in reached))
-    return replace(derived, program=simplified(kept))
+    for simplify in PASSES:
+        kept = simplify(kept)
+    return replace(derived, program=kept)
 
 
 class Compiled:

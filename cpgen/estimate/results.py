@@ -18,8 +18,8 @@ class Estimate:
     """One estimated array.
 
     ``value`` and ``stderr`` have the same shape; ``stderr`` is the estimated standard deviation of ``value`` (zero where
-    the answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns of one row
-    are orthogonal rather than independent and ``stderr`` is conservative: it may be too large, never too small.
+    the answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns of one
+    row are orthogonal rather than independent and ``stderr`` is conservative: it may be too large, never too small.
     ``samples``: noise columns used.  ``exact``: no sampling error.  ``biased``: why the method is biased, or "".
     ``kinks``: evaluation points that sat exactly on a kink (where a one-sided convention decided).
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cpgen.ir.nodes import Dim, Extent, Map, Node
 from cpgen.ir.stack import stacked
-from cpgen.loops.ranges import nothing_to_add
+from cpgen.loops.ranges import conditions
 
 LARGEST = 16  # maps in one nest: keeps functions readable and registers few
 MANY = 256  # and in one of numbers, which have no other loop to share
@@ -45,8 +45,7 @@ def own_sums(group: Sequence[Node]) -> list[Map]:
 def are_twins(first: Map, second: Map) -> bool:
     """Whether two sums for each column and row read something in common at the same points: one loop reads it for both.
 
-    The two fields of a sweep go through the same weights, and their products with the same layer input are squared at
-    once.
+    The two fields of a sweep go through the same weights, and are multiplied by the same inputs of a layer.
     """
     return (
         bool(first.reduced)
@@ -54,7 +53,7 @@ def are_twins(first: Map, second: Map) -> bool:
         and first.has_rows
         and (first.extents, first.rank, first.reduce) == (second.extents, second.rank, second.reduce)
         and any(a in second.args for a in first.args)
-        and set(nothing_to_add(first)) == set(nothing_to_add(second))
+        and set(conditions(first)) == set(conditions(second))
     )
 
 
@@ -103,7 +102,7 @@ def _join_twin(node: Map, latest: int, result: list[list[Map]], group_of: dict[i
             continue
         inside = {id(m) for m in result[k]}
         between = [m for group in result[k + 1 : latest + 1] for m in group]
-        if any(id(a.node) in inside for m in [*between, node] for a in m.args):
+        if any(id(n) in inside for m in [*between, node] for n in reads(m)):
             continue
         if latest > k:
             result.insert(latest, result.pop(k))

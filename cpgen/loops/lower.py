@@ -14,12 +14,15 @@ from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
 from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
-from cpgen.loops.ranges import checked_axes
+from cpgen.loops.ranges import checked_axes, cuts
+from cpgen.loops.turn import inner_axis, inner_share, turn
 
 # rows in a tile: a cache line of them where sums are blocked, which then fit the registers, else enough to hide what a
 # stage costs besides
 LANES = {"float64": 8, "float32": 16}
 PLAIN = 4
+CACHE_BYTES = 1 << 20  # a tile that needs more is one row where that one has enough sums to compute side by side
+ENOUGH_INNER = 0.9  # of the points of all sums
 TILE_BYTES = 8 << 20  # a tile that needs more memory than this gets fewer lanes
 # Sums held at once along a blocked axis, best first: measured; fewer than five do not hide the latency of additions.
 BLOCKS = (10, 12, 8, 6, 5, 7)
@@ -28,17 +31,30 @@ WIDE = 32  # and alone
 COMPACT = 4  # sums held at once, of an axis, where the stack is small
 CHUNK_TILES = (16, 1 << 16)  # of each thread, at least and at most
 CHUNK_BYTES = 1 << 18  # of rows kept for sums by each thread, what lies in its second-level cache
+FEW = 2  # outputs that alone need a stage: their absence is worth a test
 LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 
 
 def plan(program: Program, real: str = "float64", tile: int | None = None, compact: bool = False) -> Plan:
     """Decide phases, stages, loops and memory of ``program``.
 
-    ``tile`` overrides the number of rows in a tile; ``compact`` keeps few sums on the stack.  Raises UnsupportedError if
-    rows depend on each other in a way that one pass over the rows cannot compute, or if the program is too large.
+    ``tile`` overrides the number of rows in a tile.  That is one row where rows are large and the sums of one can be
+    computed side by side (:mod:`cpgen.loops.turn`), so that its values stay in the cache.  ``compact`` keeps few sums on
+    the stack and loops in one piece.  Raises UnsupportedError if rows depend on each other in a way that one pass over
+    the rows cannot compute, or if the program is too large.
     """
     outputs, nodes = split_sums(program)
-    return _Lowering(program, outputs, nodes, real, tile, compact).plan()
+    if compact or tile not in (None, 1):
+        return _Lowering(program, outputs, nodes, real, tile, compact).plan()
+    if tile is None:
+        in_lanes = _Lowering(program, outputs, nodes, real, None).plan()
+        size = in_lanes.tile_memory.constant + in_lanes.tile_memory.columns
+        if size * LANES[real] * (8 if real == "float64" else 4) <= CACHE_BYTES:
+            return in_lanes
+    turned, nodes = turn(outputs, VECTOR[real])
+    if tile is None and inner_share(nodes, VECTOR[real]) < ENOUGH_INNER:
+        return in_lanes
+    return _Lowering(program, turned, nodes, real, 1).plan()
 
 
 @dataclass
@@ -60,6 +76,7 @@ class _Lowering:
     compact: bool = False
     phase: dict[int, str] = field(default_factory=dict)
     output_names: dict[int, list[str]] = field(default_factory=dict)
+    row_direct: dict[int, str] = field(default_factory=dict)  # values with rows that only live in an output
 
     def plan(self) -> Plan:
         self.phase = phases(self.nodes)
@@ -69,14 +86,16 @@ class _Lowering:
         self.nodes = tuple(
             n for n in self.nodes if viewed(n) is None or id(n) in self.readers or id(n) in self.output_names
         )
+        self._find_uses()
         setup = self._plain_phase(SETUP)
         segments = self._row_segments()
         accumulate = [
-            Stage(0, "map", ACCUMULATE, (m,), self._nest(m, ACCUMULATE)) for m in self._maps(ACCUMULATE)
+            Stage(0, "map", ACCUMULATE, (m,), self._nest([m], ACCUMULATE)) for m in self._maps(ACCUMULATE)
         ]
         finish = self._plain_phase(FINISH)
         work, direct = self._work_demands([*setup, *accumulate, *finish])
         finish += self._copies(direct)
+        direct |= self.row_direct
         tile_slots, tile_total = self._tile_memory(segments)
         row_slots, row_total = place("rows", self._kept_demands())
         work_slots, work_total = place("work", work, ROUND)
@@ -85,7 +104,8 @@ class _Lowering:
         )
         lanes = self.tile or _lanes(tile_total, self.real, LANES[self.real] * (1 if blocked else PLAIN))
         self._check_size((work_total, tile_total, row_total))
-        numbered = _number([setup, *(s.stages for s in segments), accumulate, finish])
+        lists = [setup, *(s.stages for s in segments), accumulate, finish]
+        numbered = _number([[self._conditional(s, direct) for s in stages] for stages in lists])
         names = node_names((*self.program.inputs, *self.nodes))
         values = []
         for node in dict.fromkeys((*self.program.inputs, *self.nodes)):
@@ -130,6 +150,23 @@ class _Lowering:
                 for read in reads(node):
                     self.readers.setdefault(id(read), []).append(node)
 
+    def _find_uses(self) -> None:
+        """The outputs that each node leads to, in order."""
+        self.uses: dict[int, set[str]] = {key: set(names) for key, names in self.output_names.items()}
+        for node in reversed(self.nodes):
+            if isinstance(node, Map):
+                for read in reads(node):
+                    self.uses.setdefault(id(read), set()).update(self.uses[id(node)])
+
+    def _conditional(self, stage: Stage, direct: dict[int, str]) -> Stage:
+        """``stage`` with the outputs that it is needed by, if those are few or it writes to the only one itself."""
+        if stage.kind in ("store", "copy"):
+            return stage  # these test their output themselves
+        used = set().union(*(self.uses[id(n)] for n in stage.nodes))
+        names = tuple(name for name, _ in self.outputs if name in used)
+        alone = len(names) == 1 and any(id(n) in direct for n in stage.nodes)
+        return replace(stage, needed_by=names) if alone or len(names) <= min(FEW, len(self.outputs) - 1) else stage
+
     def _maps(self, phase: str) -> list[Map]:
         return [n for n in self.nodes if isinstance(n, Map) and self.phase[id(n)] == phase]
 
@@ -150,7 +187,7 @@ class _Lowering:
             drawn = [i for i in self.nodes if is_noise(i) and not i.has_rows]
             stages += [Stage(0, "noise", SETUP, (node,)) for node in drawn]
         for group in groups(self._maps(phase), lambda m: False):
-            stages.append(Stage(0, "map", phase, tuple(group), self._nest(group[0], phase)))
+            stages.append(Stage(0, "map", phase, tuple(group), self._nest(group, phase)))
         return stages
 
     def _work_demands(self, stages: Sequence[Stage]) -> tuple[list[Demand], dict[int, str]]:
@@ -216,20 +253,49 @@ class _Lowering:
                 for node in [n for n in here if id(n) in wanted]:
                     here.remove(node)
                     result[number] += self._source(node)
-                result[number].append(Stage(0, "map", ROW, tuple(group), self._nest(group[0], ROW)))
+                result[number].append(Stage(0, "map", ROW, tuple(group), self._nest(group, ROW)))
+                self._write_in_place(group)
                 for member in group:
                     result[number + (1 if _over_columns(member) else 0)] += self._exports(member)
             for node in here:
                 result[number] += self._source(node)
         return [Segment(k % 2 == 1, tuple(stages)) for k, stages in enumerate(result)]
 
+    @property
+    def _in_place(self) -> bool:
+        """Whether a tile, being one row, is laid out like a row of an array."""
+        return self.tile == 1
+
+    @property
+    def _side_by_side(self) -> bool:
+        """Whether the sums of one row are computed side by side, for want of other rows."""
+        return self._in_place and not self.compact
+
     def _source(self, node: Input) -> list[Stage]:
-        return [Stage(0, "noise" if is_noise(node) else "load", ROW, (node,)), *self._exports(node)]
+        if is_noise(node):
+            return [Stage(0, "noise", ROW, (node,)), *self._exports(node)]
+        return ([] if self._in_place else [Stage(0, "load", ROW, (node,))]) + self._exports(node)
+
+    def _write_in_place(self, group: Sequence[Map]) -> None:
+        """Let a stage write an output itself, where a tile is a row and that output is all the stage is for."""
+        inside = {id(m) for m in group}
+        stored = [
+            m
+            for m in group
+            if id(m) in self.output_names or any(id(r) not in inside for r in self.readers.get(id(m), ()))
+        ]
+        if self._in_place and len(stored) == 1:
+            (node,) = stored
+            names = self.output_names.get(id(node), [])
+            if len(names) == 1 and all(id(r) in inside for r in self.readers.get(id(node), ())):
+                self.row_direct[id(node)] = names[0]
 
     def _exports(self, node: Node) -> list[Stage]:
-        stages = [Stage(0, "keep", ROW, (node,))] if self._kept(node) else []
+        stages = [Stage(0, "keep", ROW, (node,))] if self._kept(node) and not self._in_place else []
         return stages + [
-            Stage(0, "store", ROW, (node,), None, o) for o in self.output_names.get(id(node), [])
+            Stage(0, "store", ROW, (node,), None, name)
+            for name in self.output_names.get(id(node), [])
+            if self.row_direct.get(id(node)) != name
         ]
 
     def _tile_memory(self, segments: Sequence[Segment]) -> tuple[dict[int, Slot], Totals]:
@@ -281,7 +347,7 @@ class _Lowering:
         demands = [
             Demand(key, _count(nodes[key].element_shape), lives[key].full, lives[key].start, lives[key].end)
             for key in lives
-            if key in nodes
+            if key in nodes and not (self._in_place and self._kept(nodes[key])) and key not in self.row_direct
         ]
         return place("tile", demands)
 
@@ -292,8 +358,9 @@ class _Lowering:
 
     # Loops
 
-    def _nest(self, node: Map, phase: str) -> Nest:
-        """The loops of the first map of a group."""
+    def _nest(self, group: Sequence[Map], phase: str) -> Nest:
+        """The loops of a group, which are those of its first map."""
+        node = group[0]
         in_rows = phase == ROW
         hidden = {a for a, e in enumerate(node.extents) if in_rows and e in (ROWS, COLUMNS)}
         reduction = [a for a in node.reduced if a not in hidden]
@@ -303,20 +370,28 @@ class _Lowering:
         free = [
             a for a in range(node.rank) if isinstance(node.extents[a], int) and a not in checked_axes(node)
         ]
-        vector: int | None = node.extents.index(ROWS) if in_rows else None
+        inner = inner_axis(node, VECTOR[self.real]) if in_rows and reduction and self._side_by_side else None
+        lanes = in_rows and inner is None
+        vector: int | None = node.extents.index(ROWS) if lanes else inner
         vector_width = 0
         if not in_rows and reduction and free:
-            vector = free.pop()
+            vector = free[-1]
+        free = [a for a in free if a != vector]
+        if not lanes and vector is not None:
             vector_width = min(COMPACT if self.compact else VECTOR[self.real], _extent(node, vector))
         block = next((a for a in reversed(free) if reduction and self._reuses(node, vector, a)), None)
-        if block is None and not in_rows and vector is not None:
+        if block is None and not lanes and vector is not None:
             vector_width = min(COMPACT if self.compact else WIDE, _extent(node, vector))
         width = 1
         if block is not None:
             extent = _extent(node, block)
             width = min(COMPACT, extent) if self.compact else _block_width(extent)
         outer = [a for a in range(len(space(node))) if a not in hidden and a not in (block, vector)]
-        return Nest(tuple(outer), block, width, vector, vector_width, in_rows, tuple(reduction), carried)
+        at: tuple[tuple[int, tuple[int, ...]], ...] = ()
+        if not self.compact:
+            loops = [a for a in (*outer, *reduction) if isinstance(node.extents[a], int)]
+            at = cuts(group, loops, bool(reduction) or carried)
+        return Nest(tuple(outer), block, width, vector, vector_width, lanes, tuple(reduction), carried, at)
 
     def _reuses(self, node: Map, vector: int | None, block: int) -> bool:
         """Whether blocking ``block`` reads some vector once for several sums."""
@@ -359,7 +434,7 @@ def _block_width(extent: int) -> int:
     """Sums held at once along an axis: a width that divides it, else the one that repeats the fewest sums."""
     if extent <= BLOCKS[0]:
         return extent
-    return min(BLOCKS, key=lambda width: -extent % width)
+    return min((width for width in BLOCKS if width <= extent), key=lambda width: -extent % width)
 
 
 def _count(shape: Sequence[int]) -> int:

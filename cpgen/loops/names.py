@@ -24,7 +24,7 @@ _WORDS = """
 """
 RESERVED = frozenset(_WORDS.split())
 # what generated code appends to names, or puts before them
-DERIVED = re.compile(r"_(tile|rows|out|first|next|at|t[0-9]+)$|^out_|^cpgen_")
+DERIVED = re.compile(r"_(tile|rows|out|first|next|from|to|at|t[0-9]+)$|^out_|^cpgen_")
 
 
 def spell(text: str) -> str:

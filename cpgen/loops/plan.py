@@ -13,7 +13,8 @@ value with a COLUMNS axis needs memory for one column only, unless a later segme
 
 Memory comes in three spaces, all counted in numbers (not bytes): ``work`` (setup, accumulated and finished values),
 ``tile`` (one for each thread, ``tile`` numbers an element) and ``rows`` (values of the rows of the current chunk that
-sums read, row-major).
+sums read, row-major).  Where a tile is one row, its layout is that of a row of an array: inputs are then read, outputs
+written and values that sums read kept where they are, without a copy in the tile.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class Value:
-    """A node, its name in C and where it lives (None where it never does)."""
+    """A node, its name in C and where it lives (None where it never does).
+
+    A value with rows and no slot in the tile is read in the caller's array, or lives in ``direct`` or in ``rows``.
+    """
 
     node: Node
     name: str
@@ -71,6 +75,9 @@ class Nest:
     (with ``vector_width`` sums at a time) are output axes whose sums are held in a local array; ``lanes`` means that the
     vector axis is ROWS, one tile.  ``reduction`` are the loops around the sums; ``carried`` means that the sums start
     from the values already there (sums over rows, and over columns inside a column loop).
+
+    ``cuts``: the axes whose loops run in several pieces, in each of which no test on that axis alone is left, and where
+    the pieces after the first begin.
     """
 
     outer: tuple[int, ...]
@@ -81,6 +88,7 @@ class Nest:
     lanes: bool
     reduction: tuple[int, ...]
     carried: bool
+    cuts: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,8 @@ class Stage:
     "store" (tile to an output), "copy" (work to an output).
 
     A "map" computes ``nodes`` in one loop nest: the first may reduce, and so may a twin over the same points; the others
-    read these, and each other, at the same point.
+    read these, and each other, at the same point.  ``needed_by``: it may be left out where the caller wants none of these
+    outputs; () for one that always runs.
     """
 
     number: int
@@ -98,6 +107,7 @@ class Stage:
     nodes: tuple[Node, ...]
     nest: Nest | None = None
     output: str = ""
+    needed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,48 +1,63 @@
-"""Range analysis of affine indices on constant extents."""
+"""Range analysis of affine indices on constant extents, and where loops are cut so that no test is left inside.
+
+A narrower range than the extent may be known for an axis: functions take those as ``within``, by axis.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from cpgen.ir.nodes import Access, Dim, Extent, Guard, Index, Map
 from cpgen.loops.plan import Check
 from cpgen.scalar import placeholder
 
+Within = Mapping[int, range]
+Condition = tuple[Index, Extent]  # the index must be valid for an axis of that extent
+WHOLE: Within = {}
 
-def check(index: Index, extent: Extent, extents: Sequence[Extent]) -> Check | None:
-    """The test that ``index`` needs before it may be used for an axis of ``extent``, or None if it is always valid."""
-    if isinstance(extent, Dim):
-        return None  # run-time axes are only indexed by their own loop axis
+MOST_CUTS = 4  # of one axis
+MOST_PIECES = 9  # of one nest: what its text may grow by, whatever the extents
+
+
+def span(index: Index, extents: Sequence[Extent], within: Within = WHOLE) -> tuple[int, int]:
+    """The least and the largest numerator of ``index``."""
     low = high = index.offset
     for a, c in index.terms:
         size = extents[a]
-        last = size - 1 if isinstance(size, int) else 2**62
-        low, high = low + min(0, c * last), high + max(0, c * last)
+        part = within.get(a, range(size if isinstance(size, int) else 2**62))
+        ends = (c * part.start, c * (part.stop - 1))
+        low, high = low + min(ends), high + max(ends)
+    return low, high
+
+
+def check(index: Index, extent: Extent, extents: Sequence[Extent], within: Within = WHOLE) -> Check | None:
+    """The test that ``index`` needs before it may be used for an axis of ``extent``, or None if it is always valid."""
+    if isinstance(extent, Dim):
+        return None  # run-time axes are only indexed by their own loop axis
+    low, high = span(index, extents, within)
     test_low, test_high = low < 0, high >= extent * index.divisor
     if index.divisor == 1 and not test_low and not test_high:
         return None
     return Check(index, extent, test_low, test_high)
 
 
-def access_checks(access: Access, extents: Sequence[Extent]) -> tuple[Check, ...]:
-    found = (check(i, e, extents) for i, e in zip(access.index, access.node.shape, strict=True))
+def never(index: Index, extent: Extent, extents: Sequence[Extent], within: Within = WHOLE) -> bool:
+    """Whether ``index`` is invalid at every point."""
+    if isinstance(extent, Dim):
+        return False
+    low, high = span(index, extents, within)
+    return high < 0 or low >= extent * index.divisor
+
+
+def access_checks(access: Access, extents: Sequence[Extent], within: Within = WHOLE) -> tuple[Check, ...]:
+    found = (check(i, e, extents, within) for i, e in zip(access.index, access.node.shape, strict=True))
     return tuple(c for c in found if c is not None)
 
 
-def guard_checks(guards: Sequence[Guard], extents: Sequence[Extent]) -> tuple[Check, ...]:
-    found = (check(g.index, g.extent, extents) for g in guards)
+def guard_checks(guards: Sequence[Guard], extents: Sequence[Extent], within: Within = WHOLE) -> tuple[Check, ...]:
+    found = (check(g.index, g.extent, extents, within) for g in guards)
     return tuple(c for c in found if c is not None)
-
-
-def nothing_to_add(node: Map) -> tuple[Check, ...]:
-    """The tests without which a point adds nothing to the sum of ``node``: guards, and factors read outside an array."""
-    checks = list(guard_checks(node.guards, node.extents))
-    if node.reduce == "sum":
-        for k, access in enumerate(node.args):
-            needed = access_checks(access, node.extents)
-            if needed and node.expr.xreplace({placeholder(k): placeholder(k) * 0}) == 0:
-                checks += needed
-    return tuple(dict.fromkeys(checks))
 
 
 def checked_axes(node: Map) -> frozenset[int]:
@@ -51,3 +66,98 @@ def checked_axes(node: Map) -> frozenset[int]:
     for access in node.args:
         checks += access_checks(access, node.extents)
     return frozenset(a for c in checks for a in c.index.axes)
+
+
+def valid_points(index: Index, extent: Extent, size: int) -> range | None:
+    """Where an index of one axis of ``size`` points, with divisor 1, is valid; None for any other index."""
+    if isinstance(extent, Dim) or index.divisor != 1 or len(index.terms) != 1:
+        return None
+    ((_, c),) = index.terms
+    # 0 <= c * i + offset < extent, in whole numbers
+    if c > 0:
+        first, stop = -(index.offset // c), -((index.offset - extent) // c)
+    else:
+        first, stop = (index.offset - extent) // -c + 1, index.offset // -c + 1
+    return common(range(first, stop), range(size))
+
+
+def common(a: range, b: range) -> range:
+    """The points of both."""
+    start = max(a.start, b.start)
+    return range(start, max(start, min(a.stop, b.stop)))
+
+
+def conditions(node: Map) -> Iterator[Condition]:
+    """What must be valid for a point to add anything to a sum: guards, and accesses whose zero makes the term zero."""
+    for guard in node.guards:
+        yield guard.index, guard.extent
+    if node.reduce == "sum" and node.reduced:
+        for k in vanishing(node):
+            access = node.args[k]
+            yield from zip(access.index, access.node.shape, strict=True)
+
+
+def vanishing(node: Map) -> tuple[int, ...]:
+    """The arguments that need a test and whose zero makes the expression zero."""
+    return tuple(
+        k
+        for k, access in enumerate(node.args)
+        if access_checks(access, node.extents) and node.expr.xreplace({placeholder(k): placeholder(k) * 0}) == 0
+    )
+
+
+def live(node: Map, within: Within = WHOLE) -> dict[int, range]:
+    """The ranges outside which no point counts, as far as conditions on single axes tell, by axis."""
+    found = dict(within)
+    for index, extent in conditions(node):
+        for a in index.axes:
+            size = node.extents[a]
+            points = valid_points(index, extent, size) if isinstance(size, int) else None
+            if points is not None and isinstance(size, int):
+                found[a] = common(points, found.get(a, range(size)))
+    return found
+
+
+def cuts(nodes: Sequence[Map], axes: Sequence[int], summed: bool) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Where to cut the loops over ``axes`` (outermost first) into pieces within which no test changes its answer.
+
+    ``nodes`` share a nest, whose axes are those of the first; the others have the same elements.  ``summed``: the first
+    sums over its last axes.  Its guards then become bounds of its loops, and only reads that it adds as zeros matter.
+    Returns (axis, first points of all pieces but the first).  Where that would be too many pieces, inner axes come first.
+    """
+    root = nodes[0]
+    found: dict[int, set[int]] = {a: set() for a in axes}
+    for node in nodes[:1] if summed else nodes:
+        counted = live(node)
+        spared = vanishing(node) if summed else ()
+        reads = [
+            read
+            for k, access in enumerate(node.args)
+            if k not in spared
+            for read in zip(access.index, access.node.shape, strict=True)
+        ]
+        for a, size in enumerate(node.extents):
+            place = a if node is root else a - node.lead + root.lead
+            if place not in found or isinstance(size, Dim):
+                continue
+            whole = counted.get(a, range(size))
+            ends = set() if summed else {whole.start, whole.stop}
+            for index, extent in reads:
+                part = valid_points(index, extent, size) if index.axes == (a,) else None
+                if part is not None and common(part, whole):
+                    ends |= {p for p in (part.start, part.stop) if whole.start < p < whole.stop}
+            found[place] |= ends - {0, size}
+    chosen = []
+    count = 1
+    for a in reversed(axes):
+        here = len(found[a])
+        if 0 < here <= MOST_CUTS and count * (here + 1) <= MOST_PIECES:
+            count *= here + 1
+            chosen.append((a, tuple(sorted(found[a]))))
+    return tuple(reversed(chosen))
+
+
+def pieces(part: range, at: Iterable[int]) -> list[range]:
+    """``part`` cut at the points ``at``."""
+    ends = [part.start, *(p for p in at if part.start < p < part.stop), part.stop]
+    return [range(a, b) for a, b in pairwise(ends) if a < b]

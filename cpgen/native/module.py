@@ -321,6 +321,9 @@ class NativeProgram:
                 array = self._checked(f"out[{name}]", out[name], output, shape)
                 if not array.flags.writeable:
                     raise DataError(f"out[{name}] is read-only")
+                for given, _, _ in self._inputs:  # they are read while outputs are written
+                    if np.may_share_memory(array, arrays[given]):
+                        raise DataError(f"out[{name}] shares memory with {given}")
             elif accumulate:
                 raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
             else:

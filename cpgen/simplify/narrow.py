@@ -9,6 +9,7 @@ import sympy
 
 from cpgen.ir.build import axis, make_map, substitute
 from cpgen.ir.nodes import Access, Dim, Extent, Map, Node, Origin, Program
+from cpgen.ir.stack import viewed
 from cpgen.scalar import placeholder
 
 
@@ -17,11 +18,16 @@ def narrow(program: Program) -> Program:
 
     ``a[t, g] = sum_i W[i, g] * s[i]`` is computed without ``t``: what is averaged over tokens or positions has such
     adjoints, and the rows can be such an axis too.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes
-    ``(sum_t a[t, g]) * s[i]``; this second kind changes rounding.
+    ``(sum_t a[t, g]) * s[i]``, which changes rounding.
     """
+    nodes = program.nodes()
+    parts = {id(viewed(node)) for node in nodes}  # numbers of stacks, which have all axes of the stack in front
     known: dict[int, Node] = {}
-    for node in program.nodes():
-        known[id(node)] = _without_axes(_factored(_rebuilt(node, known))) if isinstance(node, Map) else node
+    for node in nodes:
+        known[id(node)] = node
+        if isinstance(node, Map):
+            new = _factored(_rebuilt(node, known))
+            known[id(node)] = new if id(node) in parts else _without_axes(new)
     return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
 
 

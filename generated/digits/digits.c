@@ -29,6 +29,7 @@
 #define OMP_FOR_4_NOWAIT _Pragma("omp for schedule(static) collapse(4) nowait")
 #define OMP_SINGLE_NOWAIT _Pragma("omp single nowait")
 #define OMP_FOR_SIMD _Pragma("omp for simd schedule(static)")
+#define OMP_FOR_SIMD_NOWAIT _Pragma("omp for simd schedule(static) nowait")
 #define OMP_FOR_2 _Pragma("omp for schedule(static) collapse(2)")
 #define OMP_FOR_3 _Pragma("omp for schedule(static) collapse(3)")
 #define OMP_FOR_4 _Pragma("omp for schedule(static) collapse(4)")
@@ -43,6 +44,7 @@
 #define OMP_FOR_4_NOWAIT
 #define OMP_SINGLE_NOWAIT
 #define OMP_FOR_SIMD OMP_SIMD
+#define OMP_FOR_SIMD_NOWAIT OMP_SIMD
 #define OMP_FOR_2
 #define OMP_FOR_3
 #define OMP_FOR_4
@@ -333,9 +335,6 @@ static void value_compute_value(const digits_value_frame *f)
 {
     double *const value_out = f->args->out_value;
     const double *const objective_rows = f->rows + f->chunk * VALUE_ROWS_objective;
-    if (value_out == NULL) {
-        return;
-    }
     OMP_SINGLE_NOWAIT
     {
         double sum;
@@ -403,7 +402,9 @@ static void digits_value_phases(const digits_value_frame *frame, int32_t threads
                 digits_value_tile(&own);
             }
         }
-        value_compute_value(f);
+        if (f->args->out_value != NULL) {
+            value_compute_value(f);
+        }
         OMP_BARRIER
     }
 }
@@ -887,9 +888,6 @@ static void gradient_compute_value(const digits_gradient_frame *f)
 {
     double *const value_out = f->args->out_value;
     const double *const objective_rows = f->rows + f->chunk * GRADIENT_ROWS_objective;
-    if (value_out == NULL) {
-        return;
-    }
     OMP_SINGLE_NOWAIT
     {
         double sum;
@@ -911,9 +909,6 @@ static void gradient_compute_W1_bar(const digits_gradient_frame *f)
     const double *const x = f->args->x;
     const ptrdiff_t begin = f->begin;
     const double *const a_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_a_bar;
-    if (W1_bar_out == NULL) {
-        return;
-    }
     OMP_FOR_2_NOWAIT
     for (ptrdiff_t i_first = 0; i_first < 64; i_first += 8) {
         for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
@@ -956,9 +951,6 @@ static void gradient_compute_b1_bar(const digits_gradient_frame *f)
 {
     double *const b1_bar_out = f->args->out_grad_b1;
     const double *const a_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_a_bar;
-    if (b1_bar_out == NULL) {
-        return;
-    }
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t h_first = 0;
@@ -992,9 +984,6 @@ static void gradient_compute_W2_bar(const digits_gradient_frame *f)
     double *const W2_bar_out = f->args->out_grad_W2;
     const double *const z_rows = f->rows + f->chunk * GRADIENT_ROWS_z;
     const double *const s_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_s_bar;
-    if (W2_bar_out == NULL) {
-        return;
-    }
     OMP_FOR_NOWAIT
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         const ptrdiff_t c_first = 0;
@@ -1036,9 +1025,6 @@ static void gradient_compute_b2_bar(const digits_gradient_frame *f)
 {
     double *const b2_bar_out = f->args->out_grad_b2;
     const double *const s_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_s_bar;
-    if (b2_bar_out == NULL) {
-        return;
-    }
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t c_first = 0;
@@ -1100,16 +1086,22 @@ static void digits_gradient_tile(digits_gradient_frame *f)
     gradient_keep_z(f, f->tile + LANES * GRADIENT_TILE_z, f->rows + f->chunk * GRADIENT_ROWS_z);
     gradient_compute_s(f);
     gradient_load_y(f);
-    gradient_compute_objective_sum(f);
+    if (f->args->out_value != NULL) {
+        gradient_compute_objective_sum(f);
+    }
     gradient_compute_objective_logsumexp_max(f);
     gradient_compute_objective_logsumexp_exp(f);
     gradient_compute_objective_logsumexp_total_bar(f);
-    gradient_keep_objective(f);
+    if (f->args->out_value != NULL) {
+        gradient_keep_objective(f);
+    }
     gradient_compute_objective_sum_bar(f);
     gradient_compute_s_bar(f);
     gradient_keep_s_bar(f);
-    gradient_compute_a_bar(f);
-    gradient_keep_z(f, f->tile + LANES * GRADIENT_TILE_a_bar, f->rows + f->chunk * GRADIENT_ROWS_a_bar);
+    if (f->args->out_grad_W1 != NULL || f->args->out_grad_b1 != NULL) {
+        gradient_compute_a_bar(f);
+        gradient_keep_z(f, f->tile + LANES * GRADIENT_TILE_a_bar, f->rows + f->chunk * GRADIENT_ROWS_a_bar);
+    }
 }
 
 /* Rows between two visits of the sums over rows. */
@@ -1137,11 +1129,21 @@ static void digits_gradient_phases(const digits_gradient_frame *frame, int32_t t
                 digits_gradient_tile(&own);
             }
         }
-        gradient_compute_value(f);
-        gradient_compute_W1_bar(f);
-        gradient_compute_b1_bar(f);
-        gradient_compute_W2_bar(f);
-        gradient_compute_b2_bar(f);
+        if (f->args->out_value != NULL) {
+            gradient_compute_value(f);
+        }
+        if (f->args->out_grad_W1 != NULL) {
+            gradient_compute_W1_bar(f);
+        }
+        if (f->args->out_grad_b1 != NULL) {
+            gradient_compute_b1_bar(f);
+        }
+        if (f->args->out_grad_W2 != NULL) {
+            gradient_compute_W2_bar(f);
+        }
+        if (f->args->out_grad_b2 != NULL) {
+            gradient_compute_b2_bar(f);
+        }
         OMP_BARRIER
     }
 }
@@ -1717,9 +1719,6 @@ static void diagonal_compute_W1_diag(const digits_diagonal_frame *f)
     const double *const a_diag_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_diag;
     const double *const x = f->args->x;
     const ptrdiff_t begin = f->begin;
-    if (W1_diag_out == NULL) {
-        return;
-    }
     OMP_FOR_2_NOWAIT
     for (ptrdiff_t i_first = 0; i_first < 64; i_first += 8) {
         for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
@@ -1762,9 +1761,6 @@ static void diagonal_compute_b1_diag(const digits_diagonal_frame *f)
 {
     double *const b1_diag_out = f->args->out_diag_b1;
     const double *const a_diag_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_diag;
-    if (b1_diag_out == NULL) {
-        return;
-    }
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t h_first = 0;
@@ -1798,9 +1794,6 @@ static void diagonal_compute_W2_diag(const digits_diagonal_frame *f)
     double *const W2_diag_out = f->args->out_diag_W2;
     const double *const s_curv_2_rows = f->rows + f->chunk * DIAGONAL_ROWS_s_curv_2;
     const double *const z_factor_rows = f->rows + f->chunk * DIAGONAL_ROWS_z_factor;
-    if (W2_diag_out == NULL) {
-        return;
-    }
     OMP_FOR_NOWAIT
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         const ptrdiff_t c_first = 0;
@@ -1842,9 +1835,6 @@ static void diagonal_compute_b2_diag(const digits_diagonal_frame *f)
 {
     double *const b2_diag_out = f->args->out_diag_b2;
     const double *const s_curv_2_rows = f->rows + f->chunk * DIAGONAL_ROWS_s_curv_2;
-    if (b2_diag_out == NULL) {
-        return;
-    }
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t c_first = 0;
@@ -1900,22 +1890,28 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
 {
     diagonal_load_x(f);
     diagonal_compute_z_factor(f);
-    diagonal_keep_z_factor(
-        f, f->tile + LANES * DIAGONAL_TILE_z_factor, f->rows + f->chunk * DIAGONAL_ROWS_z_factor);
+    if (f->args->out_diag_W2 != NULL) {
+        diagonal_keep_z_factor(
+            f, f->tile + LANES * DIAGONAL_TILE_z_factor, f->rows + f->chunk * DIAGONAL_ROWS_z_factor);
+    }
     diagonal_compute_s(f);
     diagonal_compute_objective_logsumexp_max(f);
     diagonal_compute_objective_logsumexp_exp(f);
     diagonal_compute_objective_logsumexp_total_bar(f);
     diagonal_compute_s_curv_2(f);
-    diagonal_keep_s_curv_2(f);
-    diagonal_compute_z_curv(f);
-    diagonal_compute_z_curv_2(f);
-    diagonal_compute_objective_sum_bar(f);
-    diagonal_load_y(f);
-    diagonal_compute_s_bar(f);
-    diagonal_compute_a_diag(f);
-    diagonal_keep_z_factor(
-        f, f->tile + LANES * DIAGONAL_TILE_a_diag, f->rows + f->chunk * DIAGONAL_ROWS_a_diag);
+    if (f->args->out_diag_W2 != NULL || f->args->out_diag_b2 != NULL) {
+        diagonal_keep_s_curv_2(f);
+    }
+    if (f->args->out_diag_W1 != NULL || f->args->out_diag_b1 != NULL) {
+        diagonal_compute_z_curv(f);
+        diagonal_compute_z_curv_2(f);
+        diagonal_compute_objective_sum_bar(f);
+        diagonal_load_y(f);
+        diagonal_compute_s_bar(f);
+        diagonal_compute_a_diag(f);
+        diagonal_keep_z_factor(
+            f, f->tile + LANES * DIAGONAL_TILE_a_diag, f->rows + f->chunk * DIAGONAL_ROWS_a_diag);
+    }
 }
 
 /* Rows between two visits of the sums over rows. */
@@ -1932,7 +1928,9 @@ static void digits_diagonal_phases(const digits_diagonal_frame *frame, int32_t t
     digits_diagonal_frame mine = *frame;
     digits_diagonal_frame *const f = &mine;
     digits_diagonal_clear(f);
-    diagonal_compute_W2_factor(f);
+    if (f->args->out_diag_W1 != NULL || f->args->out_diag_b1 != NULL) {
+        diagonal_compute_W2_factor(f);
+    }
     for (f->begin = 0; f->begin < f->n_rows; f->begin += f->chunk) {
         f->count = f->n_rows - f->begin < f->chunk ? f->n_rows - f->begin : f->chunk;
         OMP_FOR
@@ -1944,10 +1942,18 @@ static void digits_diagonal_phases(const digits_diagonal_frame *frame, int32_t t
                 digits_diagonal_tile(&own);
             }
         }
-        diagonal_compute_W1_diag(f);
-        diagonal_compute_b1_diag(f);
-        diagonal_compute_W2_diag(f);
-        diagonal_compute_b2_diag(f);
+        if (f->args->out_diag_W1 != NULL) {
+            diagonal_compute_W1_diag(f);
+        }
+        if (f->args->out_diag_b1 != NULL) {
+            diagonal_compute_b1_diag(f);
+        }
+        if (f->args->out_diag_W2 != NULL) {
+            diagonal_compute_W2_diag(f);
+        }
+        if (f->args->out_diag_b2 != NULL) {
+            diagonal_compute_b2_diag(f);
+        }
         OMP_BARRIER
     }
 }
@@ -2119,9 +2125,6 @@ typedef struct digits_sketch_frame {
 static void sketch_compute_b2_q(const digits_sketch_frame *f)
 {
     double *const b2_q_out = f->args->out_q_b2;
-    if (b2_q_out == NULL) {
-        return;
-    }
     OMP_FOR
     for (ptrdiff_t col = 0; col < f->columns; ++col) {
         OMP_SIMD
@@ -2706,9 +2709,6 @@ SHARED void sketch_compute_W1_p(
 {
     const double *const x = f->args->x;
     const ptrdiff_t begin = f->begin;
-    if (W1_p_out == NULL) {
-        return;
-    }
     OMP_FOR_3_NOWAIT
     for (ptrdiff_t col = 0; col < f->columns; ++col) {
         for (ptrdiff_t i_first = 0; i_first < 64; i_first += 8) {
@@ -2753,9 +2753,6 @@ SHARED void sketch_compute_W1_p(
 SHARED void sketch_compute_a_p_2(
     const digits_sketch_frame *f, double *const a_p_2_out, const double *const a_p_rows)
 {
-    if (a_p_2_out == NULL) {
-        return;
-    }
     OMP_FOR_NOWAIT
     for (ptrdiff_t col = 0; col < f->columns; ++col) {
         const ptrdiff_t h_first = 0;
@@ -2788,9 +2785,6 @@ SHARED void sketch_compute_a_p_2(
 SHARED void sketch_compute_W2_p(
     const digits_sketch_frame *f, double *const W2_p_out, const double *const W2_p_row_rows)
 {
-    if (W2_p_out == NULL) {
-        return;
-    }
     OMP_FOR_2_NOWAIT
     for (ptrdiff_t col = 0; col < f->columns; ++col) {
         for (ptrdiff_t c = 0; c < 10; ++c) {
@@ -2825,9 +2819,6 @@ static void sketch_compute_s_p_2(const digits_sketch_frame *f)
 {
     double *const s_p_2_out = f->args->out_p_b2;
     const double *const s_p_rows = f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_s_p);
-    if (s_p_2_out == NULL) {
-        return;
-    }
     OMP_FOR_NOWAIT
     for (ptrdiff_t col = 0; col < f->columns; ++col) {
         const ptrdiff_t c_first = 0;
@@ -2907,23 +2898,33 @@ static void digits_sketch_tile(digits_sketch_frame *f)
         sketch_compute_s_drawn(f);
         sketch_compute_s_p(f);
         sketch_keep_s_p(f);
-        sketch_compute_z_p(f);
+        if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
+            sketch_compute_z_p(f);
+        }
         sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
         sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * SKETCH_TILE_v_a, 0U, 682352037U);
         sketch_compute_z_noise(f);
-        sketch_keep_a_p(
-            f, f->tile + LANES * SKETCH_TILE_a_p,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
-        sketch_keep_a_p(
-            f, f->tile + LANES * SKETCH_TILE_a_q,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
-        sketch_compute_W2_p_row(f);
-        sketch_keep_W2_t(
-            f, f->tile + LANES * SKETCH_TILE_W2_t,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_t));
-        sketch_keep_W2_t(
-            f, f->tile + LANES * SKETCH_TILE_W2_p_row,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_p_row));
+        if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
+            sketch_keep_a_p(
+                f, f->tile + LANES * SKETCH_TILE_a_p,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
+        }
+        if (f->args->out_q_W1 != NULL || f->args->out_q_b1 != NULL) {
+            sketch_keep_a_p(
+                f, f->tile + LANES * SKETCH_TILE_a_q,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
+        }
+        if (f->args->out_p_W2 != NULL || f->args->out_q_W2 != NULL) {
+            sketch_compute_W2_p_row(f);
+            sketch_keep_W2_t(
+                f, f->tile + LANES * SKETCH_TILE_W2_t,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_t));
+        }
+        if (f->args->out_p_W2 != NULL) {
+            sketch_keep_W2_t(
+                f, f->tile + LANES * SKETCH_TILE_W2_p_row,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_p_row));
+        }
     }
 }
 
@@ -2941,7 +2942,9 @@ static void digits_sketch_phases(const digits_sketch_frame *frame, int32_t threa
     digits_sketch_frame mine = *frame;
     digits_sketch_frame *const f = &mine;
     digits_sketch_clear(f);
-    sketch_compute_b2_q(f);
+    if (f->args->out_q_b2 != NULL) {
+        sketch_compute_b2_q(f);
+    }
     for (f->begin = 0; f->begin < f->n_rows; f->begin += f->chunk) {
         f->count = f->n_rows - f->begin < f->chunk ? f->n_rows - f->begin : f->chunk;
         OMP_FOR
@@ -2953,25 +2956,39 @@ static void digits_sketch_phases(const digits_sketch_frame *frame, int32_t threa
                 digits_sketch_tile(&own);
             }
         }
-        sketch_compute_W1_p(
-            f, f->args->out_p_W1,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
-        sketch_compute_W1_p(
-            f, f->args->out_q_W1,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
-        sketch_compute_a_p_2(
-            f, f->args->out_p_b1,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
-        sketch_compute_a_p_2(
-            f, f->args->out_q_b1,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
-        sketch_compute_W2_p(
-            f, f->args->out_p_W2,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_p_row));
-        sketch_compute_W2_p(
-            f, f->args->out_q_W2,
-            f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_t));
-        sketch_compute_s_p_2(f);
+        if (f->args->out_p_W1 != NULL) {
+            sketch_compute_W1_p(
+                f, f->args->out_p_W1,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
+        }
+        if (f->args->out_q_W1 != NULL) {
+            sketch_compute_W1_p(
+                f, f->args->out_q_W1,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
+        }
+        if (f->args->out_p_b1 != NULL) {
+            sketch_compute_a_p_2(
+                f, f->args->out_p_b1,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
+        }
+        if (f->args->out_q_b1 != NULL) {
+            sketch_compute_a_p_2(
+                f, f->args->out_q_b1,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
+        }
+        if (f->args->out_p_W2 != NULL) {
+            sketch_compute_W2_p(
+                f, f->args->out_p_W2,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_p_row));
+        }
+        if (f->args->out_q_W2 != NULL) {
+            sketch_compute_W2_p(
+                f, f->args->out_q_W2,
+                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_t));
+        }
+        if (f->args->out_p_b2 != NULL) {
+            sketch_compute_s_p_2(f);
+        }
         OMP_BARRIER
     }
 }

@@ -61,7 +61,7 @@ typedef enum digits_value_status {
 /* Bytes of workspace needed by digits_value_run; 0 if an argument is out of range. */
 size_t digits_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a digits_value_status; on an error nothing has been written. */
+/* Returns a digits_value_status; on an error nothing has been written. Outputs must not overlap other arrays. */
 int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_bytes);
 
 /* ---- gradient ---- */
@@ -112,7 +112,7 @@ typedef enum digits_gradient_status {
 /* Bytes of workspace needed by digits_gradient_run; 0 if an argument is out of range. */
 size_t digits_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a digits_gradient_status; on an error nothing has been written. */
+/* Returns a digits_gradient_status; on an error nothing has been written. Outputs must not overlap other arrays. */
 int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t work_bytes);
 
 /* ---- diagonal ---- */
@@ -162,7 +162,7 @@ typedef enum digits_diagonal_status {
 /* Bytes of workspace needed by digits_diagonal_run; 0 if an argument is out of range. */
 size_t digits_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a digits_diagonal_status; on an error nothing has been written. */
+/* Returns a digits_diagonal_status; on an error nothing has been written. Outputs must not overlap other arrays. */
 int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t work_bytes);
 
 /* ---- sketch ---- */
@@ -216,7 +216,7 @@ typedef enum digits_sketch_status {
 /* Bytes of workspace needed by digits_sketch_run; 0 if an argument is out of range. */
 size_t digits_sketch_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a digits_sketch_status; on an error nothing has been written. */
+/* Returns a digits_sketch_status; on an error nothing has been written. Outputs must not overlap other arrays. */
 int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t work_bytes);
 
 /*

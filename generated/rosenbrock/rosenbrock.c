@@ -25,6 +25,7 @@
 #define OMP_FOR_4_NOWAIT _Pragma("omp for schedule(static) collapse(4) nowait")
 #define OMP_SINGLE_NOWAIT _Pragma("omp single nowait")
 #define OMP_FOR_SIMD _Pragma("omp for simd schedule(static)")
+#define OMP_FOR_SIMD_NOWAIT _Pragma("omp for simd schedule(static) nowait")
 #define OMP_FOR_2 _Pragma("omp for schedule(static) collapse(2)")
 #define OMP_FOR_3 _Pragma("omp for schedule(static) collapse(3)")
 #define OMP_FOR_4 _Pragma("omp for schedule(static) collapse(4)")
@@ -39,6 +40,7 @@
 #define OMP_FOR_4_NOWAIT
 #define OMP_SINGLE_NOWAIT
 #define OMP_FOR_SIMD OMP_SIMD
+#define OMP_FOR_SIMD_NOWAIT OMP_SIMD
 #define OMP_FOR_2
 #define OMP_FOR_3
 #define OMP_FOR_4
@@ -96,9 +98,6 @@ static void value_compute_objective(const rosenbrock_value_frame *f)
 {
     const float *const u = f->args->u;
     float *const objective_out = f->args->out_value;
-    if (objective_out == NULL) {
-        return;
-    }
     OMP_SINGLE
     {
         float sum;
@@ -117,7 +116,9 @@ static void rosenbrock_value_phases(const rosenbrock_value_frame *frame)
 {
     rosenbrock_value_frame mine = *frame;
     rosenbrock_value_frame *const f = &mine;
-    value_compute_objective(f);
+    if (f->args->out_value != NULL) {
+        value_compute_objective(f);
+    }
 }
 
 size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -227,9 +228,6 @@ static void gradient_compute_objective(const rosenbrock_gradient_frame *f)
 {
     const float *const u = f->args->u;
     float *const objective_out = f->args->out_value;
-    if (objective_out == NULL) {
-        return;
-    }
     OMP_SINGLE
     {
         float sum;
@@ -254,14 +252,28 @@ static void gradient_compute_u_bar_3(const rosenbrock_gradient_frame *f)
 {
     const float *const u = f->args->u;
     float *const u_bar_3_out = f->args->out_grad_u;
-    OMP_FOR_SIMD
-    for (ptrdiff_t k = 0; k < 1000; ++k) {
-        const float u_bar = k < 999 ? ((2.0f * u[k]) - 2.0f - (200.0f * u[k] * ((2.0f * ((k + 1 < 1000 ? u[k + 1] : 0.0f))) - (2.0f * (u[k] * u[k]))))) : 0.0f;
-        const float u_bar_2 = k - 1 >= 0 ? ((200.0f * u[k]) - (200.0f * (((k - 1 >= 0 ? u[k - 1] : 0.0f)) * ((k - 1 >= 0 ? u[k - 1] : 0.0f))))) : 0.0f;
+    OMP_SINGLE_NOWAIT
+    {
+        const ptrdiff_t k = 0;
+        const float u_bar = (2.0f * u[k]) - 2.0f - (200.0f * u[k] * ((2.0f * u[k + 1]) - (2.0f * (u[k] * u[k]))));
+        const float u_bar_2 = 0.0f;
         const float u_bar_3 = u_bar + u_bar_2;
-        if (u_bar_3_out != NULL) {
-            u_bar_3_out[k] = u_bar_3;
-        }
+        u_bar_3_out[k] = u_bar_3;
+    }
+    OMP_FOR_SIMD_NOWAIT
+    for (ptrdiff_t k = 1; k < 999; ++k) {
+        const float u_bar = (2.0f * u[k]) - 2.0f - (200.0f * u[k] * ((2.0f * u[k + 1]) - (2.0f * (u[k] * u[k]))));
+        const float u_bar_2 = (200.0f * u[k]) - (200.0f * (u[k - 1] * u[k - 1]));
+        const float u_bar_3 = u_bar + u_bar_2;
+        u_bar_3_out[k] = u_bar_3;
+    }
+    OMP_SINGLE
+    {
+        const ptrdiff_t k = 999;
+        const float u_bar = 0.0f;
+        const float u_bar_2 = (200.0f * u[k]) - (200.0f * (u[k - 1] * u[k - 1]));
+        const float u_bar_3 = u_bar + u_bar_2;
+        u_bar_3_out[k] = u_bar_3;
     }
 }
 
@@ -270,8 +282,12 @@ static void rosenbrock_gradient_phases(const rosenbrock_gradient_frame *frame)
 {
     rosenbrock_gradient_frame mine = *frame;
     rosenbrock_gradient_frame *const f = &mine;
-    gradient_compute_objective(f);
-    gradient_compute_u_bar_3(f);
+    if (f->args->out_value != NULL) {
+        gradient_compute_objective(f);
+    }
+    if (f->args->out_grad_u != NULL) {
+        gradient_compute_u_bar_3(f);
+    }
 }
 
 size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
@@ -383,14 +399,28 @@ static void diagonal_compute_u_curv_3(const rosenbrock_diagonal_frame *f)
 {
     const float *const u = f->args->u;
     float *const u_curv_3_out = f->args->out_diag_u;
-    OMP_FOR_SIMD
-    for (ptrdiff_t k = 0; k < 1000; ++k) {
-        const float u_curv = k < 999 ? (2.0f - (400.0f * ((k + 1 < 1000 ? u[k + 1] : 0.0f))) + (1200.0f * (u[k] * u[k]))) : 0.0f;
-        const float u_curv_2 = k - 1 >= 0 ? (200.0f) : 0.0f;
+    OMP_SINGLE_NOWAIT
+    {
+        const ptrdiff_t k = 0;
+        const float u_curv = 2.0f - (400.0f * u[k + 1]) + (1200.0f * (u[k] * u[k]));
+        const float u_curv_2 = 0.0f;
         const float u_curv_3 = u_curv + u_curv_2;
-        if (u_curv_3_out != NULL) {
-            u_curv_3_out[k] = u_curv_3;
-        }
+        u_curv_3_out[k] = u_curv_3;
+    }
+    OMP_FOR_SIMD_NOWAIT
+    for (ptrdiff_t k = 1; k < 999; ++k) {
+        const float u_curv = 2.0f - (400.0f * u[k + 1]) + (1200.0f * (u[k] * u[k]));
+        const float u_curv_2 = 200.0f;
+        const float u_curv_3 = u_curv + u_curv_2;
+        u_curv_3_out[k] = u_curv_3;
+    }
+    OMP_SINGLE
+    {
+        const ptrdiff_t k = 999;
+        const float u_curv = 0.0f;
+        const float u_curv_2 = 200.0f;
+        const float u_curv_3 = u_curv + u_curv_2;
+        u_curv_3_out[k] = u_curv_3;
     }
 }
 
@@ -399,7 +429,9 @@ static void rosenbrock_diagonal_phases(const rosenbrock_diagonal_frame *frame)
 {
     rosenbrock_diagonal_frame mine = *frame;
     rosenbrock_diagonal_frame *const f = &mine;
-    diagonal_compute_u_curv_3(f);
+    if (f->args->out_diag_u != NULL) {
+        diagonal_compute_u_curv_3(f);
+    }
 }
 
 size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)

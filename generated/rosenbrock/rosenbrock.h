@@ -48,7 +48,7 @@ typedef enum rosenbrock_value_status {
 /* Bytes of workspace needed by rosenbrock_value_run; 0 if an argument is out of range. */
 size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a rosenbrock_value_status; on an error nothing has been written. */
+/* Returns a rosenbrock_value_status; on an error nothing has been written. Outputs must not overlap other arrays. */
 int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size_t work_bytes);
 
 /* ---- gradient ---- */
@@ -85,7 +85,7 @@ typedef enum rosenbrock_gradient_status {
 /* Bytes of workspace needed by rosenbrock_gradient_run; 0 if an argument is out of range. */
 size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a rosenbrock_gradient_status; on an error nothing has been written. */
+/* Returns a rosenbrock_gradient_status; on an error nothing has been written. Outputs must not overlap other arrays. */
 int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work, size_t work_bytes);
 
 /* ---- diagonal ---- */
@@ -121,7 +121,7 @@ typedef enum rosenbrock_diagonal_status {
 /* Bytes of workspace needed by rosenbrock_diagonal_run; 0 if an argument is out of range. */
 size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a rosenbrock_diagonal_status; on an error nothing has been written. */
+/* Returns a rosenbrock_diagonal_status; on an error nothing has been written. Outputs must not overlap other arrays. */
 int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work, size_t work_bytes);
 
 /*

@@ -408,11 +408,13 @@ def test_always_valid_indices_are_not_tested() -> None:
         (ROWS, 8), 2, [Access(x, (axis(0), affine({1: 1}, 2)))], sympy.exp(p(0)), origin=origin("y")
     )
     assert "?" not in body_of(Program("a", (("y", inside),), (x,)), "a_compute_y")
-    assert "i + 2 < 9 ?" in body_of(Program("a", (("y", outside),), (x,)), "a_compute_y")
+    program = Program("a", (("y", outside),), (x,))
+    assert "i + 2 < 9 ?" in body_of(program, "a_compute_y", compact=True)
+    assert "?" not in body_of(program, "a_compute_y")  # the last point has a piece of its own
 
 
-def body_of(program: Program, function: str) -> str:
-    text = emit_c("toy", [plan(program)]).source
+def body_of(program: Program, function: str, compact: bool = False) -> str:
+    text = emit_c("toy", [plan(program, compact=compact)]).source
     start = text.index(f"static void {function}(")
     return text[start : text.index("\n}\n", start)]
 
@@ -471,6 +473,8 @@ def test_arrays_are_checked() -> None:
     locked["w"].flags.writeable = False
     with pytest.raises(DataError, match="read-only"):
         native.run(good, 4, out=locked)
+    with pytest.raises(DataError, match=r"out\[w\] shares memory with w"):
+        native.run(good, 4, out={"w": good["w"]})
     with pytest.raises(RequestError, match="threads"):
         native.run(good, 4, threads=0)
 
@@ -656,6 +660,22 @@ def test_equal_layers_share_functions() -> None:
     program = layers(6)
     arrays = {f"W{k}": rng.normal(size=(5, 5)) for k in range(6)} | {"x": rng.normal(size=(19, 5))}
     assert check_against_interpreter(build("deep", [program])["layers"], arrays, rows=19) < 1e-12
+
+
+def test_blocks_end_where_the_axis_does() -> None:
+    """Sums are held several at a time along an axis: never more than it has, whatever its extent."""
+    rng = np.random.default_rng(9)
+    for extent in range(2, 27):
+        x = new_input("x", (ROWS, 3), "data")
+        weight = new_input("W", (2, extent, 3), "param")
+        z = make_map((ROWS, 2, extent, 3), 3, [read(weight, 1, 2, 3), read(x, 0, 3)], p(0) * p(1))
+        squares = make_map((ROWS, 2, extent), 3, [read(z, 0, 1, 2)], p(0) ** 2)
+        program = Program("blocks", (("squares", squares), ("sums", z)), (x, weight))
+        nests = [s.nest for segment in plan(program).segments for s in segment.stages if s.nest and s.nest.block]
+        assert nests and all(n.block_width <= extent for n in nests)
+        if extent in (11, 13):
+            arrays = {"x": rng.normal(size=(9, 3)), "W": rng.normal(size=(2, extent, 3))}
+            assert check_against_interpreter(build("blocks", [program])["blocks"], arrays, rows=9) < 1e-13
 
 
 def test_calls_on_fixed_memory() -> None:

@@ -131,12 +131,13 @@ def supported(seed: int) -> Program:
         return program
 
 
-@pytest.fixture(scope="module", params=["float64", "float32"])
+@pytest.fixture(scope="module", params=[("float64", None), ("float32", None), ("float64", 1)], ids=str)
 def module(request: pytest.FixtureRequest) -> NativeModule:
     programs = [supported(seed) for seed in range(16)]
     found = find_compiler()
     threaded = replace(found, flags=(*found.flags, "-DCPGEN_SERIAL_BELOW=-1.0"))  # threads at any size
-    return build("randoms", programs, request.param, compiler=threaded)
+    real, tile = request.param
+    return build("randoms", programs, real, tile, compiler=threaded)
 
 
 def test_random_programs_equal_the_interpreter(module: NativeModule) -> None:
