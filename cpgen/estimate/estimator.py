@@ -20,7 +20,7 @@ from cpgen.estimate import show
 from cpgen.estimate.arrays import all_finite, check_arrays
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
-from cpgen.estimate.compiled import ALONE, Compiled, Loaded, Options
+from cpgen.estimate.compiled import ALONE, AND_GRADIENT, Compiled, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, small_enough
@@ -263,12 +263,39 @@ class Estimator:
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
+        key = self._diagonal_key(method, exact)
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        return self._estimate(key, self._diagonals, sampling, arrays)[0]
+
+    @property
+    def _diagonals(self) -> dict[str, str]:
+        return {f"diag_{v.name}": v.name for v in self.wrt}
+
+    def _diagonal_key(self, method: str, exact: bool | None) -> str:
         if method not in (*programs.ESTIMATORS, "directions"):
             raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}, directions")
-        wanted = {f"diag_{v.name}": v.name for v in self.wrt}
-        key = self._key("diagonal", method, exact)
+        return self._key("diagonal", method, exact)
+
+    def value_gradient_and_diagonal(
+        self,
+        samples: int = 1,
+        seed: int = 0,
+        method: str = "cp",
+        design: str = "hadamard",
+        exact: bool | None = None,
+        rtol: float | None = None,
+        max_samples: int = 4096,
+        first_row: int = 0,
+        **arrays: object,
+    ) -> tuple[float, dict[str, Array], Estimates]:
+        """All three from one forward pass: what a step of a second-order optimiser takes.
+
+        Arguments as in :meth:`diagonal`.
+        """
+        key = self._diagonal_key(method, exact) + AND_GRADIENT
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
-        return self._estimate(key, wanted, sampling, arrays)
+        found, outputs = self._estimate(key, self._diagonals, sampling, arrays)
+        return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}, found
 
     def trace(
         self,
@@ -288,7 +315,7 @@ class Estimator:
         """
         key = self._key("trace", method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
-        return self._estimate(key, {"trace": "trace"}, sampling, arrays)["trace"]
+        return self._estimate(key, {"trace": "trace"}, sampling, arrays)[0]["trace"]
 
     def _key(self, what: str, method: str, exact: bool | None) -> str:
         """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
@@ -325,7 +352,7 @@ class Estimator:
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
         label = f"block_{first.name}_{second.name}"
         name = pair_name(a, b)
-        found = self._estimate(f"block:{first.name},{second.name}", {label: name}, sampling, arrays)[name]
+        found = self._estimate(f"block:{first.name},{second.name}", {label: name}, sampling, arrays)[0][name]
         if not swap:
             return found
         inner = len(first.element_shape)
@@ -381,7 +408,7 @@ class Estimator:
             for k, ((a, i), (b, j)) in enumerate(pairs)
         }
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
-        return list(self._estimate(key, names, sampling, arrays).values())
+        return list(self._estimate(key, names, sampling, arrays)[0].values())
 
     def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
         name, index = wanted
@@ -393,21 +420,19 @@ class Estimator:
 
     def _estimate(
         self, key: str, wanted: Mapping[str, str], sampling: Sampling, arrays: Mapping[str, object]
-    ) -> Estimates:
-        loaded = self.loaded(key)
+    ) -> tuple[Estimates, dict[str, Array]]:
+        """The ``wanted`` outputs as estimates, and all outputs."""
+        mode, used = sampling.decide(self.derive(key))
+        exact = mode != "sample"
+        loaded = self.loaded(key if exact or used > 1 else key + ALONE)
         given, rows = self.arrays(loaded, arrays)
-        derived = loaded.derived
-        mode, columns = sampling.decide(derived)
         if mode == "closed":
             outputs = self._run(loaded, given, rows)
-            return self.package(loaded, wanted, outputs, sampling, 0, True)
-        if mode == "exact":
-            outputs = self._exact(loaded, given, rows, columns, sampling)
-            return self.package(loaded, wanted, outputs, sampling, columns, True)
-        if columns == 1:
-            loaded = self.loaded(key + ALONE)
-        outputs, used, became_exact = self._sample(loaded, given, rows, columns, sampling, wanted)
-        return self.package(loaded, wanted, outputs, sampling, used, became_exact)
+        elif exact:
+            outputs = self._exact(loaded, given, rows, used, sampling)
+        else:
+            outputs, used, exact = self._sample(loaded, given, rows, used, sampling, wanted)
+        return self.package(loaded, wanted, outputs, sampling, used, exact), outputs
 
     def _exact(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int, sampling: Sampling
