@@ -143,8 +143,9 @@ class Compiled:
     """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on.
 
     "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions"; with ":exact" for the one
-    whose exact answer is cheaper.  A key with :data:`AND_GRADIENT` behind it stands for the same program with value and
-    gradient, one with :data:`ALONE` for the same without variances.
+    whose exact answer is cheaper, ":units" being ":cp" with unit vectors in place of random signs.  A key with
+    :data:`AND_GRADIENT` behind it stands for the same program with value and gradient, one with :data:`ALONE` for the
+    same without variances.
     """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
@@ -181,16 +182,18 @@ class Compiled:
         what, _, exact = key.partition(":")
         tuned = self.options.tuning.methods.get(key) if self.options.tuning else None
         if tuned:
-            return f"{what}:{tuned}", "measured by tune"
-        sweep = self.derive(f"{what}:cp")
+            return f"{what}:{'units' if tuned == 'cp' else tuned}", "measured by tune"
+        by_sweep = f"{what}:units" if exact or what == "hessian" else f"{what}:cp"
+        sweep = self.derive(by_sweep)
         count = direction_count(self.wrt)
         if not (sweep.columns and count and count <= sweep.columns):
-            return f"{what}:cp", ""
+            return by_sweep, ""
         directed = self.derive(f"{what}:directions")
         columns = sweep.columns if exact or what == "hessian" else min(sweep.columns, FEW_SAMPLES)
         by_units, by_noise = operations(directed.program, columns=count), operations(sweep.program, columns=columns)
-        reason = f"{by_units} operations by {count} unit directions, {by_noise} by {columns} noise columns (one row)"
-        return f"{what}:directions" if by_units <= by_noise else f"{what}:cp", reason
+        kind = "unit vectors of the sweep" if sweep.unit else "noise columns"
+        reason = f"{by_units} operations by {count} unit directions, {by_noise} by {columns} {kind} (one row)"
+        return f"{what}:directions" if by_units <= by_noise else by_sweep, reason
 
     def _derivation(self, key: str) -> Derived:
         if key.endswith(AND_GRADIENT):

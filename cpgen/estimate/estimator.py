@@ -263,18 +263,18 @@ class Estimator:
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
-        key = self._diagonal_key(method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        key = self._diagonal_key(method, sampling)
         return self._estimate(key, self._diagonals, sampling, arrays)[0]
 
     @property
     def _diagonals(self) -> dict[str, str]:
         return {f"diag_{v.name}": v.name for v in self.wrt}
 
-    def _diagonal_key(self, method: str, exact: bool | None) -> str:
+    def _diagonal_key(self, method: str, sampling: Sampling) -> str:
         if method not in (*programs.ESTIMATORS, "directions"):
             raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}, directions")
-        return self._key("diagonal", method, exact)
+        return self._key("diagonal", method, sampling)
 
     def value_gradient_and_diagonal(
         self,
@@ -292,8 +292,8 @@ class Estimator:
 
         Arguments as in :meth:`diagonal`.
         """
-        key = self._diagonal_key(method, exact) + AND_GRADIENT
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        key = self._diagonal_key(method, sampling) + AND_GRADIENT
         found, outputs = self._estimate(key, self._diagonals, sampling, arrays)
         return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}, found
 
@@ -313,23 +313,22 @@ class Estimator:
 
         Methods: "cp", "directions" (exact), "hutchinson", "gauss_newton".  Other arguments as in :meth:`diagonal`.
         """
-        key = self._key("trace", method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        key = self._key("trace", method, sampling)
         return self._estimate(key, {"trace": "trace"}, sampling, arrays)[0]["trace"]
 
-    def _key(self, what: str, method: str, exact: bool | None) -> str:
+    def _key(self, what: str, method: str, sampling: Sampling) -> str:
         """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
         if method == "directions":
             self._check_directions()
-            if exact is False:
+            if sampling.exact is False:
                 raise RequestError("method='directions' is exact; leave out exact=False or take another method")
         if method != "cp":
             return f"{what}:{method}"
-        if exact is False and self.derive(what).unit:
-            return f"{what}:cp"
-        if exact and self.derive(f"{what}:exact").estimator != self.derive(what).estimator:
-            return f"{what}:exact"
-        return what
+        usual = self.derive(what)
+        if usual.unit:
+            return f"{what}:cp" if sampling.exact is False else what
+        return f"{what}:exact" if sampling.decide(usual)[0] == "exact" else what
 
     def block(
         self,
@@ -378,9 +377,7 @@ class Estimator:
             raise RequestError(f"method={method!r} cannot be streamed; cp, gauss_newton and becker_lecun can")
         wanted = {f"diag_{v.name}": v.name for v in self.wrt}
         sampling = Sampling(samples, seed, design, exact, None, samples, first_row)
-        return Stream(
-            self, f"diagonal:{method}", wanted, sampling, total_rows
-        )
+        return Stream(self, method, wanted, sampling, total_rows)
 
     def entries(
         self,
@@ -610,16 +607,16 @@ class Estimator:
     def hessian(self, method: str | None = None, **arrays: object) -> Hessian:
         """The exact Hessian of a small problem.  Raises BudgetError if it does not fit, RequestError for a wrong method.
 
-        ``method``: "cp" (unit noise columns) or "directions" (unit vectors of the variables); default the cheaper.
+        ``method``: "cp" (unit vectors in place of the noise) or "directions" (of the variables); default the cheaper.
         """
         if method not in (None, "cp", "directions"):
             raise RequestError(f"method={method!r} is not one of cp, directions")
         if method == "directions":
             self._check_directions()
-        loaded = self.loaded(f"hessian:{method}" if method else "hessian")
+        loaded = self.loaded({None: "hessian", "cp": "hessian:units"}.get(method, f"hessian:{method}"))
         given, rows = self.arrays(loaded, arrays)
         columns = loaded.derived.columns or 0
-        if loaded.derived.unit:
+        if loaded.derived.estimator == "directions":
             outputs = self._by_directions(loaded, given, rows, columns)
         else:
             sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)
