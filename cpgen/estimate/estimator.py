@@ -394,18 +394,15 @@ class Estimator:
     def _estimate(
         self, key: str, wanted: Mapping[str, str], sampling: Sampling, arrays: Mapping[str, object]
     ) -> Estimates:
-        loaded = self.loaded(key)
+        mode, columns = sampling.decide(self.derive(key))
+        loaded = self.loaded(key + ALONE if (mode, columns) == ("sample", 1) else key)
         given, rows = self.arrays(loaded, arrays)
-        derived = loaded.derived
-        mode, columns = sampling.decide(derived)
         if mode == "closed":
             outputs = self._run(loaded, given, rows)
             return self.package(loaded, wanted, outputs, sampling, 0, True)
         if mode == "exact":
             outputs = self._exact(loaded, given, rows, columns, sampling)
             return self.package(loaded, wanted, outputs, sampling, columns, True)
-        if columns == 1:
-            loaded = self.loaded(key + ALONE)
         outputs, used, became_exact = self._sample(loaded, given, rows, columns, sampling, wanted)
         return self.package(loaded, wanted, outputs, sampling, used, became_exact)
 
