@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import cpgen as cp
+from cpgen.errors import RequestError
 from cpgen.estimate.backends import Call
 from cpgen.ir.noise import HADAMARD
-from cpgen.errors import RequestError
 from tests.catalogue import CATALOGUE
 
 ENTRY = CATALOGUE["mlp_tanh"]
