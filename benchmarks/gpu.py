@@ -271,7 +271,7 @@ def main() -> int:
             }
             exact = own.est.columns(key)
             if exact is not None and exact <= 16:
-                made[f"exact, {exact} columns: cpgen"] = own.timed(key, exact, IDENTITY)
+                made[f"exact, {exact} columns: cpgen"] = own.timed(key.replace(":cp", ":units"), exact, IDENTITY)
         except EnvironmentProblem as problem:
             print(f"not run: {problem}")
             return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.peers.methods import SAMPLES
+from benchmarks.peers.methods import BOTH, SAMPLES
 from benchmarks.peers.table import Errors, Row, as_fused, best, price, same
 
 GRADIENT_ONE, GRADIENT_MORE, W4_EXACT, FLOOR, HUTCHINSON = 2.0, 0.7, 1.3, 1.4, 0.7  # at most
@@ -50,6 +50,11 @@ def _claims(rows: Sequence[Row], errors: Errors) -> Iterator[tuple[str, str, flo
         hutchinson = time("sample", False)
         if sample and hutchinson:
             yield "one sample / best Hutchinson sample", where, sample / hutchinson, HUTCHINSON, True
+        both, peers_both = time(BOTH, True), time(BOTH, False)
+        if both:
+            yield "gradient and sample / own gradient", where, both / gradient, GRADIENT_ONE, True
+        if both and peers_both:
+            yield "gradient and sample / best peer's", where, both / peers_both, HUTCHINSON, True
         exact, exact_peer = time("diagonal", True), time("diagonal", False)
         if exact and exact_peer:
             if workload == "W4":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Answer = NDArray[np.float64]
 SAMPLES = 16  # of "16 samples"; the price of a further one is its time less that of one, divided by 15
+BOTH = "gradient and sample"  # of the diagonal, from one call
 SLICE = 64  # columns of an exact diagonal that are timed where all of them would take minutes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import cpgen as cp
-from benchmarks.peers.methods import SAMPLES, Answer, Method, Methods, flat, one
+from benchmarks.peers.methods import BOTH, SAMPLES, Answer, Method, Methods, flat, one
 from benchmarks.peers.workloads import Workload
 
 EXACT_LIMIT = 10_000  # columns; more than this is not asked for
@@ -51,6 +51,13 @@ def methods(workload: Workload, real: str, threads: int, fused: bool = False) ->
                 lambda a: flat(leaves, {v: a[v].value for v in values}),
                 stochastic=True,
             )
+        yield Method(
+            BOTH,
+            "curvature propagation",
+            lambda: estimator.value_gradient_and_diagonal(samples=1, exact=False, **data),
+            lambda a: np.concatenate([flat(leaves, a[1]), flat(leaves, {v: a[2][v].value for v in values})]),
+            stochastic=True,
+        )
     if "trace" in wanted:
         yield Method("trace", "exact", lambda: estimator.trace(exact=True, **data), lambda a: one(a.value))
     if "trace sample" in wanted:
@@ -73,6 +80,7 @@ def references(workload: Workload, real: str, threads: int) -> dict[str, Answer]
     answers: dict[str, Answer] = {}
     if "sample" in workload.quantities:
         answers["sample"] = flat(leaves, {v: probe[v] * product[v] for v in leaves})
+        answers[BOTH] = np.concatenate([flat(leaves, estimator.gradient(**data)), answers["sample"]])
         drawn = estimator.diagonal(samples=64, method="hutchinson", exact=False, **data)
         answers["hutchinson"] = flat(leaves, {v: drawn[v].value for v in leaves})
         drawn = estimator.diagonal(samples=64, exact=False, design="independent", **data)

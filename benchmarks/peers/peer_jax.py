@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 
-from benchmarks.peers.methods import SAMPLES, SLICE, Method, Methods, flat, one
+from benchmarks.peers.methods import BOTH, SAMPLES, SLICE, Method, Methods, flat, one
 from benchmarks.peers.workloads import Workload
 
 jax.config.update("jax_enable_x64", True)
@@ -55,6 +56,8 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
         compiled = jax.jit(f)
 
         def answer(a: Any) -> Any:
+            if isinstance(a, tuple):
+                return np.concatenate([flat(workload.leaves, part) for part in a])
             return flat(workload.leaves, a) if isinstance(a, dict) else one(a)
 
         return Method(
@@ -72,6 +75,12 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
             return {name: v[name] * product[name] for name in v}
 
         yield method("sample", "Hutchinson, jit jvp(grad)", sample, leaves, data, probe)
+
+        def both(leaves: Any, data: Any, v: Any) -> Any:
+            found, product = jax.jvp(lambda a: gradient(a, data), (leaves,), (v,))
+            return found, {name: v[name] * product[name] for name in v}
+
+        yield method(BOTH, "Hutchinson, jit jvp(grad)", both, leaves, data, probe)
 
         def samples(leaves: Any, data: Any, key: Any) -> Any:
             _, product = jax.linearize(lambda a: gradient(a, data), leaves)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.peers.methods import SAMPLES, Method, Methods, one
+from benchmarks.peers.methods import BOTH, SAMPLES, Method, Methods, one
 from benchmarks.peers.workloads import Workload
 
 OPS = SimpleNamespace(
@@ -63,6 +64,15 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
         yield Method(quantity, "Hutchinson, autograd double backward", double_backward, answer)
     if "sample" in wanted:
 
+        def both() -> Any:
+            gradient = torch.autograd.grad(total(*leaves), leaves, create_graph=True)
+            return gradient, torch.autograd.grad(gradient, leaves, probe)
+
+        def answer_both(found: Any) -> Any:
+            return np.concatenate([joined(found[0]), times_probe(found[1])])
+
+        yield Method(BOTH, "Hutchinson, autograd double backward", both, answer_both)
+
         def several() -> Any:
             gradient = torch.autograd.grad(total(*leaves), leaves, create_graph=True)
             sums = [torch.zeros_like(v) for v in plain]
@@ -87,3 +97,16 @@ def methods(workload: Workload, real: str, threads: int) -> Methods:
 
         product = torch.compile(torch.func.grad(along, argnums=tuple(range(len(names)))), dynamic=False)
         yield Method(quantity, "Hutchinson, torch.func, torch.compile", lambda: product(*plain), answer)
+        if "sample" in wanted:
+
+            def gradient_and_along(*leaves: Any) -> Any:
+                found = gradient(*leaves)
+                return sum((g * v).sum() for g, v in zip(found, probe, strict=True)), found
+
+            pair = torch.func.grad(gradient_and_along, argnums=tuple(range(len(names))), has_aux=True)
+            paired = torch.compile(pair, dynamic=False)
+
+            def answer_pair(found: Any) -> Any:
+                return np.concatenate([joined(found[1]), times_probe(found[0])])
+
+            yield Method(BOTH, "Hutchinson, torch.func, torch.compile", lambda: paired(*plain), answer_pair)

@@ -301,8 +301,7 @@ def _mathematics(estimator: Estimator, key: str, p: Plan) -> dict[str, object]:
             notes.append("exact as it stands; no noise is drawn")
         elif derived.unit:
             notes.append(
-                f"exact by {derived.columns} unit directions: always call it with design 2, {derived.columns} columns, "
-                "column_scale 1 and variance_scale 0"
+                f"exact by {derived.columns} unit vectors, no noise drawn: always call it with {derived.columns} columns"
             )
         elif derived.columns is not None:
             notes.append(

@@ -33,7 +33,7 @@ class Derived:
     ``columns``: noise columns an exact answer needs (0: exact as it stands; None: sampling never ends). ``exact``:
     outputs that are exact whatever the number of samples.  ``drawn`` and ``dropped``: noise that is used, and noise
     that is not needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
-    sketch, the pairs of leaves whose block it estimates without bias.  ``unit``: the columns are unit directions, never
+    sketch, the pairs of leaves whose block it estimates without bias.  ``unit``: the columns are unit vectors, never
     random, so the answer is always the exact one.  ``choice``: why this method and no other, where there was a choice.
     """
 

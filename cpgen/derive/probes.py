@@ -16,8 +16,10 @@ from cpgen.derive.linear import Extra, element_index, output_axes, pull
 from cpgen.derive.points import over
 from cpgen.derive.reverse import adjoint_origin, gradients
 from cpgen.derive.sources import Curvature
+from cpgen.derive.units import unit_vectors, with_units
 from cpgen.errors import RequestError
 from cpgen.ir.build import add, constant
+from cpgen.ir.cost import operations
 from cpgen.ir.nodes import COLUMNS, Graph, Input, Map, Node, Origin
 from cpgen.ir.noise import elements
 from cpgen.scalar import diff, placeholder
@@ -26,13 +28,23 @@ _0, _1 = placeholder(0), placeholder(1)
 
 
 def _directions(wrt: Sequence[Input]) -> dict[Input, Node]:
-    """A direction for every leaf, all of one numbering."""
+    """A random direction for every leaf, all of one numbering."""
     offset = 0
     directions: dict[Input, Node] = {}
     for leaf in wrt:
         noise = Input(f"v_{leaf.name}", (COLUMNS, *leaf.shape), "noise", Origin(f"v_{leaf.name}"), offset)
         offset += elements(noise)
         directions[leaf] = noise
+    return directions
+
+
+def _units(wrt: Sequence[Input]) -> dict[Input, Node]:
+    """The unit directions of every leaf, all of one numbering."""
+    offset = 0
+    directions: dict[Input, Node] = {}
+    for leaf in wrt:
+        directions[leaf] = unit_vectors(leaf.element_shape, offset, Origin(f"v_{leaf.name}"))
+        offset += _count(leaf)
     return directions
 
 
@@ -80,12 +92,11 @@ def _crosses(curvature: Curvature, m: Map, moving: Mapping[int, Node]) -> list[N
     return found
 
 
-def _probes(graph: Graph, wrt: Sequence[Input]) -> tuple[dict[Input, Node], list[Node]]:
-    """Random directions for every leaf and the Hessian times them."""
-    directions = _directions(wrt)
+def _products(graph: Graph, wrt: Sequence[Input], directions: Mapping[Input, Node]) -> list[Node]:
+    """The Hessian times ``directions``, for every leaf."""
     found = [own_shape(g, v) for v, g in zip(wrt, gradients(graph.objective, wrt), strict=True)]
     products = tangents(found, directions)
-    return directions, [
+    return [
         h if h is not None else constant(0, (COLUMNS, *v.shape)) for v, h in zip(wrt, products, strict=True)
     ]
 
@@ -114,7 +125,8 @@ def _probe_summary(wrt: Sequence[Input], directions: dict[Input, Node]) -> tuple
 
 def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``v * Hv`` (Bekas, Kokiopoulou & Saad 2007)."""
-    directions, products = _probes(graph, wrt)
+    directions = _directions(wrt)
+    products = _products(graph, wrt, directions)
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     for leaf, product in zip(wrt, products, strict=True):
@@ -142,11 +154,15 @@ def _directed(
     graph: Graph, name: str, wrt: Sequence[Input], found: Iterable[tuple[str, Node]], units: dict[Input, Node]
 ) -> Derived:
     outputs = tuple(found)
+    count = direction_count(wrt)
+    assert count is not None
     program = program_of(graph, name, [*outputs, *kink_outputs(graph, wrt)])
+    # where there are only single numbers, testing which column it is costs more than a product with the vector
+    read = with_units(program, count)
     return Derived(
-        program,
+        min((read, program), key=lambda p: operations(p, columns=count)),
         "directions",
-        direction_count(wrt),
+        count,
         frozenset(label for label, _ in outputs),
         drawn=_probe_summary(wrt, units),
         unit=True,
@@ -155,7 +171,7 @@ def _directed(
 
 def directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``diag_<leaf>``: ``e'He`` of each unit vector."""
-    units = _directions(wrt)
+    units = _units(wrt)
     form = quadratic_form(graph, units)
     outputs = []
     for leaf in wrt:
@@ -167,13 +183,14 @@ def directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
 
 def directions_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``trace``: ``e'He`` summed over unit vectors; per row if every leaf has rows."""
-    units = _directions(wrt)
+    units = _units(wrt)
     total = over((), [(quadratic_form(graph, units), ())], _0, (COLUMNS,), Origin("trace"))
     return _directed(graph, "trace_directions", wrt, [("trace", total)], units)
 
 
 def directions_hessian(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``column_<leaf>[columns, ...]``: the Hessian times each unit vector."""
-    units, products = _probes(graph, wrt)
+    units = _units(wrt)
+    products = _products(graph, wrt, units)
     outputs = [(f"column_{leaf.name}", product) for leaf, product in zip(wrt, products, strict=True)]
     return _directed(graph, "hessian_directions", wrt, outputs, units)

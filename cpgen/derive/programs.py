@@ -28,7 +28,16 @@ from cpgen.derive.linear import pull_back
 from cpgen.derive.points import over
 from cpgen.derive.restrict import restrict
 from cpgen.derive.reverse import Adjoints, adjoint_origin, gradients
-from cpgen.derive.sources import SIGNED, Curvature, RegionSource, Setting, Source, squared_difference
+from cpgen.derive.sources import (
+    SIGNED,
+    UNIT,
+    Curvature,
+    Field,
+    RegionSource,
+    Setting,
+    Source,
+    squared_difference,
+)
 from cpgen.derive.sweep import (
     BlockReadout,
     Pair,
@@ -40,6 +49,7 @@ from cpgen.derive.sweep import (
     visible,
     weights_up,
 )
+from cpgen.derive.units import with_units
 from cpgen.derive.uses import Uses
 from cpgen.errors import RequestError
 from cpgen.ir.build import add, constant, elementwise, new_input, reduce_sum
@@ -124,22 +134,23 @@ def _selected(curvature: Curvature, estimator: str) -> tuple[list[Source], list[
 def _summary(
     program: Program,
     estimator: str,
-    curvature: Curvature,
-    drawn: Sequence[Source],
+    sweep: Sweep,
     every: Sequence[Source],
     exact: Iterable[str],
     readouts: Iterable[tuple[str, str]] = (),
 ) -> Derived:
-    names = {s.name for s in drawn}
+    names = {s.name for s in sweep.sources}
+    columns = sweep.columns if sweep.is_unit else noise_count(program)
     return Derived(
-        program,
+        with_units(program, columns) if sweep.is_unit else program,
         estimator,
-        noise_count(program),
+        columns,
         frozenset(exact),
-        tuple(Drawn(s.name, s.describe(), s.size) for s in drawn),
+        tuple(Drawn(s.name, s.describe(), s.size) for s in sweep.sources),
         tuple(Drawn(s.name, s.describe(), s.size) for s in every if s.name not in names),
         tuple(readouts),
         BIASED.get(estimator, ""),
+        unit=sweep.is_unit and columns > 0,
     )
 
 
@@ -148,8 +159,8 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
 
     "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu" are the
     estimators of the 2012 paper on the whole graph, rows summed before squaring; "hutchinson" is ``v * Hv``;
-    "gauss_newton" and "becker_lecun" are biased and say so.  "directions" is ``e * He`` summed over unit vectors: exact,
-    and the cheapest where there are few of them.
+    "gauss_newton" and "becker_lecun" are biased and say so.  "units" is "cp" with a unit vector for each sign, and
+    "directions" is ``e * He`` summed over unit vectors: both exact, and cheap where there are few of them.
     """
     if estimator == "hutchinson":
         return probes.hutchinson_diagonal(graph, wrt)
@@ -159,6 +170,8 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
         return _becker_lecun(graph, wrt)
     if estimator in ("s", "tu"):
         return _whole_graph(graph, wrt, estimator)
+    if estimator == "units":
+        estimator, setting = "cp", UNIT
     curvature = Curvature(graph, list(wrt), setting)
     sources, left_out = _selected(curvature, estimator)
     every = [*sources, *left_out]
@@ -175,7 +188,13 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
         parts = readout.diagonals()
         sampled = squared_difference(p, q)
         variance: Node | None = None
-        if sampled is not None:
+        if sweep.is_unit:
+            shape, origin = readout.variable.element_shape, adjoint_origin(readout.variable, "sum")
+            along = range(len(shape))
+            for left, right, scale in _unit_products(sweep, (p, q), (p, q)):
+                reads = [(left, along), (right, along), *((w, range(0)) for w in scale)]
+                parts.append(over(shape, reads, _product(reads), (COLUMNS,), origin))
+        elif sampled is not None:
             mean, variance = statistics.of(*sampled, adjoint_origin(readout.variable, "diag"))
             parts.append(mean)
         top = add(parts, adjoint_origin(readout.variable, "diag"))
@@ -190,7 +209,24 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
     outputs += kink_outputs(graph, wrt)
     program = program_of(graph, _name("diagonal", estimator), outputs)
     where = [(r.leaf.name, r.variable.name) for r in readouts]  # type: ignore[attr-defined]
-    return _summary(program, estimator, curvature, drawn, every, exact, where)
+    return _summary(program, estimator, sweep, every, exact, where)
+
+
+def _unit_products(sweep: Sweep, left: Field, right: Field) -> list[tuple[Node, Node, tuple[Node, ...]]]:
+    """What the columns of unit vectors add to the block of two variables: pairs of fields to multiply, with a weight.
+
+    That is ``w p p^T + p q^T + q p^T``.
+    """
+    (p, q), (other_p, other_q) = left, right
+    weight = () if sweep.weight is None else (sweep.weight,)
+    pairs: list[tuple[Node | None, Node | None, tuple[Node, ...]]] = [(p, other_q, ()), (q, other_p, ())]
+    if weight:
+        pairs.insert(0, (p, other_p, weight))
+    return [(a, b, w) for a, b, w in pairs if a is not None and b is not None]
+
+
+def _product(reads: Sequence[object]) -> sympy.Expr:
+    return sympy.Mul(*(placeholder(k) for k in range(len(reads))))
 
 
 def _name(what: str, estimator: str) -> str:
@@ -213,6 +249,8 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
         return probes.hutchinson_trace(graph, wrt)
     if estimator == "directions":
         return probes.directions_trace(graph, wrt)
+    if estimator == "units":
+        estimator, setting = "cp", UNIT
     if estimator not in ("cp", "gauss_newton"):
         raise RequestError(f"the trace is estimated by cp, gauss_newton or hutchinson, not by {estimator}")
     curvature = Curvature(graph, list(wrt), setting)
@@ -232,7 +270,14 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
         axes = range(len(shape))
         p, q = sweep.fields(variable, readout.exact)
         difference = squared_difference(p, q)
-        if difference is not None:
+        if sweep.is_unit:
+            for left, right, scale in _unit_products(sweep, (p, q), (p, q)):
+                # the elements first, then the columns
+                reads = [(left, axes), (right, axes), (weight, axes)]
+                column = over((), reads, _product(reads), shape, role_of(origin, readout.leaf.name))
+                weighted = [(n, range(0)) for n in (column, *scale)]
+                known.append(over((), weighted, _product(weighted), (COLUMNS,), role_of(origin, "sum")))
+        elif difference is not None:
             expr, nodes = difference
             reads = [(n, axes) for n in [*nodes, weight]]
             sampled.append(
@@ -264,7 +309,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
     outputs += kink_outputs(graph, wrt)
     program = program_of(graph, _name("trace", estimator), outputs)
     where = [(r.leaf.name, r.variable.name) for r in readouts]  # type: ignore[attr-defined]
-    return _summary(program, estimator, curvature, drawn, [*sources, *left_out], exact, where)
+    return _summary(program, estimator, sweep, [*sources, *left_out], exact, where)
 
 
 def blocks(
@@ -299,7 +344,7 @@ def blocks(
             outputs.append((f"var_{label}", rows_summed(variance, per_row)))
     outputs += kink_outputs(graph, wrt)
     program = program_of(graph, _name(name, estimator), outputs)
-    return _summary(program, estimator, curvature, drawn, [*sources, *left_out], exact)
+    return _summary(program, estimator, sweep, [*sources, *left_out], exact)
 
 
 def _block(sweep: Sweep, statistics: Statistics, readout: BlockReadout) -> tuple[Node | None, Node | None]:
@@ -317,7 +362,11 @@ def _block(sweep: Sweep, statistics: Statistics, readout: BlockReadout) -> tuple
     origin = Origin(f"{a.name}_{b.name}", role="block")
     parts: list[Node | None] = list(readout.terms)
     variance: Node | None = None
-    if reads:
+    if sweep.is_unit:
+        for left, right, scale in _unit_products(sweep, fields[0], fields[1]):
+            unit_reads = [(left, first), (right, second), *((w, range(0)) for w in scale)]
+            parts.append(over(shape, unit_reads, _product(unit_reads), (COLUMNS,), role_of(origin, "sum")))
+    elif reads:
         total = over(shape, reads, expr, (COLUMNS,), role_of(origin, "sum"))
         squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "sum_sq"))
         parts.append(elementwise(_0 * _1, [total, statistics.column], role_of(origin, "mean")))
@@ -331,12 +380,12 @@ def _block(sweep: Sweep, statistics: Statistics, readout: BlockReadout) -> tuple
 def hessian(
     graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED
 ) -> Derived:
-    """Every block ``block_A_B`` with A not after B in ``wrt``; by "directions" instead ``column_A``, the products of the
-    Hessian with its unit directions (one column each)."""
+    """Every block ``block_A_B`` with A not after B in ``wrt``, by "cp" or "units" (see :func:`diagonal`); by "directions"
+    instead ``column_A``, the products of the Hessian with its unit directions (one column each)."""
     if estimator == "directions":
         return probes.directions_hessian(graph, wrt)
     pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
-    return blocks(graph, wrt, pairs, "cp", setting, name="hessian")
+    return blocks(graph, wrt, pairs, "cp", UNIT if estimator == "units" else setting, name="hessian")
 
 
 def sketch(
@@ -364,7 +413,7 @@ def sketch(
     answers = frozenset(
         (a.name, b.name) for a, b in all_pairs if not any(visible(curvature, s, [(a, b)]) for s in dropped)
     )
-    return replace(_summary(program, "cp", curvature, sources, every, ()), answers=answers)
+    return replace(_summary(program, "cp", sweep, every, ()), answers=answers)
 
 
 def entries(
@@ -405,7 +454,7 @@ def entries(
             (f"entry_{k}", rows_summed(total, per_row) if total is not None else constant(0, shape, origin))
         )
     program = program_of(graph, "entries", [*outputs, *kink_outputs(graph, wrt)])
-    return _summary(program, "cp", curvature, sweep.sources, sources, exact)
+    return _summary(program, "cp", sweep, sources, exact)
 
 
 def _paper_sources(curvature: Curvature, estimator: str) -> list[Source]:
@@ -430,7 +479,7 @@ def _whole_graph(graph: Graph, wrt: Sequence[Input], estimator: str) -> Derived:
         mean, variance = statistics.of(*difference, adjoint_origin(leaf, "diag"))
         outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
     program = program_of(graph, _name("diagonal", estimator), [*outputs, *kink_outputs(graph, wrt)])
-    summary = _summary(program, estimator, curvature, sources, sources, exact)
+    summary = _summary(program, estimator, sweep, sources, exact)
     # rows are summed before squaring, so unit columns shared by all rows do not give the exact answer
     columns = summary.columns if not graph.objective.has_rows or all(v.has_rows for v in wrt) else None
     return Derived(program, estimator, columns, summary.exact, summary.drawn)

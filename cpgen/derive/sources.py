@@ -23,6 +23,7 @@ from cpgen.derive.linear import Extra, element_index, kept_dims, output_axes, ow
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.signs import sign_of_node
+from cpgen.derive.units import fold
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, elementwise, is_zero, new_input
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region, topological
@@ -38,13 +39,18 @@ HALF = sympy.Rational(1, 2)
 
 @dataclass(frozen=True)
 class Setting:
-    """How sources are factored: "signed" (least variance), "mixed" ((M, I), polynomial), or "smooth" with ``epsilon``."""
+    """How sources are factored: "signed" (least variance), "mixed" ((M, I), polynomial), or "smooth" with ``epsilon``.
+
+    "unit" is for unit vectors in place of random signs.  Fields then carry no roots: a column of p counts as
+    ``w p p^T + p q^T + q p^T`` with ``w`` of ``Source.unit_weight``.
+    """
 
     factor: str = "signed"
     epsilon: float = 1e-3
 
 
 SIGNED = Setting()
+UNIT = Setting("unit")
 
 
 class Curvature:
@@ -183,9 +189,16 @@ class Source:
         """What it is, for people."""
         raise AssertionError
 
-    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+    def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         """What noise ``v`` adds to the fields of each variable."""
         raise AssertionError
+
+    def unit_weight(self) -> Node | None:
+        """With unit vectors: what multiplies ``p p^T`` of the column of each element, shaped like the noise.
+
+        None where a column stands for ``p q^T + q p^T``.
+        """
+        return None
 
 
 def named_apart(sources: list[Source]) -> list[Source]:
@@ -261,10 +274,15 @@ class Self(Source):
         assert m is not None
         return m
 
-    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+    def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
+        if self.curvature.setting.factor == "unit":
+            return [(self.variable, (v[0], None))]
         m, sign = self.diagonal, self.curvature.sign(self.diagonal)
         origin = adjoint_origin(self.variable)
         return [(self.variable, split(m, v[0], self.curvature.setting, sign, origin))]
+
+    def unit_weight(self) -> Node:
+        return self.diagonal
 
 
 def from_pair(t: sympy.Expr, u: sympy.Expr, nodes: list[Node], origin: Origin) -> Field:
@@ -315,7 +333,7 @@ class Cross(Source):
         assert cotangent is not None
         return cotangent
 
-    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+    def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         m, number, g = self.map, len(self.map.args), self._adjoint()
         large, small = m.args[self.a], m.args[self.b]
         lift = list(self.curvature.rows)
@@ -323,7 +341,12 @@ class Cross(Source):
         mixed = self.mixed
         weighted = mixed * placeholder(number)
         cotangent = Extra(g, output_axes(m))
-        noise: Node = v[0]
+        noise = v[0]
+        if self.curvature.setting.factor == "unit":
+            reads = [cotangent, Extra(noise, element_index(small))]
+            factor = weighted * placeholder(number + 1)
+            side = pull(m, target_of(large), factor, reads, [COLUMNS, *lift], _role(origin_a, "p"))
+            return [(large.node, (side, None)), (small.node, (None, noise))]
         if self.curvature.setting.factor == "signed":
             norm = pull(m, target_of(small), weighted**2, [cotangent], lift, _role(origin_b, "norm"))
             down = elementwise(
@@ -405,6 +428,12 @@ class RegionSource(Source):
             self.elements, [(n, self.rest if short else self.whole) for n, short in reads], expr, (), origin
         )
 
+    def unit_columns(self, v: Node) -> list[tuple[Node, Field]]:
+        """``(I - p 1^T) v``: both kinds of region are a diagonal matrix between this and its transpose."""
+        total = fold(self.summed([v], _0, _role(self.origin, "drawn")))
+        minus = self.spread([(self.region.softmax, False), (total, True)], -_0 * _1, _role(self.origin, "mean"))
+        return [(self.region.source, (v, None)), (self.region.source, (minus, None))]
+
 
 class Logsumexp(RegionSource):
     """``M = g (diag(p) - p p^T)`` with columns ``sqrt(|g|) (sqrt(p) v - p sum(sqrt(p) v))``; one sign an entry."""
@@ -424,7 +453,12 @@ class Logsumexp(RegionSource):
         p, g = self.region.softmax, self.adjoint()
         return self.spread([(p, False), (g, True)], _0 * _1, _role(self.origin, "curv")), p, g
 
-    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+    def unit_weight(self) -> Node:
+        return self.spread([(self.region.softmax, False), (self.adjoint(), True)], _0 * _1, _role(self.origin, "curv"))
+
+    def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
+        if self.curvature.setting.factor == "unit":
+            return self.unit_columns(v[0])
         p, g = self.region.softmax, self.adjoint()
         root = elementwise(sympy.sqrt(_0), [p], _role(self.origin, "root"))
         total = self.summed([root, v[0]], _0 * _1, _role(self.origin, "drawn"))
@@ -458,7 +492,12 @@ class Softmax(RegionSource):
         y = self.region.softmax
         return self.spread([(y, False), (self.weight, False)], _1 * (1 - 2 * _0), _role(self.origin, "curv"))
 
-    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+    def unit_weight(self) -> Node:
+        return self.weight
+
+    def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
+        if self.curvature.setting.factor == "unit":
+            return self.unit_columns(v[0])
         y = self.region.softmax
         fields: list[Node | None] = []
         parts = split(self.weight, v[0], self.curvature.setting, None, _role(self.origin, "root"))
@@ -494,7 +533,7 @@ class Mixed(Source):
     def describe(self) -> str:
         return f"local Hessian of {self.map.name}"
 
-    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+    def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         m, number = self.map, len(self.map.args)
         g = self.curvature.adjoints.of(m)
         assert g is not None
@@ -524,7 +563,7 @@ class MixedRegion(RegionSource):
     def describe(self) -> str:
         return f"local Hessian of {self.region.output.name}"  # type: ignore[attr-defined]
 
-    def inject(self, v: tuple[Input, ...]) -> list[tuple[Node, Field]]:
+    def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         y = self.region.softmax
         origin = self.origin
         if self.region.kind == "logsumexp":

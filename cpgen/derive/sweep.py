@@ -23,6 +23,7 @@ from cpgen.derive.linear import one_to_one, pull_back, push_forward, reads_one, 
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.sources import Cross, Curvature, Field, Logsumexp, RegionSource, Self, Source
+from cpgen.derive.units import by_column, fold, is_thin, unit_vectors
 from cpgen.derive.uses import Use
 from cpgen.ir.build import add, affine, axis, constant, elementwise, make_map, reduce_sum
 from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
@@ -95,14 +96,20 @@ class Sweep:
     def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
         self.curvature = curvature
         self.sources = tuple(sources)
-        self.noise: list[Input] = []
+        self.is_unit = curvature.setting.factor == "unit"
+        self.columns = 0
         self._injected: dict[int, list[tuple[str, Field]]] = {}
         self._reach: dict[int, frozenset[str]] = {}
         self._fields: dict[tuple[int, frozenset[str]], Field] = {}
-        offset = 0
+        self._known: dict[tuple[int, frozenset[str]], tuple[list[Node], list[Node]]] = {}
+        weights: list[Node | None] = []
         taken: set[str] = set()
         for source in self.sources:
-            drawn = []
+            if self.is_unit:
+                weight = source.unit_weight()
+                origin = adjoint_origin(source.variables[0], "weight")
+                weights.append(None if weight is None else by_column(weight, self.columns, origin))
+            drawn: list[Node] = []
             for shape in source.shapes:
                 # the name is the key of the bits: two arrays that shared one would be correlated
                 name, number = source.name, 1
@@ -110,16 +117,15 @@ class Sweep:
                     number += 1
                     name = f"{source.name}_{number}"
                 taken.add(name)
-                noise = curvature.noise(name, shape)
-                size = 1
-                for extent in shape:
-                    size *= extent
-                noise = Input(noise.name, noise.shape, "noise", noise.origin, offset)
-                offset += size
-                drawn.append(noise)
-            self.noise += drawn
+                if self.is_unit:
+                    drawn.append(unit_vectors(shape, self.columns, Origin(name)))
+                else:
+                    noise = curvature.noise(name, shape)
+                    drawn.append(Input(noise.name, noise.shape, "noise", noise.origin, self.columns))
+                self.columns += math.prod(shape)
             for variable, pair in source.inject(tuple(drawn)):
                 self._injected.setdefault(id(variable), []).append((source.name, pair))
+        self.weight = add(weights, Origin("weight"))
         for node in reversed(curvature.uses.nodes):
             if isinstance(node, Map) and curvature.uses.active(node):
                 self.fields(node)
@@ -137,21 +143,29 @@ class Sweep:
         """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out the sources named in ``without``."""
         key = (id(node), without & self.reach(node))
         if key not in self._fields:
-            p_parts: list[Node | None] = []
-            q_parts: list[Node | None] = []
-            origins = [adjoint_origin(node, role) for role in "pq"]
-            for use in self.curvature.uses.of(node):
-                p, q = self.fields(use.map, key[1])
-                if p is not None:
-                    p_parts.append(pull_back(use.map, use.position, p, lift=True, origin=origins[0]))
-                if q is not None:
-                    q_parts.append(pull_back(use.map, use.position, q, lift=True, origin=origins[1]))
-            for name, (p, q) in self._injected.get(id(node), []):
-                if name not in without:
-                    p_parts.append(p)
-                    q_parts.append(q)
-            self._fields[key] = (add(p_parts, origins[0]), add(q_parts, origins[1]))
+            p, q = self._parts(node, without)
+            self._fields[key] = (add(p, adjoint_origin(node, "p")), add(q, adjoint_origin(node, "q")))
         return self._fields[key]
+
+    def _parts(self, node: Node, without: frozenset[str]) -> tuple[list[Node], list[Node]]:
+        """What the fields are sums of: one node each, and beside it columns that are still nearly unit vectors, which go
+        down on their own as long as that costs next to nothing."""
+        key = (id(node), without & self.reach(node))
+        if key not in self._known:
+            found: list[list[Node]] = []
+            for side, role in enumerate("pq"):
+                origin = adjoint_origin(node, role)
+                parts: list[Node | None] = []
+                for use in self.curvature.uses.of(node):
+                    for above in self._parts(use.map, key[1])[side]:
+                        parts.append(pull_back(use.map, use.position, above, lift=True, origin=origin))
+                parts += [pair[side] for name, pair in self._injected.get(id(node), []) if name not in without]
+                present = [fold(part) if self.is_unit else part for part in parts if part is not None]
+                thin = [part for part in present if self.is_unit and is_thin(part)]
+                dense = add([part for part in present if part not in thin], origin)
+                found.append(thin if dense is None else [*thin, dense])
+            self._known[key] = (found[0], found[1])
+        return self._known[key]
 
 
 def visible(curvature: Curvature, source: Source, pairs: Sequence[Pair]) -> bool:

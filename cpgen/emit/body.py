@@ -129,7 +129,14 @@ class StageBody:
     # Names and addresses
 
     def _variable(self, a: int) -> str:
-        return self.axes[a]
+        """A loop axis in an index; the column counts all columns there, of which this call may compute a part."""
+        name = self.axes[a]
+        if name != "col":
+            return name
+        first = "(ptrdiff_t)f->args->first_column"
+        if self.stage.phase == ROW:
+            return self._declare("column", "const ptrdiff_t", f"{first} + f->col")
+        return f"({self._declare('first_column', 'const ptrdiff_t', first)} + col)"
 
     def _declare(self, name: str, kind: str, value: str) -> str:
         self.declared.setdefault(name, Declaration(kind, name, value))

@@ -73,25 +73,7 @@ def all_finite(array: Array) -> bool:
     return b"\0" not in np.isfinite(array).tobytes()
 
 
-def _fits(variable: Input, array: Array, real: np.dtype) -> bool:
-    """Whether an array can be taken as it is, its values apart."""
-    shape = array.shape
-    return (
-        array.dtype == real
-        and array.flags.c_contiguous
-        and array.size > 0
-        and (shape == variable.shape or (len(shape) == len(variable.shape) and shape[1:] == variable.element_shape))
-    )
-
-
 def _one(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
-    """The array of one variable, checked; most arrays fit as they are, which is looked at first."""
-    if type(given) is np.ndarray and _fits(variable, given, real) and all_finite(given):
-        return given
-    return _checked(variable, given, real, gpu)
-
-
-def _checked(variable: Input, given: object, real: np.dtype, gpu: bool) -> Array:
     name = variable.name
     if type(given) is not np.ndarray and (found := on_device(name, given)) is not None:
         return _on_gpu(variable, found, real, gpu)

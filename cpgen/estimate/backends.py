@@ -87,7 +87,7 @@ class Interpreted:
                 given[node.name] = np.asarray(call.scales()[node.name], self.real)
             else:
                 given[node.name] = arrays[node.name]
-        return run(self.program, given, call.rows, call.columns)
+        return run(self.program, given, call.rows, call.columns, call.first_column)
 
     def accumulate(
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, sums: dict[str, Array]

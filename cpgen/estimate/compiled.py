@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from cpgen.derive import programs
-from cpgen.derive.derived import Derived
+from cpgen.derive.derived import Derived, program_of
 from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
@@ -32,7 +32,8 @@ from cpgen.simplify import PASSES, simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
 CHOSEN = ("diagonal", "diagonal:exact", "trace", "trace:exact", "hessian")
-# after a key: the program without the variances, which one sample does not have
+# after a key: the program with the value and the gradient; and without the variances, which one sample does not have
+AND_GRADIENT = "+gradient"
 ALONE = "!"
 FEW_SAMPLES = 4
 
@@ -131,16 +132,26 @@ def _alone(derived: Derived) -> Derived:
     return replace(derived, program=kept)
 
 
+def _and_gradient(derived: Derived, graph: Graph, wrt: Sequence[Input]) -> Derived:
+    """The same with the value and the gradient among the outputs: what both need is computed once."""
+    outputs = dict(programs.gradient(graph, wrt).program.outputs) | dict(derived.program.outputs)
+    program = program_of(graph, f"{derived.program.name}_and_gradient", outputs.items())
+    return replace(derived, program=program)
+
+
 class Compiled:
     """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on.
 
     "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions"; with ":exact" for the one
-    whose exact answer is cheaper.  A key with :data:`ALONE` behind it stands for the same program without variances.
+    whose exact answer is cheaper, ":units" being ":cp" with unit vectors in place of random signs.  A key with
+    :data:`AND_GRADIENT` behind it stands for the same program with value and gradient, one with :data:`ALONE` for the
+    same without variances.
     """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
         self.graph, self.wrt, self.options = graph, tuple(wrt), options
         self._derived: dict[str, Derived] = {}
+        self._raw: dict[str, Derived] = {}  # before simplification; for what is chosen, that of the choice
         self._loaded: dict[str, Loaded] = {}
         self._fallback = ""
 
@@ -151,36 +162,44 @@ class Compiled:
         """
         if key not in self._derived:
             if key in CHOSEN:
-                self._derived[key] = self._cheapest(key)
+                chosen, reason = self._cheapest(key)
+                self._derived[key] = _renamed(self.derive(chosen), key, reason)
+                self._raw[key] = self._raw[chosen]
             elif key.endswith(ALONE):
                 self._derived[key] = _alone(self.derive(key.removesuffix(ALONE)))
             else:
                 derived = make() if make else self._derivation(key)
                 units = derived.columns if derived.unit else None
                 program = simplified(derived.program, units, symmetric=key == "hessian:directions")
-                self._derived[key] = replace(derived, program=program)
+                self._raw[key], self._derived[key] = derived, replace(derived, program=program)
         return self._derived[key]
 
-    def _cheapest(self, key: str) -> Derived:
-        """Curvature propagation, or unit directions where their exact answer costs no more.
+    def _cheapest(self, key: str) -> tuple[str, str]:
+        """The key to choose and why: curvature propagation, or unit directions where their exact answer costs no more.
 
         A diagonal or a trace need not be exact, so unless asked for ":exact" it is compared with a few samples.
         """
         what, _, exact = key.partition(":")
         tuned = self.options.tuning.methods.get(key) if self.options.tuning else None
         if tuned:
-            return _renamed(self.derive(f"{what}:{tuned}"), key, "measured by tune")
-        sweep = self.derive(f"{what}:cp")
+            return f"{what}:{'units' if tuned == 'cp' else tuned}", "measured by tune"
+        by_sweep = f"{what}:units" if exact or what == "hessian" else f"{what}:cp"
+        sweep = self.derive(by_sweep)
         count = direction_count(self.wrt)
         if not (sweep.columns and count and count <= sweep.columns):
-            return _renamed(sweep, key, "")
+            return by_sweep, ""
         directed = self.derive(f"{what}:directions")
         columns = sweep.columns if exact or what == "hessian" else min(sweep.columns, FEW_SAMPLES)
         by_units, by_noise = operations(directed.program, columns=count), operations(sweep.program, columns=columns)
-        reason = f"{by_units} operations by {count} unit directions, {by_noise} by {columns} noise columns (one row)"
-        return _renamed(directed if by_units <= by_noise else sweep, key, reason)
+        kind = "unit vectors of the sweep" if sweep.unit else "noise columns"
+        reason = f"{by_units} operations by {count} unit directions, {by_noise} by {columns} {kind} (one row)"
+        return f"{what}:directions" if by_units <= by_noise else by_sweep, reason
 
     def _derivation(self, key: str) -> Derived:
+        if key.endswith(AND_GRADIENT):
+            base = key.removesuffix(AND_GRADIENT)
+            self.derive(base)
+            return _and_gradient(self._raw[base], self.graph, self.wrt)
         what, _, rest = key.partition(":")
         setting = Setting(self.options.factor, self.options.epsilon)
         simple: dict[str, Callable[[], Derived]] = {

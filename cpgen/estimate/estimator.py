@@ -20,7 +20,7 @@ from cpgen.estimate import show
 from cpgen.estimate.arrays import all_finite, check_arrays
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
-from cpgen.estimate.compiled import ALONE, Compiled, Loaded, Options
+from cpgen.estimate.compiled import ALONE, AND_GRADIENT, Compiled, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, small_enough
@@ -263,12 +263,39 @@ class Estimator:
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        key = self._diagonal_key(method, sampling)
+        return self._estimate(key, self._diagonals, sampling, arrays)[0]
+
+    @property
+    def _diagonals(self) -> dict[str, str]:
+        return {f"diag_{v.name}": v.name for v in self.wrt}
+
+    def _diagonal_key(self, method: str, sampling: Sampling) -> str:
         if method not in (*programs.ESTIMATORS, "directions"):
             raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}, directions")
-        wanted = {f"diag_{v.name}": v.name for v in self.wrt}
-        key = self._key("diagonal", method, exact)
+        return self._key("diagonal", method, sampling)
+
+    def value_gradient_and_diagonal(
+        self,
+        samples: int = 1,
+        seed: int = 0,
+        method: str = "cp",
+        design: str = "hadamard",
+        exact: bool | None = None,
+        rtol: float | None = None,
+        max_samples: int = 4096,
+        first_row: int = 0,
+        **arrays: object,
+    ) -> tuple[float, dict[str, Array], Estimates]:
+        """All three from one forward pass: what a step of a second-order optimiser takes.
+
+        Arguments as in :meth:`diagonal`.
+        """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
-        return self._estimate(key, wanted, sampling, arrays)
+        key = self._diagonal_key(method, sampling) + AND_GRADIENT
+        found, outputs = self._estimate(key, self._diagonals, sampling, arrays)
+        return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}, found
 
     def trace(
         self,
@@ -286,23 +313,22 @@ class Estimator:
 
         Methods: "cp", "directions" (exact), "hutchinson", "gauss_newton".  Other arguments as in :meth:`diagonal`.
         """
-        key = self._key("trace", method, exact)
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
-        return self._estimate(key, {"trace": "trace"}, sampling, arrays)["trace"]
+        key = self._key("trace", method, sampling)
+        return self._estimate(key, {"trace": "trace"}, sampling, arrays)[0]["trace"]
 
-    def _key(self, what: str, method: str, exact: bool | None) -> str:
+    def _key(self, what: str, method: str, sampling: Sampling) -> str:
         """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
         if method == "directions":
             self._check_directions()
-            if exact is False:
+            if sampling.exact is False:
                 raise RequestError("method='directions' is exact; leave out exact=False or take another method")
         if method != "cp":
             return f"{what}:{method}"
-        if exact is False and self.derive(what).unit:
-            return f"{what}:cp"
-        if exact and self.derive(f"{what}:exact").estimator != self.derive(what).estimator:
-            return f"{what}:exact"
-        return what
+        usual = self.derive(what)
+        if usual.unit:
+            return f"{what}:cp" if sampling.exact is False else what
+        return f"{what}:exact" if sampling.decide(usual)[0] == "exact" else what
 
     def block(
         self,
@@ -325,7 +351,7 @@ class Estimator:
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
         label = f"block_{first.name}_{second.name}"
         name = pair_name(a, b)
-        found = self._estimate(f"block:{first.name},{second.name}", {label: name}, sampling, arrays)[name]
+        found = self._estimate(f"block:{first.name},{second.name}", {label: name}, sampling, arrays)[0][name]
         if not swap:
             return found
         inner = len(first.element_shape)
@@ -351,9 +377,7 @@ class Estimator:
             raise RequestError(f"method={method!r} cannot be streamed; cp, gauss_newton and becker_lecun can")
         wanted = {f"diag_{v.name}": v.name for v in self.wrt}
         sampling = Sampling(samples, seed, design, exact, None, samples, first_row)
-        return Stream(
-            self, f"diagonal:{method}", wanted, sampling, total_rows
-        )
+        return Stream(self, method, wanted, sampling, total_rows)
 
     def entries(
         self,
@@ -381,7 +405,7 @@ class Estimator:
             for k, ((a, i), (b, j)) in enumerate(pairs)
         }
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
-        return list(self._estimate(key, names, sampling, arrays).values())
+        return list(self._estimate(key, names, sampling, arrays)[0].values())
 
     def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
         name, index = wanted
@@ -393,18 +417,19 @@ class Estimator:
 
     def _estimate(
         self, key: str, wanted: Mapping[str, str], sampling: Sampling, arrays: Mapping[str, object]
-    ) -> Estimates:
-        mode, columns = sampling.decide(self.derive(key))
-        loaded = self.loaded(key + ALONE if (mode, columns) == ("sample", 1) else key)
+    ) -> tuple[Estimates, dict[str, Array]]:
+        """The ``wanted`` outputs as estimates, and all outputs."""
+        mode, used = sampling.decide(self.derive(key))
+        exact = mode != "sample"
+        loaded = self.loaded(key if exact or used > 1 else key + ALONE)
         given, rows = self.arrays(loaded, arrays)
         if mode == "closed":
             outputs = self._run(loaded, given, rows)
-            return self.package(loaded, wanted, outputs, sampling, 0, True)
-        if mode == "exact":
-            outputs = self._exact(loaded, given, rows, columns, sampling)
-            return self.package(loaded, wanted, outputs, sampling, columns, True)
-        outputs, used, became_exact = self._sample(loaded, given, rows, columns, sampling, wanted)
-        return self.package(loaded, wanted, outputs, sampling, used, became_exact)
+        elif exact:
+            outputs = self._exact(loaded, given, rows, used, sampling)
+        else:
+            outputs, used, exact = self._sample(loaded, given, rows, used, sampling, wanted)
+        return self.package(loaded, wanted, outputs, sampling, used, exact), outputs
 
     def _exact(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int, sampling: Sampling
@@ -582,16 +607,16 @@ class Estimator:
     def hessian(self, method: str | None = None, **arrays: object) -> Hessian:
         """The exact Hessian of a small problem.  Raises BudgetError if it does not fit, RequestError for a wrong method.
 
-        ``method``: "cp" (unit noise columns) or "directions" (unit vectors of the variables); default the cheaper.
+        ``method``: "cp" (unit vectors in place of the noise) or "directions" (of the variables); default the cheaper.
         """
         if method not in (None, "cp", "directions"):
             raise RequestError(f"method={method!r} is not one of cp, directions")
         if method == "directions":
             self._check_directions()
-        loaded = self.loaded(f"hessian:{method}" if method else "hessian")
+        loaded = self.loaded({None: "hessian", "cp": "hessian:units"}.get(method, f"hessian:{method}"))
         given, rows = self.arrays(loaded, arrays)
         columns = loaded.derived.columns or 0
-        if loaded.derived.unit:
+        if loaded.derived.estimator == "directions":
             outputs = self._by_directions(loaded, given, rows, columns)
         else:
             sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)

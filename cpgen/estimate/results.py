@@ -17,11 +17,9 @@ Array = NDArray[np.floating]
 class Estimate:
     """One estimated array.
 
-    ``value`` and ``stderr`` have the same shape; ``stderr`` is the estimated standard deviation of ``value``
-    (zero where the
-    answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns
-    of one row are
-    orthogonal rather than independent and ``stderr`` is conservative: it may be too large, never too small.
+    ``value`` and ``stderr`` have the same shape; ``stderr`` is the estimated standard deviation of ``value`` (zero where
+    the answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns of one
+    row are orthogonal rather than independent and ``stderr`` is conservative: it may be too large, never too small.
     ``samples``: noise columns used.  ``exact``: no sampling error.  ``biased``: why the method is biased, or "".
     ``kinks``: evaluation points that sat exactly on a kink (where a one-sided convention decided).
     """
@@ -37,35 +35,6 @@ class Estimate:
     backend: str
     biased: str = ""
     kinks: int = 0
-
-    def __init__(
-        self,
-        name: str,
-        value: Array,
-        stderr: Array,
-        samples: int,
-        exact: bool,
-        seed: int,
-        method: str,
-        design: str,
-        backend: str,
-        biased: str = "",
-        kinks: int = 0,
-    ) -> None:
-        # all fields at once: one by one, as a frozen class sets them, takes a fifth of a small model's whole call
-        self.__dict__.update(
-            name=name,
-            value=value,
-            stderr=stderr,
-            samples=samples,
-            exact=exact,
-            seed=seed,
-            method=method,
-            design=design,
-            backend=backend,
-            biased=biased,
-            kinks=kinks,
-        )
 
     def __array__(self, dtype: object = None, copy: object = None) -> Array:
         return np.asarray(self.value, dtype=dtype)  # type: ignore[call-overload]

@@ -71,7 +71,7 @@ def combine(total: dict[str, Array], used: int, part: Mapping[str, Array], size:
     old, new = used / (used + size), size / (used + size)
     result = {}
     for name, array in part.items():
-        if name == "kinks":
+        if name in ("kinks", "value") or name.startswith("grad_"):
             result[name] = array
         elif name.startswith("var_"):
             result[name] = old**2 * total[name] + new**2 * array

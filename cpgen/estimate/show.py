@@ -23,7 +23,8 @@ def analysis(derived: Derived) -> list[str]:
         if derived.columns == 0:
             lines.append("  exact as it stands: no noise is needed")
         elif derived.unit:
-            lines.append(f"  exact by {derived.columns} unit directions, one column each")
+            what = "directions" if derived.estimator == "directions" else "vectors in place of noise"
+            lines.append(f"  exact by {derived.columns} unit {what}, one column each")
         elif derived.columns is None:
             lines.append("  no number of columns makes this exact")
         else:
@@ -33,7 +34,7 @@ def analysis(derived: Derived) -> list[str]:
     for name in sorted(derived.exact):
         lines.append(f"  {name}: exact whatever the number of samples")
     for d in derived.drawn:
-        lines.append(f"  noise {d.name}: {d.size} a row, {d.what}")
+        lines.append(f"  {'unit vectors' if derived.unit else 'noise'} {d.name}: {d.size} a row, {d.what}")
     for d in derived.dropped:
         lines.append(f"  no noise for {d.what} ({d.size} a row saved): exact, or seen by nothing requested")
     return lines

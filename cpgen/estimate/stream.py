@@ -31,12 +31,15 @@ class Stream:
     def __init__(
         self,
         estimator: Estimator,
-        key: str,
+        method: str,
         wanted: Mapping[str, str],
         sampling: Sampling,
         total_rows: int | None,
     ) -> None:
         self._estimator, self._wanted, self._sampling = estimator, wanted, sampling
+        key = f"diagonal:{method}"
+        if method == "cp" and sampling.decide(estimator.derive(key))[0] == "exact":
+            key = "diagonal:units"
         self._loaded = estimator.loaded(key)
         if estimator.graph.reduction == "mean" and total_rows is None:
             raise RequestError(

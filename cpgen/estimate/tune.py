@@ -68,15 +68,15 @@ def tune(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
     methods: dict[str, str] = {}
     for key in CHOSEN:
         try:
-            candidates = [f"{key.partition(':')[0]}:{method}" for method in ("cp", "directions")]
-            seconds = {c: _seconds(estimator, c, arrays, None) for c in candidates}
+            what = key.partition(":")[0]
+            programs = {"cp": f"{what}:units", "directions": f"{what}:directions"}
+            seconds = {method: _seconds(estimator, program, arrays, None) for method, program in programs.items()}
         except RequestError:
             continue
         usual = estimator.derive(key).estimator
-        best = min(seconds, key=lambda c: seconds[c])
-        default = f"{key.partition(':')[0]}:{usual}"
-        if best != default and seconds[best] < GAIN * seconds[default]:
-            methods[key] = best.partition(":")[2]
+        best = min(seconds, key=lambda method: seconds[method])
+        if best != usual and seconds[best] < GAIN * seconds[usual]:
+            methods[key] = best
     for key in ("gradient", "diagonal", "trace"):
         try:
             usual_seconds = _seconds(estimator, key, arrays, None)

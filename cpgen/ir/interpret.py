@@ -14,10 +14,13 @@ from cpgen.scalar import placeholder, to_numpy
 Array = NDArray[np.floating]
 
 
-def run(program: Program, arrays: Mapping[str, Array], rows: int = 1, columns: int = 1) -> dict[str, Array]:
+def run(
+    program: Program, arrays: Mapping[str, Array], rows: int = 1, columns: int = 1, first_column: int = 0
+) -> dict[str, Array]:
     """Evaluate ``program`` on ``arrays`` (one for each input, noise and scales included, keyed by name).
 
-    Returns one array for each output.  Raises KeyError if an input is missing and ValueError on a wrong shape.
+    The columns are those from ``first_column`` on.  Returns one array for each output.  Raises KeyError if an input is
+    missing and ValueError on a wrong shape.
     """
     sizes = {ROWS: rows, COLUMNS: columns}
     values: dict[int, Array] = {}
@@ -32,7 +35,7 @@ def run(program: Program, arrays: Mapping[str, Array], rows: int = 1, columns: i
             values[id(node)] = value
         else:
             assert isinstance(node, Map)
-            values[id(node)] = _evaluate(node, values, sizes, dtype)
+            values[id(node)] = _evaluate(node, values, sizes, dtype, first_column)
     return {name: values[id(node)] for name, node in program.outputs}
 
 
@@ -40,10 +43,13 @@ def _sizes(extents: Sequence[Extent], sizes: Mapping[Dim, int]) -> tuple[int, ..
     return tuple(e if isinstance(e, int) else sizes[e] for e in extents)
 
 
-def _evaluate(node: Map, values: Mapping[int, Array], sizes: Mapping[Dim, int], dtype: np.dtype) -> Array:
+def _evaluate(
+    node: Map, values: Mapping[int, Array], sizes: Mapping[Dim, int], dtype: np.dtype, first_column: int
+) -> Array:
     extents = _sizes(node.extents, sizes)
-    gathered = [_gather(access, values[id(access.node)], extents, node) for access in node.args]
-    mask = _mask(node.guards, extents, sizes, dtype)
+    points = [np.arange(n) + (first_column if e is COLUMNS else 0) for n, e in zip(extents, node.extents, strict=True)]
+    gathered = [_gather(access, values[id(access.node)], points) for access in node.args]
+    mask = _mask(node.guards, points, sizes, dtype)
     # a mask multiplies, which is no way to leave out a point where something is infinite
     maskable = mask is None or all(np.isfinite(array).all() for array, _ in gathered)
     if node.reduce == "sum" and maskable:
@@ -84,19 +90,22 @@ def _broadcast(labelled: Labelled, rank: int) -> Array:
     return array.reshape(shape)
 
 
-def _gather(access: Access, value: Array, extents: tuple[int, ...], node: Map) -> Labelled:
-    """The argument over the loop axes it depends on; invalid indices read zero."""
+def _gather(access: Access, value: Array, points: Sequence[NDArray[np.int_]]) -> Labelled:
+    """The argument over the loop axes it depends on, which run over ``points``; invalid indices read zero."""
     axes = tuple(sorted({a for index in access.index for a in index.axes}))
     plain = tuple(index.axis for index in access.index)
     if None not in plain and len(set(plain)) == len(plain):
-        if all(value.shape[t] == extents[a] for t, a in enumerate(plain)):  # type: ignore[index]
+        runs = zip(value.shape, access.node.shape, (points[a] for a in plain), strict=True)  # type: ignore[index]
+        if all(size == len(run) and (isinstance(extent, Dim) or not run[:1].any()) for size, extent, run in runs):
             return value, plain  # type: ignore[return-value]
-    grids = dict(zip(axes, np.meshgrid(*(np.arange(extents[a]) for a in axes), indexing="ij"), strict=True))
-    shape = tuple(extents[a] for a in axes)
+    grids = dict(zip(axes, np.meshgrid(*(points[a] for a in axes), indexing="ij"), strict=True))
+    shape = tuple(len(points[a]) for a in axes)
     valid: NDArray[np.bool_] = np.ones(shape, bool)
     positions = []
-    for index, extent in zip(access.index, value.shape, strict=True):
+    for index, extent, own in zip(access.index, value.shape, access.node.shape, strict=True):
         position, exact = _index_values(index, grids, shape)
+        if isinstance(own, Dim):  # read at its own loop axis, wherever that starts
+            position = position - points[index.axes[0]][:1].sum()
         valid &= exact & (position >= 0) & (position < extent)
         positions.append(position)
     # an invalid point reads element 0, then is replaced by zero
@@ -116,13 +125,13 @@ def _index_values(
 
 
 def _mask(
-    guards: Sequence[Guard], extents: tuple[int, ...], sizes: Mapping[Dim, int], dtype: np.dtype
+    guards: Sequence[Guard], points: Sequence[NDArray[np.int_]], sizes: Mapping[Dim, int], dtype: np.dtype
 ) -> Labelled | None:
     if not guards:
         return None
     axes = tuple(sorted({a for g in guards for a in g.index.axes}))
-    grids = dict(zip(axes, np.meshgrid(*(np.arange(extents[a]) for a in axes), indexing="ij"), strict=True))
-    shape = tuple(extents[a] for a in axes)
+    grids = dict(zip(axes, np.meshgrid(*(points[a] for a in axes), indexing="ij"), strict=True))
+    shape = tuple(len(points[a]) for a in axes)
     valid: NDArray[np.bool_] = np.ones(shape, bool)
     for guard in guards:
         position, exact = _index_values(guard.index, grids, shape)

@@ -19,6 +19,9 @@ What the language means exactly:
 * An extent is an ``int`` or one of the two run-time extents ``ROWS`` (independent data rows) and ``COLUMNS`` (noise
   columns of one sweep).  COLUMNS, when present in a shape, is its first axis; ROWS is the first axis after it.  Both are
   only ever indexed by the plain loop axis.
+* A COLUMNS loop axis may occur in the index of an ordinary axis and in a guard.  There it counts all columns, of which a
+  call may compute a part (those from ``first_column`` on): column ``c`` of a sweep over unit vectors concerns element
+  ``c``.  A ROWS loop axis may not.
 
 What it refuses: gathers by data, loops that carry state, control flow other than inside ``f``.
 

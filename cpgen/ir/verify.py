@@ -29,8 +29,11 @@ def verify(program: Program) -> None:
                     assert position is not None and node.extents[position] == extent, (
                         f"{node.name}: {extent} index"
                     )
+                else:
+                    _check_no_rows(node, index.axes)
         for guard in node.guards:
             _check_index(node, guard.index.axes, node.name)
+            _check_no_rows(node, guard.index.axes)
 
 
 def _check_lead(shape: tuple[object, ...], name: str) -> None:
@@ -41,3 +44,7 @@ def _check_lead(shape: tuple[object, ...], name: str) -> None:
 
 def _check_index(node: Map, axes: tuple[int, ...], name: str) -> None:
     assert all(0 <= a < len(node.extents) for a in axes), f"{name}: index outside the loop space"
+
+
+def _check_no_rows(node: Map, axes: tuple[int, ...]) -> None:
+    assert all(node.extents[a] is not ROWS for a in axes), f"{node.name}: the number of a row in an index"

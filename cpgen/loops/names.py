@@ -16,7 +16,7 @@ _WORDS = """
     private protected public reinterpret_cast requires static_assert static_cast template this thread_local throw true
     try typeid typename using virtual wchar_t xor xor_eq main errno signals linux unix
     args f work work_bytes n_rows columns first_row first_column seed design accumulate threads rows row col lane lanes
-    sum step tile count begin chunk words left bit last source item noise noise_offset
+    sum step tile count begin chunk words left bit last source item noise noise_offset column
     noise_key
     abs acos asin atan atan2 ceil cos cosh erf erfc exp expm1 fabs floor fmax fmin fmod gamma hypot isnan isinf j0 j1 jn
     lgamma log log10 log1p log2 pow round sin sinh sqrt tan tanh tgamma trunc y0 y1 yn

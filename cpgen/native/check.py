@@ -59,7 +59,7 @@ def check_against_interpreter(
             given[node.name] = np.asarray(arrays.get(node.name, scales[node.name]), np.float64)
         else:
             given[node.name] = np.asarray(arrays[node.name], np.float64)
-    expected = run(native.program, given, rows, columns)
+    expected = run(native.program, given, rows, columns, first_column)
     limit = TOLERANCE[native.plan.real] if tolerance is None else tolerance
     worst = 0.0
     for name, value in expected.items():

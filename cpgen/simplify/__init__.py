@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Program
+from cpgen.simplify.gram import gram
 from cpgen.simplify.hoist import hoist
 from cpgen.simplify.inline import inline
 from cpgen.simplify.merge import merge_sums
@@ -21,7 +22,7 @@ def simplified(program: Program, units: int | None = None, symmetric: bool = Fal
 
     ``units``: the number of columns if they are unit directions and nothing else; ``symmetric``: see :func:`unroll`.
     """
-    looped, written = program, unroll(program, units, symmetric)
+    looped, written = gram(program, units) if units else program, unroll(program, units, symmetric)
     for rewrite in PASSES:
         looped = rewrite(looped)
     if written is program:
@@ -32,4 +33,4 @@ def simplified(program: Program, units: int | None = None, symmetric: bool = Fal
     return written if fewer else looped
 
 
-__all__ = ["PASSES", "hoist", "inline", "merge_sums", "narrow", "recompute", "share", "simplified", "unroll"]
+__all__ = ["PASSES", "gram", "hoist", "inline", "merge_sums", "narrow", "recompute", "share", "simplified", "unroll"]

@@ -9,7 +9,7 @@ from itertools import product
 import sympy
 
 from cpgen.ir.build import axis, constant_index, make_map
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Input, Map, Node, Origin, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
 from cpgen.ir.stack import Place, stack
 from cpgen.scalar import placeholder
 
@@ -73,7 +73,7 @@ class _Unrolled:
                     self.whole[id(node)] = self._with_whole_arguments(node)
                 else:
                     self.numbers[id(node)] = self._elements_of(node)
-            elif not self._written_out(node):
+            else:
                 self.whole[id(node)] = node
         if self.symmetric and self.columns is not None:
             self._mirror([node for _, node in program.outputs if node.has_columns])
@@ -94,10 +94,6 @@ class _Unrolled:
     def _stays(self, node: Map) -> bool:
         """Whether ``node`` is left as a map: sums over rows, maxima, and columns that are not known."""
         return _over_rows(node) or node.reduce == "max" or (self.columns is None and COLUMNS in node.extents)
-
-    def _written_out(self, node: Node) -> bool:
-        """Whether ``node`` is a unit direction that is replaced by its zeros and ones."""
-        return self.columns is not None and isinstance(node, Input) and node.kind == "noise"
 
     def _array(self, node: Node) -> Node:
         """The whole of ``node``."""
@@ -175,9 +171,6 @@ class _Unrolled:
             if value is None or limit is None or not 0 <= value < limit:
                 return sympy.Integer(0)
             place.append(value)
-        if self._written_out(node):
-            assert isinstance(node, Input)
-            return sympy.Integer(int(place[0] == node.offset + _flat(tuple(place[1:]), node.element_shape)))
         if id(node) in self.numbers:
             number = self.numbers[id(node)][tuple(place)]
             if isinstance(number, Map) and not number.args:
@@ -203,10 +196,3 @@ def _value(index: Index, at: Mapping[int, int]) -> int | None:
 def _holds(guard: Guard, at: Mapping[int, int]) -> bool:
     value = _value(guard.index, at)
     return value is not None and isinstance(guard.extent, int) and 0 <= value < guard.extent
-
-
-def _flat(place: Place, shape: tuple[int, ...]) -> int:
-    position = 0
-    for k, extent in zip(place, shape, strict=True):
-        position = position * extent + k
-    return position

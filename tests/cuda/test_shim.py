@@ -24,11 +24,13 @@ SCALES = {"row_scale": 0.25, "column_scale": 1 / 3, "variance_scale": 1 / 6}
 KEYS = ("value", "gradient", "diagonal", "hvp", "trace", "sketch")
 
 
-def compare(name: str, real: str, compiler: CudaCompiler, orders: Sequence[str]) -> None:
-    """Every program of a model, built by ``compiler`` and run in each order, against its C text."""
+def compare(
+    name: str, real: str, compiler: CudaCompiler, orders: Sequence[str], keys: Sequence[str] = KEYS
+) -> None:
+    """Programs of a model, built by ``compiler`` and run in each order, against their C text."""
     entry = CATALOGUE[name]
     est = cp.compile(entry.build(), wrt=list(entry.wrt), real=real, backend="interpreter", programs=())
-    keys = [k for k in KEYS if k != "trace" or len({v.has_rows for v in est.wrt}) == 1]
+    keys = [k for k in keys if k != "trace" or len({v.has_rows for v in est.wrt}) == 1]
     if real == "float32":
         keys = ["gradient", "diagonal"]
     programs = [est.derive(key).program for key in keys]
@@ -45,6 +47,7 @@ def compare(name: str, real: str, compiler: CudaCompiler, orders: Sequence[str])
             shape = tuple(e if isinstance(e, int) else sizes[e] for e in node.shape)
             used[node.name] = given[node.name] if node.name in given else rng.normal(size=shape).astype(real)
         numbers = {"rows": rows, "columns": COLUMNS_TRIED, "seed": 11, "design": HADAMARD, "first_row": 5}
+        numbers["first_column"] = 1
         expected = compiled[program.name].run(used, **numbers, **SCALES)
         for order in orders:
             os.environ["CPGEN_SHIM_ORDER"] = order
@@ -58,3 +61,13 @@ def compare(name: str, real: str, compiler: CudaCompiler, orders: Sequence[str])
 def test_bits_of_the_c_text(name: str, real: str, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPGEN_SHIM_ORDER", "fwd")  # put back afterwards
     compare(name, real, shim, ORDERS)
+
+
+@pytest.mark.parametrize("name", ["mlp_tanh", "attention", "convolution_1d", "recurrent", "several_inputs"])
+def test_bits_of_exact_programs(name: str, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns in indices: those of unit vectors, from the second column on."""
+    monkeypatch.setenv("CPGEN_SHIM_ORDER", "fwd")  # put back afterwards
+    leaves = CATALOGUE[name].compile(programs=(), backend="interpreter").wrt
+    alike = len({v.has_rows for v in leaves}) == 1
+    keys = ["diagonal:units", "hessian:units", "trace:units", *(["diagonal:directions"] if alike else [])]
+    compare(name, "float64", shim, ORDERS, keys)

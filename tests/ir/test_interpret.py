@@ -19,9 +19,11 @@ RNG = np.random.default_rng(20)
 X, Y = RNG.normal(size=(5, 4)), RNG.normal(size=(4, 3))
 
 
-def evaluate(node: Node, rows: int = 1, columns: int = 1, **arrays: np.ndarray) -> np.ndarray:
+def evaluate(
+    node: Node, rows: int = 1, columns: int = 1, first_column: int = 0, **arrays: np.ndarray
+) -> np.ndarray:
     inputs = tuple(n for n in Program("t", (("y", node),), ()).nodes() if isinstance(n, Input))
-    return run(Program("t", (("y", node),), inputs), arrays, rows, columns)["y"]
+    return run(Program("t", (("y", node),), inputs), arrays, rows, columns, first_column)["y"]
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> None:
@@ -53,6 +55,27 @@ def test_functions_are_evaluated_at_every_point_before_they_are_summed() -> None
     )
     expected = (np.tanh(X[:, :, None] * Y[None]) / (1 + X[:, :, None] ** 2)).sum(axis=1)
     close(evaluate(node, 5, x=X, y=Y), expected)
+
+
+def test_columns_in_an_index_count_from_the_first_of_all_columns() -> None:
+    """In the index of an ordinary axis and in a guard, but not in that of the columns themselves."""
+    w, v = new_input("w", (5,), "param"), new_input("v", (COLUMNS, 2), "noise")
+    node = make_map(
+        (COLUMNS, 2, 3), 2, [Access(w, (affine({0: 1, 2: 1}, -1),)), read(v, 0, 1)], p(0) * p(1) + 1,
+        [Guard(affine({0: 1, 1: 2}, -1), 5)],
+    )  # fmt: skip
+    given, drawn = RNG.normal(size=5), RNG.normal(size=(6, 2))
+    expected = np.zeros((6, 2))
+    for c, i, j in product(range(6), range(2), range(3)):
+        if 0 <= c + 2 * i - 1 < 5:
+            expected[c, i] += (given[c + j - 1] if 0 <= c + j - 1 < 5 else 0.0) * drawn[c, i] + 1
+    close(evaluate(node, columns=6, w=given, v=drawn), expected)
+    for first in range(5):
+        part = slice(first, first + 2)
+        close(evaluate(node, columns=2, first_column=first, w=given, v=drawn[part]), expected[part])
+    plain = make_map((COLUMNS,), 1, [read(w, 0)], p(0))
+    close(evaluate(plain, columns=5, w=given), given)
+    close(evaluate(plain, columns=5, first_column=2, w=given), np.array([*given[2:], 0.0, 0.0]))
 
 
 def test_branches_are_where() -> None:

@@ -143,6 +143,11 @@ BROKEN: dict[str, tuple[Node, str]] = {
         bad(extents=(4, 4), args=(Access(X, (axis(0), axis(1))),)),
         "ROWS index",
     ),
+    "the number of a row in a subscript": (
+        bad(extents=(ROWS, 4), args=(Access(new_input("w", (9, 4), "param"), (axis(0), axis(1))),)),
+        "number of a row",
+    ),
+    "the number of a row in a guard": (bad(guards=(Guard(affine({0: 1, 1: 1}), 4),)), "number of a row"),
     "rank beyond the loops": (bad(rank=3), "rank 3"),
     "an unknown reduction": (bad(rank=1, reduce="min"), "reduce min"),
     "rows behind elements": (bad(extents=(4, ROWS), args=(read(X, 1, 0),)), "run-time axes"),
