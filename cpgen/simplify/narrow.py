@@ -17,7 +17,7 @@ def narrow(program: Program) -> Program:
     """Drop the output axes that a map does not read, and take factors out of sums along axes they do not read.
 
     ``a[t, g] = sum_i W[i, g] * s[i]`` is computed without ``t``: what is averaged over tokens or positions has such
-    adjoints, and the rows can be such an axis too.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes
+    adjoints, and the rows can be such an axis of a sum.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes
     ``(sum_t a[t, g]) * s[i]``, which changes rounding.
     """
     nodes = program.nodes()
@@ -43,7 +43,9 @@ def _without_axes(node: Node) -> Node:
         return node
     used = {a for access in node.args for index in access.index for a in index.axes}
     used |= {a for guard in node.guards for a in guard.index.axes}
-    kept = [a for a in range(len(node.extents)) if a >= node.rank or a in used]
+    # of what is no sum, rows and columns stay: as a value of its own it would cost a stage and save next to nothing
+    stays = {a for a, e in enumerate(node.extents) if a >= node.rank or (isinstance(e, Dim) and not node.reduced)}
+    kept = [a for a in range(len(node.extents)) if a in used or a in stays]
     if len(kept) == len(node.extents) or _is_view(node):
         return node
     outer = [a for a in kept if a < node.rank]

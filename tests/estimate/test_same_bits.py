@@ -7,6 +7,8 @@ import pytest
 
 import cpgen as cp
 from cpgen.errors import RequestError
+from cpgen.estimate.backends import Call
+from cpgen.ir.noise import HADAMARD
 from tests.catalogue import CATALOGUE
 
 ENTRY = CATALOGUE["mlp_tanh"]
@@ -44,6 +46,24 @@ def test_threads_and_splits_do_not_change_a_bit(real: str, design: str, fused: b
                 stream.add(**{name: np.asarray(a, real) for name, a in piece.items()})
             assert stream.rows == ROWS
             assert bits(stream.result()) == expected
+
+
+@pytest.mark.parametrize("name", ["attention", "recurrent", "softplus_energy"])
+def test_one_sample_has_the_bits_of_the_program_with_variances(name: str) -> None:
+    """It is computed without them, since one column gives none."""
+    entry = CATALOGUE[name]
+    arrays = entry.arrays(rows=9)
+    est = entry.compile(programs=(), threads=1)
+    found = est.diagonal(samples=1, seed=5, exact=False, **arrays)
+    whole = est.loaded("diagonal:cp")
+    assert any(label.startswith("var_") for label, _ in whole.program.outputs)
+    given, rows = est.arrays(whole, arrays)
+    assert rows == 9
+    call = Call(rows, 1, seed=5, design=HADAMARD, row_scale=1 / rows)
+    outputs = whole.backend.run(given, call, 1)
+    for leaf, estimate in found.items():
+        assert estimate.value.tobytes() == outputs[f"diag_{leaf}"].tobytes()
+        assert np.isnan(estimate.stderr).all() == (f"var_diag_{leaf}" in outputs)
 
 
 def test_a_stream_can_be_exact() -> None:
