@@ -35,6 +35,7 @@
 #include <ucontext.h> /* anywhere, but two system calls a switch */
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
@@ -127,7 +128,8 @@ enum Kind : unsigned char { syncwarp, shuffle, ballot };
 
 /* A stack on which threads run; the host's own stack is one as well. */
 struct Fibre {
-    void *saved = nullptr; /* stack pointer while another fibre runs */
+    void *saved = nullptr;  /* stack pointer while another fibre runs */
+    void *memory = nullptr; /* guard page and stack; null for the host's */
     char *bottom = nullptr;
     size_t bytes = 0;
     void *fake_stack = nullptr;
@@ -287,7 +289,11 @@ CPGEN_SHIM_OWN inline void make_fibre(Fibre *f, unsigned number) {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *const memory = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE) != 0) fault("no memory for a thread's stack");
+    f->memory = memory;
     f->bottom = static_cast<char *>(memory) + guard_bytes;
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(f->bottom, stack_bytes - guard_bytes); /* of a stack that was there before */
+#endif
     f->bytes = stack_bytes - guard_bytes - (number % 16) * 256; /* tops at equal page offsets would share cache sets */
 #if !defined(CPGEN_SHIM_UCONTEXT)
     void **top = reinterpret_cast<void **>(f->bottom + f->bytes);
@@ -313,6 +319,17 @@ CPGEN_SHIM_OWN inline Fibre *take_fibre(const Thread *t) {
     Fibre *const made = &fibres[fibre_count];
     make_fibre(made, fibre_count++);
     return made;
+}
+
+/* Gives the stacks back: with their guard pages they are two mappings each, of which a process may have some 65,000, and
+ * each library that a test program loads has fibres of its own. */
+CPGEN_SHIM_OWN inline void release_fibres() {
+    for (unsigned i = 0; i < max_threads; i++) {
+        if (fibres[i].memory == nullptr) continue;
+        munmap(fibres[i].memory, stack_bytes);
+        fibres[i] = Fibre();
+    }
+    idle_count = fibre_count = 0;
 }
 
 /* ---- scheduler ---- */
@@ -640,6 +657,7 @@ CPGEN_SHIM_OWN inline void run_grid(const void *kernel, const char *name, dim3 g
         block_index.z = static_cast<unsigned>(b / (uint64_t(grid.x) * grid.y));
         run_block(shared);
     }
+    release_fibres();
     free(dynamic_shared);
     free(turns);
     dynamic_shared = nullptr;
