@@ -37,10 +37,10 @@ def offset_name(plan: Plan, space: str, value: str) -> str:
     return f"{identifier(plan.name, 'program').upper()}_{space.upper()}_{value}"
 
 
-def address(plan: Plan, slot: Slot, value: str) -> str:
-    """The C address of a slot."""
+def address(plan: Plan, slot: Slot, value: str, lanes: str = "LANES") -> str:
+    """The C address of a slot; ``lanes`` numbers lie between two elements of a row value."""
     offset = offset_name(plan, slot.space, value)
-    scale = {"work": "", "tile": "LANES", "rows": "f->chunk"}[slot.space]
+    scale = {"work": "", "tile": lanes, "rows": "f->chunk"}[slot.space]
     if slot.columns:
         offset = f"{offset_name(plan, slot.space, COLUMNS_BEGIN)} + f->columns * {offset}"
         offset = f"{scale} * ({offset})" if scale else offset
@@ -53,10 +53,13 @@ class StageBody:
     """Builds the statements of one stage, after which ``declared`` holds what stands above them.
 
     Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
-    the C text of the user's own.  ``team``: the items of a tile belong to different threads.
+    the C text of the user's own.  ``team``: the items of a tile belong to different threads.  ``lanes`` numbers lie between
+    two elements of a row value.  ``template``: what the function is made for at compile time, "" for nothing.
     """
 
     team = False
+    lanes = "LANES"
+    template = ""
 
     def __init__(self, plan: Plan, stage: Stage, prefix: str) -> None:
         self.plan = plan
@@ -108,10 +111,14 @@ class StageBody:
     def _tile(self, node: Node, constant: bool) -> str:
         value = self.plan.value(node)
         assert value.tile is not None
-        place = address(self.plan, value.tile, value.name)
+        place = address(self.plan, value.tile, value.name, self.lanes)
         if value.tile.columns:
-            place += f" + f->col * LANES * {value.tile.elements}"
+            place += f" + f->col * {self.lanes} * {value.tile.elements}"
         return self._pointer(f"{value.name}_tile", place, constant)
+
+    def _spot(self, node: Node, place: str) -> str:
+        """Where element ``place`` of a row value lies in its tile, for the current lane."""
+        return _sum(place if place == "0" else times(place, self.lanes), "lane")
 
     def _rows(self, node: Node, constant: bool) -> str:
         value = self.plan.value(node)
@@ -154,7 +161,7 @@ class StageBody:
                 place.terms = {self._column(): count, **place.terms}
             return f"{name}[{place.text()}]"
         if self.stage.phase == ROW:
-            return f"{self._tile(node, True)}[{_sum(place.text('LANES'), 'lane')}]"
+            return f"{self._tile(node, True)}[{self._spot(node, place.text())}]"
         if isinstance(node, Input) and not is_noise(node):
             name = self._argument(node)
             self._declare("begin", "const ptrdiff_t", "f->begin")
@@ -357,7 +364,7 @@ class StageBody:
         lead = node.lead
         place = position([axis(a) for a in range(lead, node.rank)], node.element_shape, self._variable)
         if nest.lanes:
-            return f"{self._tile(node, False)}[{_sum(place.text('LANES'), 'lane')}]"
+            return f"{self._tile(node, False)}[{self._spot(node, place.text())}]"
         if node.has_columns:
             count = 1
             for extent in node.element_shape:
@@ -435,9 +442,13 @@ class StageBody:
         target = self._tile(node, False)
         rest = [
             line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;"),
-            line(f"{target}[item * LANES + lane] = source[{times('row', str(count))} + item];"),
+            line(f"{target}[{self._spot(node, 'item')}] = source[{self._past(node)}{times('row', str(count))} + item];"),
         ]
         return self._items(count, self._lanes(rest))
+
+    def _past(self, node: Input) -> str:
+        """What is added to a position in the caller's rows beyond those of the first column."""
+        return ""
 
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
@@ -446,7 +457,7 @@ class StageBody:
         row = "f->row + lane"
         if node.has_columns:
             row = f"(f->row + lane) * f->columns + {self._column()}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[item * LANES + lane];")
+        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._spot(node, 'item')}];")
         return self._valid_lanes(self._items(count, [put]))
 
     def _store(self) -> Body:
@@ -458,7 +469,7 @@ class StageBody:
         row = "f->begin + f->row + lane"
         if node.has_columns:
             row = f"{self._column()} * f->n_rows + {row}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[item * LANES + lane];")
+        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._spot(node, 'item')}];")
         return [branch(f"{target} != NULL", self._valid_lanes(self._items(count, [put])))]
 
     def _copy(self) -> Body:
@@ -492,7 +503,7 @@ class StageBody:
             target = self._tile(node, False)
             self._declare("last", "const ptrdiff_t", "f->lanes - 1")
             row = "f->args->first_row + f->begin + f->row + (lane < last ? lane : last)"
-            put = f"{target}[(item + bit) * LANES + lane]"
+            put = f"{target}[{self._spot(node, 'item + bit')}]"
         else:
             assert value.work is not None
             target = self._target(node)

@@ -28,7 +28,7 @@ from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
-from cpgen.native.cuda import device_plan
+from cpgen.loops.device import device_plan
 
 Array = NDArray[np.floating]
 

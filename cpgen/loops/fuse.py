@@ -22,13 +22,16 @@ def is_identity(node: Map, producer: Node) -> bool:
     )
 
 
-def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map]]:
+def groups(
+    maps: Sequence[Map], carried: Callable[[Map], bool], alone: Callable[[Map], bool] = lambda m: False
+) -> list[list[Map]]:
     """Maps of one segment, in order, as groups that each become one loop nest.
 
     A map without reduction joins the latest group that it reads if it has the same output space and reads members of
     the group at the point being computed; or else the last group after that with the same space and no sums of its own.
     All its other arguments then come from earlier groups, so order is kept.  A map whose sum is ``carried`` from one pass
-    to the next joins in the same way if that is its only sum; nothing reads it before the last pass.
+    to the next joins in the same way if that is its only sum; nothing reads it before the last pass.  Nothing joins a map
+    that is to be ``alone``.
     """
     result: list[list[Map]] = []
     group_of: dict[int, int] = {}
@@ -44,6 +47,7 @@ def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map
                     (root.shape[1:] if adds else root.shape) == node.shape
                     and len(result[k]) < (LARGEST if root.reduced or root.element_shape else MANY)
                     and not carried(root)
+                    and not alone(root)
                     and not (node.guards and root.reduced)
                     and all(is_identity(node, a.node) for a in node.args if group_of.get(id(a.node)) == k)
                 ):

@@ -13,7 +13,9 @@ from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
 from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
+from cpgen.loops.products import is_product
 from cpgen.loops.ranges import checked_axes
+from cpgen.loops.schedule import Schedule
 
 # rows in a tile: a cache line of them where sums are blocked, which then fit the registers, else enough to hide what a
 # stage costs besides
@@ -28,14 +30,21 @@ COMPACT = 4  # sums held at once, of an axis, where the stack is small
 LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 
 
-def plan(program: Program, real: str = "float64", tile: int | None = None, compact: bool = False) -> Plan:
+def plan(
+    program: Program,
+    real: str = "float64",
+    tile: int | None = None,
+    compact: bool = False,
+    schedule: Schedule | None = None,
+) -> Plan:
     """Decide phases, stages, loops and memory of ``program``.
 
-    ``tile`` overrides the number of rows in a tile; ``compact`` keeps few sums on the stack.  Raises UnsupportedError if
-    rows depend on each other in a way that one pass over the rows cannot compute, or if the program is too large.
+    ``tile`` overrides the number of rows in a tile; ``compact`` keeps few sums on the stack; ``schedule`` is for a GPU.
+    Raises UnsupportedError if rows depend on each other in a way that one pass over the rows cannot compute, or if the
+    program is too large.
     """
     outputs, nodes = split_sums(program)
-    return _Lowering(program, outputs, nodes, real, tile, compact).plan()
+    return _Lowering(program, outputs, nodes, real, tile, compact, schedule or Schedule()).plan()
 
 
 @dataclass
@@ -55,6 +64,7 @@ class _Lowering:
     real: str
     tile: int | None
     compact: bool = False
+    schedule: Schedule = Schedule()
     phase: dict[int, str] = field(default_factory=dict)
     output_names: dict[int, list[str]] = field(default_factory=dict)
 
@@ -112,6 +122,7 @@ class _Lowering:
             output_fields=tuple(_output_fields([name for name, _ in self.outputs])),
             accumulable=self._accumulable(direct),
             noise_order=noise_order(self.program),
+            schedule=self.schedule,
         )
 
     # Who reads what
@@ -205,7 +216,7 @@ class _Lowering:
         result: list[list[Stage]] = [[] for _ in range(last + 2)]
         for number in range(last + 1):
             here = [n for n in sources if segment.get(id(n)) == number]
-            for group in groups([m for m in maps if segment[id(m)] == number], _over_columns):
+            for group in groups([m for m in maps if segment[id(m)] == number], _over_columns, self._alone):
                 wanted = {id(a.node) for m in group for a in m.args}
                 for node in [n for n in here if id(n) in wanted]:
                     here.remove(node)
@@ -272,12 +283,17 @@ class _Lowering:
             if life.full:
                 made = defined_in[key]
                 life.end = max(life.end, first[made] + len(segments[made].stages) - 1)
-        demands = [
-            Demand(key, _count(nodes[key].element_shape), lives[key].full, lives[key].start, lives[key].end)
-            for key in lives
-            if key in nodes
-        ]
+        demands = []
+        for key, life in lives.items():
+            if key in nodes:
+                together = self.schedule.columns if nodes[key].has_columns and not life.full else 1
+                count = together * _count(nodes[key].element_shape)
+                demands.append(Demand(key, count, life.full, life.start, life.end))
         return place("tile", demands)
+
+    def _alone(self, node: Map) -> bool:
+        """Whether a map is a kernel of its own, which no other map shares."""
+        return is_product(node, self.schedule)
 
     def _kept_demands(self) -> list[Demand]:
         return [

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
+from cpgen.loops.schedule import Schedule
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
@@ -135,7 +136,10 @@ class Operations:
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32"."""
+    """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32".
+
+    ``schedule``: for a GPU; the values of ``schedule.columns`` columns then have memory together.
+    """
 
     program: Program
     real: str
@@ -151,6 +155,7 @@ class Plan:
     output_fields: tuple[tuple[str, str], ...]  # (output, name of its C pointer)
     accumulable: bool
     noise_order: int
+    schedule: Schedule = Schedule()
 
     @property
     def name(self) -> str:

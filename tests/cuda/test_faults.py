@@ -12,7 +12,7 @@ import pytest
 
 import cpgen as cp
 from cpgen.emit.cuda import emit_cuda
-from cpgen.native.cuda import device_plan
+from cpgen.loops.device import device_plan
 from tests.catalogue import CATALOGUE
 from tests.cuda.conftest import SHIM, shim_compiler
 

@@ -28,6 +28,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <functional>
+#include <tuple>
+#include <vector>
 #if !defined(__x86_64__)
 #define CPGEN_SHIM_UCONTEXT
 #endif
@@ -72,7 +75,19 @@ struct dim3 {
     constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
 };
 
-typedef struct CUstream_st *cudaStream_t;
+/* What was recorded between the begin and the end of a capture, to be done in that order. */
+struct CUgraph_st {
+    std::vector<std::function<void()>> nodes;
+};
+
+struct CUstream_st {
+    CUgraph_st *recorded; /* while this stream is captured */
+    bool spoilt;          /* by something that cannot be */
+};
+
+typedef CUstream_st *cudaStream_t;
+typedef CUgraph_st *cudaGraph_t;
+typedef CUgraph_st *cudaGraphExec_t;
 
 enum cudaError {
     cudaSuccess = 0,
@@ -81,7 +96,10 @@ enum cudaError {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorInvalidMemcpyDirection = 21,
     cudaErrorNoDevice = 100,
-    cudaErrorInvalidDevice = 101
+    cudaErrorInvalidDevice = 101,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureImplicit = 906
 };
 typedef enum cudaError cudaError_t;
 
@@ -91,6 +109,12 @@ enum cudaMemcpyKind {
     cudaMemcpyDeviceToHost = 2,
     cudaMemcpyDeviceToDevice = 3,
     cudaMemcpyDefault = 4
+};
+
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal = 0,
+    cudaStreamCaptureModeThreadLocal = 1,
+    cudaStreamCaptureModeRelaxed = 2
 };
 
 enum cudaFuncAttribute {
@@ -664,6 +688,21 @@ CPGEN_SHIM_OWN inline void run_grid(const void *kernel, const char *name, dim3 g
     pthread_mutex_unlock(&launching);
 }
 
+/* ---- captures: one at a time ---- */
+
+inline CUstream_st *capturing = nullptr;
+
+/* Whether an operation on a stream is to be recorded rather than done. */
+inline bool records(cudaStream_t stream) { return capturing != nullptr && stream == capturing; }
+
+/* During a capture, what would wait, allocate, or use the default stream is an error and spoils the capture. */
+inline bool forbidden(cudaError_t error) {
+    if (capturing == nullptr) return false;
+    capturing->spoilt = true;
+    record(error);
+    return true;
+}
+
 /* A configured launch; its arguments are converted to the kernel's parameters once, as in a real launch. */
 template <class... Parameters>
 struct Launch {
@@ -671,8 +710,22 @@ struct Launch {
     const char *name;
     dim3 grid, block;
     size_t shared;
+    cudaStream_t stream;
 
     void operator()(Parameters... values) const {
+        if (records(stream)) {
+            if (!possible(reinterpret_cast<const void *>(kernel), grid, block, shared))
+                record(cudaErrorInvalidConfiguration);
+            else
+                stream->recorded->nodes.push_back([launch = *this, kept = std::make_tuple(values...)] {
+                    std::apply([&](auto... each) { launch.run(each...); }, kept);
+                });
+            return;
+        }
+        if (!forbidden(cudaErrorStreamCaptureImplicit)) run(values...);
+    }
+
+    void run(Parameters... values) const {
         auto call = [&] { kernel(values...); };
         using Call = decltype(call);
         run_grid(reinterpret_cast<const void *>(kernel), name, grid, block, shared,
@@ -682,8 +735,8 @@ struct Launch {
 
 template <class... Parameters>
 inline Launch<Parameters...> prepare(void (*kernel)(Parameters...), const char *name, dim3 grid, dim3 block,
-                                     size_t shared, cudaStream_t) {
-    return {kernel, name, grid, block, shared};
+                                     size_t shared, cudaStream_t stream) {
+    return {kernel, name, grid, block, shared, stream};
 }
 
 } // namespace cpgen_shim
@@ -766,6 +819,9 @@ inline const char *cudaGetErrorString(cudaError_t error) {
     case cudaErrorInvalidMemcpyDirection: return "invalid copy direction for memcpy";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureImplicit: return "operation would make the legacy stream depend on a capturing blocking stream";
     }
     return "unrecognized error code";
 }
@@ -825,8 +881,9 @@ inline cudaError_t cudaFuncSetAttribute(Kernel *kernel, cudaFuncAttribute attrib
 
 /* A buffer of exactly the bytes asked for, aligned as on a device. */
 inline cudaError_t cudaMalloc(void **pointer, size_t bytes) {
-    cpgen_shim::counters.allocations++;
     *pointer = nullptr;
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureUnsupported)) return cudaErrorStreamCaptureUnsupported;
+    cpgen_shim::counters.allocations++;
     if (bytes == 0) return cudaSuccess;
     if (posix_memalign(pointer, 256, bytes) != 0) return cpgen_shim::record(cudaErrorMemoryAllocation);
     memset(*pointer, 0xFF, bytes);
@@ -842,12 +899,19 @@ inline cudaError_t cudaMalloc(T **pointer, size_t bytes) {
 }
 
 inline cudaError_t cudaFree(void *pointer) {
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureUnsupported)) return cudaErrorStreamCaptureUnsupported;
     cpgen_shim::counters.synchronisations++; /* a real one waits for the device */
     free(pointer);
     return cudaSuccess;
 }
 
-inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t = nullptr) {
+inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t stream = nullptr) {
+    if (cpgen_shim::records(stream)) {
+        stream->recorded->nodes.push_back([=] { memcpy(to, from, bytes); });
+        return cudaSuccess;
+    }
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureImplicit)) return cudaErrorStreamCaptureImplicit;
     if (bytes > 0) memcpy(to, from, bytes);
     return cudaSuccess;
 }
@@ -857,7 +921,12 @@ inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemc
     return cudaMemcpyAsync(to, from, bytes, kind);
 }
 
-inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t = nullptr) {
+inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream = nullptr) {
+    if (cpgen_shim::records(stream)) {
+        stream->recorded->nodes.push_back([=] { memset(to, value, bytes); });
+        return cudaSuccess;
+    }
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureImplicit)) return cudaErrorStreamCaptureImplicit;
     if (bytes > 0) memset(to, value, bytes);
     return cudaSuccess;
 }
@@ -865,16 +934,59 @@ inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream
 inline cudaError_t cudaMemset(void *to, int value, size_t bytes) { return cudaMemsetAsync(to, value, bytes); }
 
 inline cudaError_t cudaStreamCreate(cudaStream_t *stream) {
-    *stream = nullptr;
+    *stream = new CUstream_st{nullptr, false};
     return cudaSuccess;
 }
 
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
+    return cudaSuccess;
+}
 
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureUnsupported)) return cudaErrorStreamCaptureUnsupported;
     cpgen_shim::counters.synchronisations++;
     return cudaSuccess;
 }
+
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (stream == nullptr || cpgen_shim::capturing != nullptr) return cpgen_shim::record(cudaErrorStreamCaptureUnsupported);
+    stream->recorded = new CUgraph_st;
+    stream->spoilt = false;
+    cpgen_shim::capturing = stream;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = nullptr;
+    if (stream == nullptr || stream != cpgen_shim::capturing) return cpgen_shim::record(cudaErrorInvalidValue);
+    cpgen_shim::capturing = nullptr;
+    if (stream->spoilt) {
+        delete stream->recorded;
+        return cpgen_shim::record(cudaErrorStreamCaptureInvalidated);
+    }
+    *graph = stream->recorded;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t graph, unsigned long long) {
+    *made = new CUgraph_st(*graph);
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    if (cpgen_shim::records(stream) || cpgen_shim::forbidden(cudaErrorStreamCaptureImplicit))
+        return cpgen_shim::record(cudaErrorStreamCaptureUnsupported); /* graphs in graphs: not here */
+    for (const auto &node : graph->nodes) node();
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return cudaGraphDestroy(graph); }
 
 inline cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
 
