@@ -53,8 +53,8 @@ class StageBody:
     """Builds the statements of one stage, after which ``declared`` holds what stands above them.
 
     Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
-    the C text of the user's own.  ``team``: the items of a tile belong to different threads.  ``lanes`` numbers lie between
-    two elements of a row value.  ``template``: what the function is made for at compile time, "" for nothing.
+    the C text of the user's own.  ``team``: the items of a tile belong to different threads.  ``lanes`` numbers lie
+    between two elements of a row value.  ``template``: what the function is made for at compile time, "" for nothing.
     """
 
     team = False

@@ -20,7 +20,16 @@ from cpgen.emit.body import StageBody, address, constant, mentions, times
 from cpgen.emit.render import render, runtime_header
 from cpgen.emit.runtime import own_functions, select, uses
 from cpgen.emit.statements import Body, Statement, branch, factor, line, loop
-from cpgen.emit.views import LARGEST, MOST_THREADS, Dialect, Field, ProgramView, Status, program_view, stage_text
+from cpgen.emit.views import (
+    LARGEST,
+    MOST_THREADS,
+    Dialect,
+    Field,
+    ProgramView,
+    Status,
+    program_view,
+    stage_text,
+)
 from cpgen.errors import RequestError
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Extent, Input, Map, Node
 from cpgen.loops.names import identifier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cpgen.ir.nodes import Map, Program
@@ -12,6 +13,21 @@ from cpgen.loops.schedule import LANES, Schedule
 
 TOGETHER = 4  # noise columns at a time: with 4 sums along a blocked axis that is 16 in registers
 LEAST_PRODUCT = 64  # extents of a contraction that fill a panel
+
+# what a measurement tries, one group after the other: the numbers that are replaced
+ALTERNATIVES: tuple[tuple[Mapping[str, int], ...], ...] = (
+    tuple({"columns": n} for n in (1, 2, 4, 8)),
+    tuple({"workers": n} for n in (4, 8, 16)),
+    ({"products": 0}, {"products": LEAST_PRODUCT}),
+    (
+        {"panel": 64, "depth": 16, "down": 8, "across": 16},
+        {"panel": 64, "depth": 8, "down": 8, "across": 16},
+        {"panel": 32, "depth": 16, "down": 8, "across": 8},
+        {"panel": 128, "depth": 8, "down": 16, "across": 16},
+    ),
+    tuple({"tiles_per_chunk": n} for n in (64, 128, 256, 512)),
+    tuple({"terms": n} for n in (1024, 2048, 4096)),
+)
 
 
 def device_plan(program: Program, real: str, schedule: Schedule | None = None, gemm: int = 0) -> Plan:
@@ -60,7 +76,8 @@ def choose(program: Program, real: str, gemm: int = 0) -> Schedule:
         columns //= 2
     reason = f"{columns} noise columns at a time read each weight once"
     if columns < TOGETHER:
-        reason = f"{columns} noise column{'s' if columns > 1 else ''} at a time: shared memory has no room for {2 * columns}"
+        some = f"{columns} noise columns" if columns > 1 else "one noise column"
+        reason = f"{some} at a time: shared memory has no room for {2 * columns}"
     return replace(usual, columns=columns, reasons=(where, reason))
 
 

@@ -17,13 +17,13 @@ class Schedule:
     """The numbers that decide how a program is laid out on a GPU; results have the same bits with any of them.
 
     ``workers``: threads for each row of a tile of 32.  ``columns``: noise columns that a stage handles together, so that
-    each weight is read once for all of them; their values take as many times the memory.  ``shared_bytes``: a tile of more
-    lies in the workspace.  ``tiles_per_chunk``: tiles of rows between two visits of the sums over rows.
+    each weight is read once for all of them; their values take as many times the memory.  ``shared_bytes``: a tile of
+    more lies in the workspace.  ``tiles_per_chunk``: tiles of rows between two visits of the sums over rows.
     ``most_blocks``: of one launch.
 
     ``products``: a product of a weight matrix and row values whose extents are both at least this is a kernel of its own
-    over all rows and columns of a chunk; 0 for none.  ``least_panel``: likewise for outer products summed over rows.  Both
-    take their operands through shared memory: a block of ``down * across`` threads owns ``panel * panel`` elements
+    over all rows and columns of a chunk; 0 for none.  ``least_panel``: likewise for outer products summed over rows.
+    Both take their operands through shared memory: a block of ``down * across`` threads owns ``panel * panel`` elements
     and has ``depth`` terms of their sums there at a time.
 
     ``terms``: of another sum over rows, ``terms`` numbers lie in shared memory at a time: all threads of a block compute

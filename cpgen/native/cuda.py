@@ -139,8 +139,8 @@ def build_cuda(
     """Plan, emit, compile (or find in the cache) and load ``programs`` for a GPU.
 
     ``schedules``: of each program, in place of the chosen one.  ``blas``: "cublas", or the path of a library with its
-    functions, for products of LEAST_GEMM multiplications or more (in given schedules: of their ``gemm``); results then have
-    not the bits of the CPU.
+    functions, for products of LEAST_GEMM multiplications or more (in given schedules: of their ``gemm``); results then
+    have not the bits of the CPU.
     Raises EnvironmentProblem without nvcc, without a GPU that its code can run on, or if ``blas`` cannot be used.
     """
     gemm = LEAST_GEMM if blas else 0
@@ -164,9 +164,10 @@ def build_cuda(
     except OSError as error:
         raise EnvironmentProblem(f"the compiled library {library} cannot be loaded: {error}") from error
     device = Device(ffi, loaded)
-    library_for_products = device.blas(blas) if blas and any(view.gemm for view in files.programs) else None
+    multiplies = device.blas(blas) if blas and any(view.gemm for view in files.programs) else None
     made = {
-        p.name: CudaProgram(p, view, ffi, loaded, device, library_for_products) for p, view in zip(plans, files.programs, strict=True)
+        p.name: CudaProgram(p, view, ffi, loaded, device, multiplies)
+        for p, view in zip(plans, files.programs, strict=True)
     }
     return CudaModule(made, files, compiler, device)
 
@@ -193,6 +194,9 @@ class Device:
             yield place
         finally:
             self._library.cpgen_device_free(place)
+
+    def address(self, place: Any) -> int:
+        return int(self._ffi.cast("uintptr_t", place))
 
     def put(self, place: Any, array: Array) -> None:
         self.check(self._library.cpgen_device_put(place, self._ffi.from_buffer(array), array.nbytes))
@@ -402,6 +406,14 @@ class CudaProgram:
                 self.device.get(results[name], place)
         return results
 
+    def outputs(self, rows: int, columns: int) -> dict[str, Array]:
+        """Arrays of zeros for all results."""
+        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        return {
+            name: np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
+            for name, _, node in self._outputs
+        }
+
     @contextmanager
     def prepared(
         self,
@@ -412,8 +424,8 @@ class CudaProgram:
         numbers: Mapping[str, int],
         scales: Mapping[str, float],
     ) -> Iterator[tuple[Callable[..., None], dict[str, Any]]]:
-        """``(launch, places)``: ``launch()`` enqueues the program and returns at once, any number of times, on the default
-        stream or on ``launch(stream)``; ``places`` are the addresses on the GPU of arrays like ``results``.  All device
+        """``(launch, places)``: ``launch(stream)`` enqueues the program and returns at once, any number of times (without
+        a stream on the default one); ``places`` are the addresses on the GPU of arrays like ``results``.  All device
         memory ends with the context.
         """
         sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
 import sympy as sp
@@ -52,7 +49,9 @@ def arrays(real: str) -> dict[str, np.ndarray]:
     return {name: (0.3 * rng.normal(size=shape)).astype(real) for name, shape in shapes.items()}
 
 
-def agree(real: str, shim: CudaCompiler, schedule: Schedule | None, orders: tuple[str, ...], patch: pytest.MonkeyPatch) -> bool:
+def agree(
+    real: str, shim: CudaCompiler, schedule: Schedule | None, orders: tuple[str, ...], patch: pytest.MonkeyPatch
+) -> bool:
     """Whether gradient and trace have the bits of the C text in each order of the threads."""
     programs = derived(real, "gradient", "trace:cp")
     plans = [plan(program, real, tile=1, compact=True) for program in programs]
@@ -127,7 +126,8 @@ def test_a_weight_is_read_once_for_the_columns_of_a_batch() -> None:
 def test_names_that_kernels_use_are_the_users_too(shim: CudaCompiler) -> None:
     m = cp.Model("names")
     n, first, part = m.axes("n first part", n=cp.ROWS, first=5, part=6)
-    at, panel, terms, owner = m.input("at", n, part), m.param("panel", first, part), m.param("terms", first), m.param("gemm")
+    at, panel = m.input("at", n, part), m.param("panel", first, part)
+    terms, owner = m.param("terms", first), m.param("gemm")
     down = m.define("down", (n, first), sp.tanh(cp.sum(panel[first, part] * at[n, part], part) + terms[first]))
     m.objective(cp.sum(owner * down[n, first], first) ** 2)
     est = cp.compile(m, wrt=["panel", "gemm"], backend="interpreter", programs=())
