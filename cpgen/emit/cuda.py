@@ -94,13 +94,21 @@ class DeviceView:
     """
 
     program: ProgramView
-    schedule: Schedule
+    plan: Plan
     before: tuple[Kernel, ...]
     sums: tuple[Kernel, ...]
     after: tuple[Kernel, ...]
     clear_grid: str
     spread: tuple[SegmentSteps, ...]
     gemm: bool  # whether the caller may pass a library
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.plan.schedule
+
+    @property
+    def products(self) -> tuple[ProductView, ...]:
+        return tuple(step.product for part in self.spread for step in part.steps if step.product)
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -548,9 +556,8 @@ def _device_view(plan: Plan, model: str) -> DeviceView:
 
     spread = _spread(plan, view) if plan.schedule.products else ()
     sums = kernels(plan.accumulate, view.accumulate)
-    gemm = any(k.library for k in sums) or any(
-        step.product.gemm for segment in spread for step in segment.steps if step.product
-    )
+    steps = [step for segment in spread for step in segment.steps]
+    gemm = any(k.library for k in sums) or any(step.product.gemm for step in steps if step.product)
     fields = list(view.fields)
     if gemm:
         statuses.append(Status(f"{view.upper}_GEMM_FAILED", lowest - 2, "gemm returned an error", ""))
@@ -560,7 +567,7 @@ def _device_view(plan: Plan, model: str) -> DeviceView:
         ]
     return DeviceView(
         replace(view, statuses=tuple(statuses), fields=tuple(fields)),
-        plan.schedule,
+        plan,
         kernels(plan.setup, view.setup),
         sums,
         kernels(plan.finish, view.finish),

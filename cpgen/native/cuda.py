@@ -33,6 +33,7 @@ ARCHITECTURES = ("80", "90", "100")
 FLAGS = ("-std=c++17", "-O3", "--fmad=false", "-shared", "-Xcompiler", "-fPIC", "-cudart", "static")
 DECLARED = """
 int32_t cpgen_device_count(void);
+int32_t cpgen_device_about(char *name, int32_t name_bytes, int64_t *numbers);
 const char *cpgen_device_error(int32_t error);
 void *cpgen_device_alloc(size_t bytes);
 void cpgen_device_free(void *place);
@@ -169,7 +170,21 @@ def build_cuda(
         p.name: CudaProgram(p, view, ffi, loaded, device, multiplies)
         for p, view in zip(plans, files.programs, strict=True)
     }
-    return CudaModule(made, files, compiler, device)
+    return CudaModule(made, files, compiler, device, library)
+
+
+@dataclass(frozen=True)
+class About:
+    """A device: its name, multiprocessors, compute capability (major, minor), clock rates of processor and memory in kHz
+    (0 where the driver does not say) and the width of its memory bus in bits."""
+
+    name: str
+    multiprocessors: int
+    major: int
+    minor: int
+    clock_khz: int
+    memory_khz: int
+    bus_bits: int
 
 
 class Device:
@@ -183,6 +198,12 @@ class Device:
             raise EnvironmentProblem(
                 f"target='cuda' needs a GPU and its driver: {reason}; leave out target='cuda' to compute on the CPU"
             )
+
+    def about(self) -> About:
+        """What the device is."""
+        name, numbers = self._ffi.new("char[256]"), self._ffi.new("int64_t[6]")
+        self.check(self._library.cpgen_device_about(name, 256, numbers))
+        return About(self._ffi.string(name).decode(), *(int(n) for n in numbers))
 
     @contextmanager
     def memory(self, bytes_: int) -> Iterator[Any]:
@@ -262,6 +283,7 @@ class CudaModule:
     files: CudaFiles
     compiler: CudaCompiler
     device: Device
+    path: Path  # of the compiled library
 
     def __getitem__(self, name: str) -> CudaProgram:
         return self.programs[name]

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* The number of devices, or minus the CUDA error. */
 extern "C" int32_t cpgen_device_count(void)
@@ -12,6 +13,34 @@ extern "C" int32_t cpgen_device_count(void)
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     return error == cudaSuccess ? (int32_t)count : -(int32_t)error;
+}
+
+/* The name of the device in use, and: multiprocessors, compute capability (2), clock rates of processor and memory in kHz,
+ * bits of the memory bus; 0 for what the driver does not say. Returns a CUDA error, 0 if all is well. */
+extern "C" int32_t cpgen_device_about(char *name, int32_t name_bytes, int64_t *numbers)
+{
+    static const cudaDeviceAttr asked[] = {cudaDevAttrMultiProcessorCount, cudaDevAttrComputeCapabilityMajor,
+        cudaDevAttrComputeCapabilityMinor, cudaDevAttrClockRate, cudaDevAttrMemoryClockRate,
+        cudaDevAttrGlobalMemoryBusWidth};
+    cudaDeviceProp about;
+    int device = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) {
+        error = cudaGetDeviceProperties(&about, device);
+    }
+    if (error != cudaSuccess) {
+        return (int32_t)error;
+    }
+    (void)snprintf(name, (size_t)name_bytes, "%s", about.name);
+    for (int k = 0; k < 6; ++k) {
+        int value = 0;
+        if (cudaDeviceGetAttribute(&value, asked[k], device) != cudaSuccess) {
+            (void)cudaGetLastError();
+            value = 0;
+        }
+        numbers[k] = value;
+    }
+    return 0;
 }
 
 extern "C" const char *cpgen_device_error(int32_t error)

@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <functional>
 #include <tuple>
 #include <vector>
@@ -122,11 +123,18 @@ enum cudaFuncAttribute {
     cudaFuncAttributePreferredSharedMemoryCarveout = 9
 };
 
+struct cudaDeviceProp {
+    char name[256];
+};
+
 enum cudaDeviceAttr {
     cudaDevAttrMaxThreadsPerBlock = 1,
     cudaDevAttrMaxSharedMemoryPerBlock = 8,
     cudaDevAttrWarpSize = 10,
+    cudaDevAttrClockRate = 13,
     cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrMemoryClockRate = 36,
+    cudaDevAttrGlobalMemoryBusWidth = 37,
     cudaDevAttrComputeCapabilityMajor = 75,
     cudaDevAttrComputeCapabilityMinor = 76,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
@@ -845,6 +853,11 @@ inline cudaError_t cudaSetDevice(int device) {
     return cpgen_shim::record(device >= 0 && device < count ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *about, int) {
+    snprintf(about->name, sizeof about->name, "none: the CPU by the shim of cpgen's tests");
+    return cudaSuccess;
+}
+
 inline cudaError_t cudaDriverGetVersion(int *version) {
     *version = 13000;
     return cudaSuccess;
@@ -859,6 +872,9 @@ inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, 
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(cpgen_shim::optin_shared); return cudaSuccess;
     case cudaDevAttrWarpSize: *value = 32; return cudaSuccess;
     case cudaDevAttrMultiProcessorCount: *value = 2; return cudaSuccess;
+    case cudaDevAttrClockRate: *value = 1000000; return cudaSuccess;
+    case cudaDevAttrMemoryClockRate: *value = 1000000; return cudaSuccess;
+    case cudaDevAttrGlobalMemoryBusWidth: *value = 64; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor: *value = 8; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
     }
@@ -978,6 +994,35 @@ inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
     if (cpgen_shim::records(stream) || cpgen_shim::forbidden(cudaErrorStreamCaptureImplicit))
         return cpgen_shim::record(cudaErrorStreamCaptureUnsupported); /* graphs in graphs: not here */
     for (const auto &node : graph->nodes) node();
+    return cudaSuccess;
+}
+
+/* Events: the time at which they were recorded, in seconds. */
+struct CUevent_st {
+    double seconds;
+};
+
+typedef CUevent_st *cudaEvent_t;
+
+inline cudaError_t cudaEventCreate(cudaEvent_t *event) {
+    *event = new CUevent_st{0.0};
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t = nullptr) {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    event->seconds = static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+    *milliseconds = static_cast<float>(1e3 * (end->seconds - begin->seconds));
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
     return cudaSuccess;
 }
 
