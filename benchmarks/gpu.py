@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from cpgen.loops.plan import Plan, Segment, Stage  # noqa: E402
 from cpgen.native import cuda  # noqa: E402
 
 REPEATS = 11
+WORKLOADS = ("diagonal", "laplacian")
 LANES = {(8, 0): 64}  # of a multiprocessor in single precision; 128 elsewhere
 HEADER = ["section", "workload", "what", "seconds", "quartile", "quartile", "operations"]
 HEADER += ["of arithmetic", "of bandwidth", "note"]
@@ -122,9 +124,9 @@ class Prepared:
 class Own:
     """cpgen's programs of one model with everything on the device; a context manager, which holds the memory."""
 
-    def __init__(self, model: cp.Model, wrt: list[str], data: dict[str, np.ndarray]) -> None:
-        self.est = cp.compile(model, wrt=wrt, real="float32", target="cuda", programs=())
-        self.data, self.rows = data, len(data["x"])
+    def __init__(self, model: cp.Model, wrt: list[str], data: dict[str, np.ndarray], programs: tuple[str, ...]) -> None:
+        self.est = cp.compile(model, wrt=wrt, real="float32", target="cuda", programs=programs)
+        self.data, self.rows, self.programs = data, len(data["x"]), programs
         self._held = ExitStack()
 
     def __enter__(self) -> Own:
@@ -144,6 +146,14 @@ class Own:
 
         return Prepared(call, program.plan, self.rows, columns)
 
+    @cached_property
+    def _timing(self) -> cuda.CudaModule:
+        """The programs once more, with events around every launch."""
+        nvcc = cuda.find_nvcc()
+        timing = replace(nvcc, flags=(*nvcc.flags, "-include", str(ROOT / "benchmarks" / "gpu_times.cuh")))
+        programs = [self.est.derive(key).program for key in self.programs]
+        return cuda.build_cuda(self.est.graph.name, programs, "float32", timing)
+
     @contextmanager
     def _launch(self, program: cuda.CudaProgram, key: str, columns: int, design: int) -> Iterator[Timed]:
         given, _ = self.est.arrays(self.est.loaded(key), self.data)
@@ -157,10 +167,8 @@ class Own:
 
     def kernels(self, key: str, columns: int, design: int) -> list[tuple[str, float, tuple[Stage, ...], Plan]]:
         """Kernels of one call in their order: name, seconds of all its launches, the stages it computes, the plan."""
-        nvcc = cuda.find_nvcc()
-        timing = replace(nvcc, flags=(*nvcc.flags, "-include", str(ROOT / "benchmarks" / "gpu_times.cuh")))
-        module = cuda.build_cuda(self.est.graph.name, [self.est.derive(key).program], "float32", timing)
-        [program] = module.programs.values()
+        module = self._timing
+        program = module[self.est.derive(key).program.name]
         text, times = ctypes.create_string_buffer(1 << 20), ctypes.CDLL(str(module.path)).cpgen_times
         times.argtypes = [ctypes.c_char_p, ctypes.c_int64]
         best: dict[str, float] = {}
@@ -175,7 +183,7 @@ class Own:
                     name, milliseconds = line.split()
                     here[name] = here.get(name, 0.0) + 1e-3 * float(milliseconds)
                 best = {name: min(best.get(name, seconds), seconds) for name, seconds in here.items()}
-        [view] = module.files.programs
+        view = next(v for v in module.files.programs if v.plan is program.plan)
         stages, short = stages_of(view), {name: name.removeprefix(f"{view.name}_") for name in best}
         return [(short[name], s, stages.get(short[name], ()), program.plan) for name, s in best.items()]
 
@@ -403,7 +411,7 @@ def versions() -> str:
 
 
 def run(sizes: Sizes) -> list[list[str]]:
-    """All sections as lines of the table.  Raises EnvironmentProblem without nvcc or GPU."""
+    """All sections of WORKLOADS as lines of the table.  Raises EnvironmentProblem without nvcc or GPU."""
     plan = (
         (
             "diagonal",
@@ -421,8 +429,10 @@ def run(sizes: Sizes) -> list[list[str]]:
         print(*lines[-1], sep="\t", flush=True)
 
     for what, model, wrt, data in plan:
-        with Own(model, wrt, data) as own:
-            key = {"diagonal": "diagonal:cp", "laplacian": "trace:cp"}[what]
+        if what not in WORKLOADS:
+            continue
+        key = {"diagonal": "diagonal:cp", "laplacian": "trace:cp"}[what]
+        with Own(model, wrt, data, ("gradient", key)) as own:
             exact = own.est.columns(key)
             asked = {
                 "gradient: cpgen": ("gradient", 0, HADAMARD),

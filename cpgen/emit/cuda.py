@@ -288,8 +288,11 @@ class DeviceBody(StageBody):
         lets, text = self._expression(root)
         mine = f"part * {width} + at" if width > 1 else "part"
         depth = self.schedule.terms // width
+        put = [*lets, line(f"terms[{mine}] = {text};")]
+        names = ["row", *(name for name, _, _ in inner)]  # of which a term need not depend on any
+        point = [place for name, place in zip(names, point, strict=True) if mentions(put, name)]
         make = loop(
-            "part", "left", [*point, *lets, line(f"terms[{mine}] = {text};")],
+            "part", "left", [*point, *put],
             start="(ptrdiff_t)threadIdx.x" if width == 1 else f"(ptrdiff_t)threadIdx.x / {width}", step=threads // width,
         )  # fmt: skip
         inside = f"item < {count}" if count % width else ""
