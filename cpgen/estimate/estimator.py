@@ -443,13 +443,12 @@ class Estimator:
         return total
 
     def _batch(self, loaded: Loaded, rows: int | None, columns: int) -> int:
-        """How many of ``columns`` to evaluate in one sweep."""
+        """How many of ``columns`` to evaluate in one sweep: fewer do not help against what needs memory without any."""
         size = columns
-        while (
-            size > 2
-            and loaded.backend.workspace_bytes(Call(rows or 1, size), self.options.threads) > BATCH_BYTES
-        ):
+        fixed, needed = (loaded.backend.workspace_bytes(Call(rows or 1, n), self.options.threads) for n in (0, size))
+        while size > 2 and needed - fixed > BATCH_BYTES:
             size = (size + 1) // 2
+            needed = loaded.backend.workspace_bytes(Call(rows or 1, size), self.options.threads)
         return size
 
     def _sample(
