@@ -440,11 +440,17 @@ class StageBody:
         place = f"f->args->{self.plan.value(node).name} + {times(row, str(count))}"
         self._pointer("source", place)
         target = self._tile(node, False)
-        rest = [
-            line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;"),
-            line(f"{target}[{self._spot(node, 'item')}] = source[{self._past(node)}{times('row', str(count))} + item];"),
-        ]
-        return self._items(count, self._lanes(rest))
+        place = f"source[{self._past(node)}{times('row', str(count))} + item]"
+        return self._move_in(count, f"{target}[{self._spot(node, 'item')}]", place)
+
+    def _move_in(self, count: int, target: str, source: str) -> Body:
+        """``target = source`` for each ``item`` and ``lane``, whose ``row`` of the caller is at most the last."""
+        clamped = line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;")
+        return self._items(count, self._lanes([clamped, line(f"{target} = {source};")]))
+
+    def _move_out(self, count: int, target: str, source: str) -> Body:
+        """``target = source`` for each ``item`` and ``lane`` that is a row."""
+        return self._valid_lanes(self._items(count, [line(f"{target} = {source};")]))
 
     def _past(self, node: Input) -> str:
         """What is added to a position in the caller's rows beyond those of the first column."""
@@ -457,8 +463,8 @@ class StageBody:
         row = "f->row + lane"
         if node.has_columns:
             row = f"(f->row + lane) * f->columns + {self._column()}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._spot(node, 'item')}];")
-        return self._valid_lanes(self._items(count, [put]))
+        place = f"{target}[{times(row, str(count))} + item]"
+        return self._move_out(count, place, f"{source}[{self._spot(node, 'item')}]")
 
     def _store(self) -> Body:
         node = self.stage.nodes[0]
@@ -469,8 +475,9 @@ class StageBody:
         row = "f->begin + f->row + lane"
         if node.has_columns:
             row = f"{self._column()} * f->n_rows + {row}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._spot(node, 'item')}];")
-        return [branch(f"{target} != NULL", self._valid_lanes(self._items(count, [put])))]
+        place = f"{target}[{times(row, str(count))} + item]"
+        moved = self._move_out(count, place, f"{source}[{self._spot(node, 'item')}]")
+        return [branch(f"{target} != NULL", moved)]
 
     def _copy(self) -> Body:
         node = self.stage.nodes[0]

@@ -195,6 +195,44 @@ class DeviceBody(StageBody):
             return ""
         return f"part * f->n_rows * {self._count(node)} + "
 
+    # Rows in memory have their elements side by side, values of a chunk their rows: where there are many elements a
+    # square of both passes through shared memory, so that neighbouring threads move neighbouring numbers on either side
+
+    def _turns(self, count: int) -> bool:
+        return 0 < self.schedule.products <= count
+
+    def _move_in(self, count: int, target: str, source: str) -> Body:
+        if not self._turns(count):
+            return super()._move_in(count, target, source)
+        clamped = line("const ptrdiff_t row = at < f->lanes ? at : f->lanes - 1;")
+        read = _strided("at", str(LANES), [clamped, line(f"turned[lane * {LANES + 1} + at] = {source};")])
+        write = [line(f"{target} = turned[at * {LANES + 1} + lane];")]
+        return self._squares(count, [Statement("", self._side(count, "lane", [read]))], self._across_side(count, write))
+
+    def _move_out(self, count: int, target: str, source: str) -> Body:
+        if not self._turns(count):
+            return super()._move_out(count, target, source)
+        read = [line(f"turned[at * {LANES + 1} + lane] = {source};")]
+        there = re.sub(r"\blane\b", "at", target)  # the row is no longer the thread's own
+        put = line(f"{there} = turned[lane * {LANES + 1} + at];")
+        write = Statement("", self._side(count, "lane", [_strided("at", "f->lanes", [put])]))
+        return self._squares(count, self._across_side(count, read), [write])
+
+    def _squares(self, count: int, first: Body, second: Body) -> Body:
+        barrier = line("__syncthreads();")
+        return [
+            line(f"CPGEN_SHARED({self.real}, turned);"),
+            loop("first", count, [*first, barrier, *second, barrier], step=LANES),
+        ]
+
+    def _side(self, count: int, by: str, body: Body) -> Body:
+        """``body`` with ``item`` the element of this square that a thread takes ``by`` one of its numbers."""
+        inside = [branch(f"item < {count}", body)] if count % LANES else body
+        return [line(f"const ptrdiff_t item = first + {by};"), *inside]
+
+    def _across_side(self, count: int, body: Body) -> Body:
+        return [_strided("at", str(LANES), self._side(count, "at", body))]
+
     # Outer products summed over rows: a block owns PANEL x PANEL elements, each thread some of them
 
     def _map(self) -> Body:

@@ -107,7 +107,7 @@ extern "C" int32_t cpgen_device_capture_end(uintptr_t stream, uintptr_t *graph)
     cudaGraphExec_t made = NULL;
     cudaError_t error = cudaStreamEndCapture((cudaStream_t)stream, &recorded);
     if (error == cudaSuccess) {
-        error = cudaGraphInstantiate(&made, recorded, 0);
+        error = cudaGraphInstantiateWithFlags(&made, recorded, 0);
         (void)cudaGraphDestroy(recorded);
     } else {
         (void)cudaGetLastError();

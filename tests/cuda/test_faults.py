@@ -130,6 +130,7 @@ LOADED = r"column\[\(first \+ j\) \* p\.values_pitch\];\n\s+\}\n\s+"  # the end 
 STORED = r"\n\s+\}\n\s+for \(int lane = 0; lane < 2; \+\+lane\) \{\n\s+const ptrdiff_t place"  # and what follows them
 MADE = r"terms\[[^\n]*\] = [^\n]*\n\s+\}\n(?:\s+\}\n)?\s+"
 ADDED = r"sum \+= terms\[[^\n]*\n\s+\}\n\s+\}\n\s+"
+TURNED = r"turned\[lane \* 33 \+ at\] = [^\n]*(?:\n\s+\})+\n\s+"
 BARRIER = r"__syncthreads\(\);"
 DRAWN = r"diagonal_draw_\w+<COLS>\(f\);\n\s+"
 
@@ -141,10 +142,11 @@ DRAWN = r"diagonal_draw_\w+<COLS>\(f\);\n\s+"
         (SPLIT, (f"{BARRIER}({STORED})", r"\1")),
         (SPLIT, (f"({DRAWN}){BARRIER}", r"\1")),
         (None, (f"({DRAWN}){BARRIER}", r"\1")),
+        (SPLIT, (f"({TURNED}){BARRIER}", r"\1")),
         (None, (f"({MADE}){BARRIER}", r"\1")),
         (None, (f"({ADDED}){BARRIER}", r"\1")),
     ],
-    ids=["product before", "product after", "columns, split", "columns", "terms before", "terms after"],
+    ids=["product before", "product after", "columns, split", "columns", "turned", "terms before", "terms after"],
 )
 def test_a_missing_barrier_is_noticed_in_every_kernel(
     schedule: Schedule | None, edit: tuple[str, str], sound: str, tmp_path: Path
@@ -161,9 +163,10 @@ def test_a_missing_barrier_is_noticed_in_every_kernel(
         (SPLIT, (r"j < left && i_first \+ i < p\.outs", "j <= left && i_first + i <= p.outs")),
         (SPLIT, (r"const ptrdiff_t wide = p\.rows \* p\.cols,", "const ptrdiff_t wide = p.rows * p.cols + 4096,")),
         (SPLIT, (r"(_THREADS, )\d+ \* sizeof\(double\)", r"\1 32 * sizeof(double)")),
+        (SPLIT, (r"if \(item < (\d+)\) \{(\n\s+for \(ptrdiff_t at)", r"if (item <= \1) {\2")),
         (None, (r"const bool owner = (.*) && item < (\d+);", r"const bool owner = \1 && item <= \2;")),
     ],
-    ids=["weights", "rows", "shared memory", "owner"],
+    ids=["weights", "rows", "shared memory", "turned", "owner"],
 )
 def test_an_index_past_the_end_is_noticed_in_every_kernel(
     schedule: Schedule | None, edit: tuple[str, str], sound: str, tmp_path: Path

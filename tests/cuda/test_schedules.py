@@ -7,7 +7,7 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
-from cpgen.emit import emit_c
+from cpgen.emit import cuda, emit_c
 from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import RequestError
 from cpgen.ir.noise import HADAMARD
@@ -50,10 +50,16 @@ def arrays(real: str) -> dict[str, np.ndarray]:
 
 
 def agree(
-    real: str, shim: CudaCompiler, schedule: Schedule | None, orders: tuple[str, ...], patch: pytest.MonkeyPatch
+    real: str,
+    shim: CudaCompiler,
+    schedule: Schedule | None,
+    orders: tuple[str, ...],
+    patch: pytest.MonkeyPatch,
+    keys: tuple[str, ...] = ("gradient", "trace:cp"),
+    wrt: str = "x",
 ) -> bool:
-    """Whether gradient and trace have the bits of the C text in each order of the threads."""
-    programs = derived(real, "gradient", "trace:cp")
+    """Whether programs have the bits of the C text in each order of the threads."""
+    programs = derived(real, *keys, wrt=wrt)
     plans = [plan(program, real, tile=1, compact=True) for program in programs]
     compiled = load(emit_c("reference", plans, real, "reference", private=True), plans)
     module = build_cuda("energy", programs, real, shim, [schedule] * len(programs))
@@ -83,6 +89,25 @@ def test_bits_do_not_depend_on_the_schedule(
     real: str, schedule: Schedule, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert agree(real, shim, schedule, ("fwd", "rev", "7"), monkeypatch)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_square_of_rows_needs_both_barriers(which: int, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """70 elements, kept for the sums over rows, are three squares; some order of the threads shows either one missing."""
+    barrier = cuda.line("__syncthreads();")
+    sound = cuda.DeviceBody._squares
+
+    def faulty(*arguments: object) -> cuda.Body:
+        made = sound(*arguments)  # type: ignore[arg-type]
+        inside = made[-1].body
+        assert inside is not None
+        places = [k for k, s in enumerate(inside) if s == barrier]
+        assert len(places) == 2
+        del inside[places[which]]
+        return made
+
+    monkeypatch.setattr(cuda.DeviceBody, "_squares", faulty)
+    assert not agree("float64", shim, Schedule(products=8), ("fwd", "rev", "3"), monkeypatch, ("gradient",), "W")
 
 
 @pytest.mark.slow
