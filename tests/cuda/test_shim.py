@@ -26,12 +26,17 @@ KEYS = ("value", "gradient", "diagonal", "hvp", "trace", "sketch")
 
 
 def compare(
-    name: str, real: str, compiler: CudaCompiler, orders: Sequence[str], schedule: Schedule | None = None
+    name: str,
+    real: str,
+    compiler: CudaCompiler,
+    orders: Sequence[str],
+    schedule: Schedule | None = None,
+    programs_of: Sequence[str] = KEYS,
 ) -> None:
-    """Every program of a model, built by ``compiler`` and run in each order, against its C text."""
+    """Programs of a model, built by ``compiler`` and run in each order, against its C text."""
     entry = CATALOGUE[name]
     est = cp.compile(entry.build(), wrt=list(entry.wrt), real=real, backend="interpreter", programs=())
-    keys = [k for k in KEYS if k != "trace" or len({v.has_rows for v in est.wrt}) == 1]
+    keys = [k for k in programs_of if k != "trace" or len({v.has_rows for v in est.wrt}) == 1]
     if real == "float32":
         keys = ["gradient", "diagonal"]
     programs = [est.derive(key).program for key in keys]
