@@ -7,6 +7,8 @@
     python3 run.py lint                        ruff and mypy
     python3 run.py samples [--write]           regenerate generated/ and compare it with (or write it to) the disk
     python3 run.py bench [W4 ...]              cpgen beside its peers, in an environment of their own (.venv-bench)
+    python3 run.py gpu [--here] [--quick]      what needs a GPU: bits, compute-sanitizer, the benchmark; with --here in
+                                               this Python, which has the peers, else in .venv-gpu
 
 Each task first makes the environment it needs in ``.venv-run`` beside this file, or reuses it if pyproject.toml has not
 changed since.  Uses the standard library only.  Exits with the task's own status, or 3 if the environment cannot be made.
@@ -25,7 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv-run"
 PEERS = ROOT / ".venv-bench"  # the peers bring a gigabyte of libraries that nothing else needs
-PEERS_LIST = ROOT / "benchmarks/peers/requirements.txt"
+GPU = ROOT / ".venv-gpu"  # likewise
+LISTS = {PEERS: ROOT / "benchmarks/peers/requirements.txt", GPU: ROOT / "benchmarks/gpu_requirements.txt"}
 
 # task -> (extras of pyproject.toml it needs, the commands it runs with the environment's python)
 TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
@@ -36,7 +39,10 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "lint": (("dev",), (("-m", "ruff", "check", "."), ("-m", "mypy"))),
     "samples": (("examples",), (("generated/regenerate.py",),)),
     "bench": ((), (("-m", "benchmarks.peers"),)),
+    "gpu": (("test",), (("-m", "pytest", "-q", "-rs", "-m", "gpu", "tests/cuda"), ("benchmarks/gpu.py",))),
 }
+ENVIRONMENTS = {"bench": PEERS, "gpu": GPU}
+LAST = ("gpu",)  # tasks whose arguments are for the last command alone
 
 
 def main(arguments: list[str]) -> int:
@@ -47,10 +53,14 @@ def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - this file also runs where the package cannot be installed
         print(f"run.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr)
         return 3
-    extras, commands = TASKS[arguments[0]]
-    environment = PEERS if arguments[0] == "bench" else ENVIRONMENT
+    task, given = arguments[0], arguments[1:]
+    extras, commands = TASKS[task]
+    environment = ENVIRONMENTS.get(task, ENVIRONMENT)
+    here = task == "gpu" and "--here" in given
+    if here:
+        given.remove("--here")
     try:
-        python = prepare(extras, environment)
+        python = Path(sys.executable) if here else prepare(extras, environment)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"run.py: the environment {environment.name} could not be made: {error}", file=sys.stderr)
         print(
@@ -60,18 +70,19 @@ def main(arguments: list[str]) -> int:
         )
         return 3
     for command in commands:
-        status = subprocess.run([str(python), *command, *arguments[1:]], cwd=ROOT).returncode
+        own = given if task not in LAST or command is commands[-1] else []
+        status = subprocess.run([str(python), *command, *own], cwd=ROOT).returncode
         if status != 0:
             return status
     return 0
 
 
 def prepare(extras: tuple[str, ...], environment: Path) -> Path:
-    """Make or reuse the environment with (at least) ``extras`` installed, and in PEERS the peers; returns its python."""
+    """Make or reuse the environment with (at least) ``extras`` and its list of LISTS installed; returns its python."""
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     record = environment / "installed.json"
-    peers = environment == PEERS
-    described = (ROOT / "pyproject.toml").read_bytes() + (PEERS_LIST.read_bytes() if peers else b"")
+    peers = LISTS.get(environment)
+    described = (ROOT / "pyproject.toml").read_bytes() + (peers.read_bytes() if peers else b"")
     project = hashlib.sha256(described).hexdigest()
     identity = {"project": project, "root": str(ROOT), "python": sys.version}
     installed: set[str] = set()
@@ -89,7 +100,7 @@ def prepare(extras: tuple[str, ...], environment: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     wanted = sorted(installed.union(extras))
     print(f"run.py: installing cpgen{' and its peers' if peers else ''} {', '.join(wanted)}", file=sys.stderr)
-    requirement = [*(["-r", str(PEERS_LIST)] if peers else []), "--editable", f"{ROOT}[{','.join(wanted)}]"]
+    requirement = [*(["-r", str(peers)] if peers else []), "--editable", f"{ROOT}[{','.join(wanted)}]"]
     if not wanted:
         requirement[-1] = str(ROOT)
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirement]

@@ -28,6 +28,7 @@ def compile(
     target: str = "cpu",
     tuning: Tuning | str | Path | None = None,
     fused: bool = False,
+    blas: str = "",
 ) -> Estimator:
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
@@ -38,10 +39,12 @@ def compile(
     "cuda" computes on a GPU; arrays that lie there (CuPy, PyTorch, JAX) are read in place.  ``tuning``: what
     ``est.tune(...)`` measured, or the file it was saved to.  ``fused``: join multiplications and additions where the
     processor can, about a tenth faster; results then keep their bits for any threads and any split of the rows, but no
-    longer from one processor or compiler to another.
+    longer from one processor or compiler to another.  ``blas``: with target="cuda", "cublas" or the path of a library
+    with its functions, which is handed large products; it adds up in an order of its own, so the results have then not
+    the bits of the CPU, and their ``backend`` says so.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
-    and no compiler, or target="cuda" and no nvcc or no GPU.
+    and no compiler, or target="cuda" and no nvcc, no GPU or no such library.
     """
     names = (
         None if wrt is None else [str(item) for item in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
@@ -55,7 +58,9 @@ def compile(
     measured = load_tuning(tuning) if isinstance(tuning, (str, Path)) else tuning
     if measured is not None:
         _check_tuning(measured, graph, leaves, real)
-    options = Options(real, backend, threads, memory_limit, factor, target=target, fused=fused, tuning=measured)
+    options = Options(
+        real, backend, threads, memory_limit, factor, target=target, fused=fused, tuning=measured, blas=blas
+    )
     estimator = Estimator(graph, leaves, options)
     estimator.load(*programs)
     return estimator

@@ -1,4 +1,4 @@
-"""The command ``cpgen``: build, bundle, verify, size, show and doctor.
+"""The command ``cpgen``: build, bundle, verify, tune, size, show and doctor.
 
 stdout carries the answer (text, or one JSON object with ``--json``), stderr the log.  Exit status: 0 done, 1 a check
 failed, 2 the model or the request is wrong, 3 the machine lacks something.
@@ -13,7 +13,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -157,6 +157,22 @@ def verify(options: argparse.Namespace) -> Reply:
     return Reply(str(found), {**data, "checks": checks}, DONE if found.ok else CHECK_FAILED)
 
 
+def tune(options: argparse.Namespace) -> Reply:
+    """Measure methods, tiles or schedules of a GPU on random rows and keep the fastest in a file."""
+    from cpgen.estimate.estimator import Estimator
+    from cpgen.estimate.verify import random_arrays
+
+    made = _estimator(options)
+    estimator = Estimator(made.graph, made.wrt, replace(made.options, target=options.target))
+    found = estimator.tune(**random_arrays(estimator.graph, options.rows, options.seed, estimator.real))
+    place = options.out or f"{estimator.graph.name}-tuning.json"
+    found.save(place)
+    kept = {"methods": found.methods, "tiles": found.tiles, "schedules": found.schedules}
+    lines = [f"{what} of {key}: {value}" for what, by_key in kept.items() for key, value in by_key.items()]
+    lines = lines or ["nothing is at least 5 percent faster than what is chosen anyway"]
+    return Reply("\n".join([*lines, f"written: {place}"]), {"model": found.model, **kept, "file": place})
+
+
 def size(options: argparse.Namespace) -> Reply:
     """Print the text size, operations and memory of each program."""
     from cpgen.estimate.show import size_text
@@ -289,6 +305,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     verifier.add_argument("--rows", type=_count, default=3, metavar="N", help="rows of random data (default: 3)")
     verifier.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
+    tuner = command(tune)
+    tuner.add_argument("--rows", type=_count, default=1024, metavar="N", help="rows of random data (default: 1024)")
+    tuner.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
+    tuner.add_argument("--out", metavar="FILE", help="where to write (default: NAME-tuning.json, after the model)")
+    tuner.add_argument("--target", choices=("cpu", "cuda"), default="cpu", help="cuda measures schedules (default: cpu)")
     bundler = command(bundle)
     bundler.add_argument("--prefix", default="", metavar="NAME", help="starts every external name (default: the model's)")
     bundler.add_argument("--weights", metavar="FILE.npz", help="parameters that become constant data")

@@ -23,8 +23,8 @@ from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.estimator import Estimator
 from cpgen.ir.nodes import ROWS, Input, Program
 from cpgen.loops import Plan, plan
+from cpgen.loops.device import device_plan
 from cpgen.loops.names import identifier
-from cpgen.native.cuda import device_plan
 from cpgen.simplify import recompute
 
 Array = NDArray[np.floating]

@@ -54,10 +54,10 @@ def offset_name(plan: Plan, space: str, value: str) -> str:
     return f"{identifier(plan.name, 'program').upper()}_{space.upper()}_{value}"
 
 
-def address(plan: Plan, slot: Slot, value: str) -> str:
-    """The C address of a slot."""
+def address(plan: Plan, slot: Slot, value: str, lanes: str = "LANES") -> str:
+    """The C address of a slot; ``lanes`` numbers lie between two elements of a row value."""
     offset = offset_name(plan, slot.space, value)
-    scale = {"work": "", "tile": "LANES" if plan.tile > 1 else "", "rows": "f->chunk"}[slot.space]
+    scale = {"work": "", "tile": lanes if plan.tile > 1 else "", "rows": "f->chunk"}[slot.space]
     if slot.columns:
         offset = f"{offset_name(plan, slot.space, COLUMNS_BEGIN)} + f->columns * {offset}"
         offset = f"{scale} * ({offset})" if scale else offset
@@ -92,10 +92,13 @@ class StageBody:
     Values of declarations depend on the frame alone.  ``helpers`` collects the scalar functions it calls, ``definitions``
     the C text of the user's own.  ``team``: the items of a tile belong to different threads.  ``single``: a tile is one
     row, so that there are no lanes; sums that are not computed side by side keep one, without which compilers are tempted
-    to gather what they add.
+    to gather what they add.  ``lanes`` numbers lie between two elements of a row value.  ``template``: what the function
+    is made for at compile time, "" for nothing.
     """
 
     team = False
+    lanes = "LANES"
+    template = ""
 
     def __init__(self, plan: Plan, stage: Stage, prefix: str) -> None:
         self.plan = plan
@@ -161,9 +164,9 @@ class StageBody:
         value = self.plan.value(node)
         if value.tile is None:
             return self._row(node, constant)
-        place = address(self.plan, value.tile, value.name)
+        place = address(self.plan, value.tile, value.name, self.lanes)
         if value.tile.columns:
-            place += f" + f->col * {'' if self.single else 'LANES * '}{value.tile.elements}"
+            place += f" + f->col * {'' if self.single else f'{self.lanes} * '}{value.tile.elements}"
         return self._pointer(f"{value.name}_tile", place, constant)
 
     def _row(self, node: Node, constant: bool) -> str:
@@ -180,8 +183,13 @@ class StageBody:
 
     def _in_tile(self, node: Node, place: Position, constant: bool) -> str:
         """The element at ``place`` of a row value, for the current lane."""
-        tile = self._tile(node, constant)
-        return f"{tile}[{place.text() if self.single else _sum(place.text('LANES'), 'lane')}]"
+        return f"{self._tile(node, constant)}[{self._spot(node, place.text())}]"
+
+    def _spot(self, node: Node, place: str) -> str:
+        """Where element ``place`` of a row value lies in its tile, for the current lane."""
+        if self.single:
+            return place
+        return _sum(place if place == "0" else times(place, self.lanes), "lane")
 
     def _rows(self, node: Node, constant: bool) -> str:
         value = self.plan.value(node)
@@ -673,16 +681,21 @@ class StageBody:
         target = self._tile(node, False)
         if self.single:
             return self._items(count, [line(f"{target}[item] = source[item];")])
-        rest = [
-            line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;"),
-            line(f"{target}[item * LANES + lane] = source[{times('row', str(count))} + item];"),
-        ]
-        return self._items(count, self._lanes(rest))
+        place = f"source[{self._past(node)}{times('row', str(count))} + item]"
+        return self._move_in(count, f"{target}[{self._spot(node, 'item')}]", place)
 
-    @property
-    def _item(self) -> str:
-        """The place of an ``item`` in the tile."""
-        return "item" if self.single else "item * LANES + lane"
+    def _move_in(self, count: int, target: str, source: str) -> Body:
+        """``target = source`` for each ``item`` and ``lane``, whose ``row`` of the caller is at most the last."""
+        clamped = line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;")
+        return self._items(count, self._lanes([clamped, line(f"{target} = {source};")]))
+
+    def _move_out(self, count: int, target: str, source: str) -> Body:
+        """``target = source`` for each ``item`` and ``lane`` that is a row."""
+        return self._valid_lanes(self._items(count, [line(f"{target} = {source};")]))
+
+    def _past(self, node: Input) -> str:
+        """What is added to a position in the caller's rows beyond those of the first column."""
+        return ""
 
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
@@ -691,8 +704,8 @@ class StageBody:
         row = "f->row" if self.single else "f->row + lane"
         if node.has_columns:
             row = f"{factor(row)} * f->columns + {self._column()}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._item}];")
-        return self._valid_lanes(self._items(count, [put]))
+        place = f"{target}[{times(row, str(count))} + item]"
+        return self._move_out(count, place, f"{source}[{self._spot(node, 'item')}]")
 
     def _store(self) -> Body:
         node = self.stage.nodes[0]
@@ -703,8 +716,9 @@ class StageBody:
         row = "f->begin + f->row" if self.single else "f->begin + f->row + lane"
         if node.has_columns:
             row = f"{self._column()} * f->n_rows + {row}"
-        put = line(f"{target}[{times(row, str(count))} + item] = {source}[{self._item}];")
-        return [branch(f"{target} != NULL", self._valid_lanes(self._items(count, [put])))]
+        place = f"{target}[{times(row, str(count))} + item]"
+        moved = self._move_out(count, place, f"{source}[{self._spot(node, 'item')}]")
+        return [branch(f"{target} != NULL", moved)]
 
     def _copy(self) -> Body:
         node = self.stage.nodes[0]
@@ -736,11 +750,10 @@ class StageBody:
         if self.stage.phase == ROW:
             target = self._tile(node, False)
             row = "f->args->first_row + f->begin + f->row"
-            put = f"{target}[item + bit]"
             if not self.single:
                 self._declare("last", "const ptrdiff_t", "f->lanes - 1")
                 row += " + (lane < last ? lane : last)"
-                put = f"{target}[(item + bit) * LANES + lane]"
+            put = f"{target}[{self._spot(node, 'item + bit')}]"
         else:
             assert value.work is not None
             target = self._target(node)

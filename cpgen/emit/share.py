@@ -18,11 +18,15 @@ _WORD = re.compile(r"(?<![\w>.])[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Draft:
-    """A stage before its function is made; ``declared`` are the arrays and numbers that ``body`` reads."""
+    """A stage before its function is made; ``declared`` are the arrays and numbers that ``body`` reads.
+
+    ``template``: the function's parameter at compile time, if it has one.
+    """
 
     function: str
     declared: tuple[Declaration, ...]
     body: Body
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Function:
     members: tuple[int, ...]
     arguments: tuple[tuple[str, ...], ...]
     uses_frame: bool
+    template: str = ""
 
 
 def share(drafts: Sequence[Draft]) -> list[Function]:
@@ -60,6 +65,7 @@ def _function(drafts: Sequence[Draft], members: list[int]) -> Function:
         tuple(members),
         tuple(tuple(drafts[k].declared[d].value for d in varied) for k in members),
         len(members) == 1 or any("f->" in text for text in texts),
+        first.template,
     )
 
 
@@ -71,7 +77,7 @@ def _shape(draft: Draft) -> str:
         names += _BOUND.findall(text)
     numbers = {name: f"${k}" for k, name in enumerate(dict.fromkeys(names))}
     heads = [f"{d.kind} {numbers[d.name]}" for d in draft.declared]
-    return "\n".join(heads + [_WORD.sub(lambda m: numbers.get(m[0], m[0]), text) for text in lines])
+    return "\n".join([draft.template, *heads] + [_WORD.sub(lambda m: numbers.get(m[0], m[0]), text) for text in lines])
 
 
 def _lines(body: Body) -> list[str]:

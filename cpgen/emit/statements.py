@@ -106,15 +106,12 @@ class Position:
             quotient = f"({numerator(index, variable)}) / {index.divisor}"
             self.quotients.append(quotient if stride == 1 else f"{quotient} * {stride}")
 
-    def text(self, scale: str = "") -> str:
-        """The position; ``scale`` multiplies it (for lanes)."""
+    def text(self) -> str:
         base = linear(self.terms, self.offset)
-        if self.quotients:
-            rest = " + ".join(self.quotients)
-            base = rest if base == "0" else f"{base} + {rest}"
-        if not scale or base == "0":
+        if not self.quotients:
             return base
-        return f"{factor(base)} * {scale}"
+        rest = " + ".join(self.quotients)
+        return rest if base == "0" else f"{base} + {rest}"
 
 
 def position(indices: Sequence[Index], shape: Sequence[int], variable: Variable) -> Position:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from pathlib import PurePath
@@ -96,6 +96,7 @@ class ProgramView:
     stages: tuple[StageView, ...]
     setup: tuple[str, ...]
     segments: tuple[SegmentView, ...]
+    calls: Mapping[int, str]  # of all stages by number
     accumulate: tuple[str, ...]
     finish: tuple[str, ...]
     clear: tuple[Statement, ...]
@@ -124,6 +125,7 @@ class Dialect:
     function: str = "static void"
     shared: str = "SHARED void"  # of a function with several callers
     together: bool = True
+    omits: Callable[[Plan, Stage], bool] = lambda plan, stage: False  # stages without a function
 
 
 C = Dialect()
@@ -133,26 +135,29 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
     """The view of one plan; ``model`` prefixes every external name."""
     name = f"{model}_{identifier(plan.name, 'program')}"
     drafts, helpers, definitions = [], set[str](), dict[str, None]()
-    for stage in plan.stages:
+    made = [stage for stage in plan.stages if not dialect.omits(plan, stage)]
+    for stage in made:
         body = dialect.body(plan, stage, f"{model}_")
         statements = body.build()
         helpers |= body.helpers
         definitions.update(body.definitions)
         function = _function(plan, stage, identifier(plan.name, "program"))
-        drafts.append(Draft(function, tuple(body.declared.values()), statements))
+        drafts.append(Draft(function, tuple(body.declared.values()), statements, body.template))
     stages = []
     text: dict[int, str] = {}
     for shared in share(drafts):
-        members = tuple(plan.stages[k] for k in shared.members)
+        members = tuple(made[k] for k in shared.members)
         stages.append(_stage_view(plan, name, shared, members, dialect))
         for stage, arguments in zip(members, shared.arguments, strict=True):
             frame = ["f"] if shared.uses_frame else []
-            text[stage.number] = _list(f"{shared.name}(", [*frame, *arguments], ");")
+            name_of = f"{shared.name}<{shared.template}>" if shared.template else shared.name
+            text[stage.number] = _list(f"{name_of}(", [*frame, *arguments], ");")
 
     def calls(phase: Sequence[Stage]) -> tuple[str, ...]:
+        made = [s for s in phase if s.number in text]
         if not dialect.together:
-            return tuple(_if_needed(plan, s.needed_by, [text[s.number]]) for s in phase)
-        alike = groupby(phase, lambda s: s.needed_by)
+            return tuple(_if_needed(plan, s.needed_by, [text[s.number]]) for s in made)
+        alike = groupby(made, lambda s: s.needed_by)
         return tuple(_if_needed(plan, names, [text[s.number] for s in stages]) for names, stages in alike)
 
     clear = _clear(plan, name)
@@ -172,6 +177,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         stages=tuple(stages),
         setup=calls(plan.setup),
         segments=tuple(SegmentView(s.columns, calls(s.stages)) for s in plan.segments),
+        calls=text,
         accumulate=calls(plan.accumulate),
         finish=calls(plan.finish),
         clear=tuple(clear),
@@ -209,6 +215,8 @@ def _stage_view(
     kind = dialect.shared if len(members) > 1 else dialect.function
     frame = [f"const {name}_frame *f"] if shared.uses_frame else []
     signature = _list(f"{kind} {shared.name}(", [*frame, *shared.parameters], ")")
+    if shared.template:
+        signature = f"template <int {shared.template}>\n{signature}"
     body = [*(line(d.text) for d in shared.declared), *shared.body]
     return StageView(shared.name, members, signature, tuple(comment), tuple(body))
 

@@ -182,12 +182,15 @@ class Native:
 
 
 class Cuda:
-    """A program on a GPU, checked once against the interpreter before it is used."""
+    """A program on a GPU, checked once against the interpreter before it is used.
 
-    label = "cuda"
+    ``blas``: the name of the library it may hand products to, for the label.
+    """
 
-    def __init__(self, program: CudaProgram) -> None:
+    def __init__(self, program: CudaProgram, blas: str = "") -> None:
         self.program = program
+        by_library = blas if program.blas is not None else ""
+        self.label = f"cuda, large products by {by_library}: not the CPU's bits" if by_library else "cuda"
         self._without_variances = [n for n, _ in program.program.outputs if not n.startswith("var_")]
         check(program)
 

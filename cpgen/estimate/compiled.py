@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -18,6 +18,7 @@ from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Node, Program
+from cpgen.loops.schedule import Schedule, schedule_of
 from cpgen.native import (
     ANY_ROWS,
     Compiler,
@@ -28,6 +29,7 @@ from cpgen.native import (
     build_cuda,
     find_compiler,
 )
+from cpgen.native.cuda import LEAST_GEMM, CudaModule
 from cpgen.simplify import PASSES, simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
@@ -46,7 +48,8 @@ class Options:
     compiler), "native" or "interpreter".  ``threads``: for the native code; None means all that the machine offers.
     ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
     :class:`cpgen.derive.sources.Setting`.  ``fused``: see :func:`cpgen.compile`.  ``tuning``: measured choices, in place
-    of those of the cost model.
+    of those of the cost model.  ``blas``: on a GPU, a library for large products ("cublas" or a path); results then have
+    not the bits of the CPU.
     """
 
     real: str = "float64"
@@ -58,6 +61,7 @@ class Options:
     target: str = "cpu"
     fused: bool = False
     tuning: Tuning | None = None
+    blas: str = ""
 
     def __post_init__(self) -> None:
         for value, allowed, what in (
@@ -70,6 +74,8 @@ class Options:
                 raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
         if self.fused and self.target != "cpu":
             raise RequestError("fused=True is for target='cpu': on a GPU results have the bits of the plain C text")
+        if self.blas and self.target != "cuda":
+            raise RequestError(f"blas={self.blas!r} is for target='cuda'")
         if self.threads is not None and self.threads < 1:
             raise RequestError(f"threads={self.threads}: at least one thread is needed")
 
@@ -243,9 +249,9 @@ class Compiled:
         real = np.dtype(self.options.real)
         derived = {key: self.derive(key) for key in missing}
         if self.options.target == "cuda":
-            device = build_cuda(self.graph.name, [d.program for d in derived.values()], self.options.real)
+            device = self.on_gpu(derived)
             for key, d in derived.items():
-                self._loaded[key] = Loaded(d, Cuda(device[d.program.name]))
+                self._loaded[key] = Loaded(d, Cuda(device[d.program.name], self.options.blas))
             return
         module: NativeModule | None = None
         if self.options.backend != "interpreter" and not self._fallback:
@@ -276,6 +282,19 @@ class Compiled:
     def _compiler(self) -> Compiler:
         found = find_compiler()
         return found.fused() if self.options.fused else found
+
+    def on_gpu(self, derived: Mapping[str, Derived]) -> CudaModule:
+        """The programs behind some keys in one library for the GPU."""
+        programs = [d.program for d in derived.values()]
+        schedules = [self.schedule(key) for key in derived]
+        return build_cuda(self.graph.name, programs, self.options.real, None, schedules, self.options.blas)
+
+    def schedule(self, key: str) -> Schedule | None:
+        """The measured schedule of a program, or None to have one chosen."""
+        numbers = self.options.tuning.schedules.get(key) if self.options.tuning else None
+        if numbers is None:
+            return None
+        return replace(schedule_of(numbers, "measured by tune"), gemm=LEAST_GEMM if self.options.blas else 0)
 
     def loaded(self, key: str) -> Loaded:
         """The program behind ``key``, compiled if it was not."""

@@ -20,6 +20,7 @@ from cpgen.estimate import show
 from cpgen.estimate.arrays import all_finite, check_arrays
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
+from cpgen.estimate.captured import Captured
 from cpgen.estimate.compiled import ALONE, AND_GRADIENT, Compiled, Loaded, Options
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
@@ -29,8 +30,9 @@ from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops import plan
+from cpgen.loops.device import device_plan
 from cpgen.native import rows_of
-from cpgen.native.cuda import device_plan
+from cpgen.native.cuda import LEAST_GEMM, CudaModule
 
 Array = NDArray[np.floating]
 
@@ -87,7 +89,11 @@ class Estimator:
     def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS, target: str | None = None) -> dict[str, str]:
         """The C or CUDA text of programs, file name -> content; ``target``: "cpu" or "cuda" (default: as compiled)."""
         if (target or self.options.target) == "cuda":
-            device = [device_plan(self.derive(key).program, self.options.real) for key in programs]
+            gemm = LEAST_GEMM if self.options.blas else 0
+            device = [
+                device_plan(self.derive(key).program, self.options.real, self._compiled.schedule(key), gemm)
+                for key in programs
+            ]
             return dict(emit_cuda(self.graph.name, device, self.options.real).files())
         plans = [plan(self.derive(key).program, self.options.real) for key in programs]
         return dict(emit_c(self.graph.name, plans, self.options.real).files())
@@ -229,11 +235,30 @@ class Estimator:
         """
         return bind(self, what, out, arrays)
 
+    def capture(
+        self, *what: str, samples: int = 16, seed: int = 0, design: str = "hadamard", **arrays: object
+    ) -> Captured:
+        """Some of "value", "gradient", "diagonal" and "trace" of these arrays as one CUDA graph, for replaying.
+
+        ``with est.capture("gradient", "diagonal", samples=4, **arrays) as graph:`` holds the device memory; ``graph()``
+        computes everything anew and returns program -> result, as the methods of the same names do; ``graph.replay()``
+        only enqueues it on ``graph.stream``, and ``graph.results()`` waits.  Arrays that lie on the GPU are read in place
+        each time; those of NumPy are copied once and again by ``graph.update(x=...)``.  Each replay draws the same noise.
+
+        Raises RequestError (for target="cpu" too: see :meth:`bind`), ShapeError, DataError, BudgetError.
+        """
+        return Captured(self, what, samples, seed, design, arrays)
+
+    def gpu_module(self, *keys: str) -> CudaModule:
+        """Programs in one library for the GPU, which a CUDA graph needs."""
+        return self._compiled.on_gpu({key: self.derive(key) for key in keys})
+
     def tune(self, **arrays: object) -> Tuning:
-        """Measure which exact methods and which tiles are fastest for arrays like these.
+        """Measure which exact methods and which tiles, or for target="cuda" which schedules, are fastest here.
 
         Keep the answer with ``.save(path)`` and compile with ``tuning=path``; nothing changes before.  Results of another
-        method or tile agree to rounding.  Raises RequestError, ShapeError, DataError.
+        method or tile agree to rounding, those of another schedule have the same bits.
+        Raises RequestError, ShapeError, DataError.
         """
         return tune(self, arrays)
 
@@ -451,13 +476,12 @@ class Estimator:
         return total
 
     def _batch(self, loaded: Loaded, rows: int | None, columns: int) -> int:
-        """How many of ``columns`` to evaluate in one sweep."""
+        """How many of ``columns`` to evaluate in one sweep: fewer do not help against what needs memory without any."""
         size = columns
-        while (
-            size > 2
-            and loaded.backend.workspace_bytes(Call(rows or 1, size), self.options.threads) > BATCH_BYTES
-        ):
+        fixed, needed = (loaded.backend.workspace_bytes(Call(rows or 1, n), self.options.threads) for n in (0, size))
+        while size > 2 and needed - fixed > BATCH_BYTES:
             size = (size + 1) // 2
+            needed = loaded.backend.workspace_bytes(Call(rows or 1, size), self.options.threads)
         return size
 
     def _sample(

@@ -11,22 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpgen.errors import RequestError
-from cpgen.estimate.backends import Call, Native
+from cpgen.estimate.backends import Call, Cuda, Native
 from cpgen.ir.noise import IDENTITY
-from cpgen.native import build
+from cpgen.loops.device import ALTERNATIVES, choose
+from cpgen.loops.schedule import Schedule, schedule_of
+from cpgen.native import build, build_cuda
 
 if TYPE_CHECKING:
     from cpgen.estimate.estimator import Estimator
 
 TILES = (4, 8, 16, 32)
 CHOSEN = ("diagonal:exact", "trace:exact")
+TUNED = ("gradient", "diagonal", "trace")
+COLUMNS = 8  # noise columns for which schedules are measured
 REPEATS = 7
 GAIN = 0.95  # what is kept must take at most this share of the default's time
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """``methods``: program key -> "cp" or "directions"; ``tiles``: program key -> rows in a tile.
+    """``methods``: program key -> "cp" or "directions"; ``tiles``: program key -> rows in a tile; ``schedules``: program
+    key -> the numbers of a :class:`cpgen.loops.schedule.Schedule`, for a GPU.
 
     ``model`` and ``wrt`` say what was measured; it is refused for anything else.
     """
@@ -36,6 +41,7 @@ class Tuning:
     real: str
     methods: Mapping[str, str] = field(default_factory=dict)
     tiles: Mapping[str, int] = field(default_factory=dict)
+    schedules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON.  Raises RequestError if the file cannot be written."""
@@ -49,21 +55,30 @@ def load_tuning(path: str | Path) -> Tuning:
     """Read what :meth:`Tuning.save` wrote.  Raises RequestError if it is something else."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = Tuning(data["model"], tuple(data["wrt"]), data["real"], dict(data["methods"]), dict(data["tiles"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        methods, tiles = dict(data["methods"]), dict(data["tiles"])
+        schedules = {key: dict(numbers) for key, numbers in data.get("schedules", {}).items()}
+        known = Tuning(data["model"], tuple(data["wrt"]), data["real"], methods, tiles, schedules)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} is not a tuning that cpgen wrote: {error}") from error
     if not all(isinstance(t, int) and 1 <= t <= 1024 for t in known.tiles.values()):
         raise RequestError(f"{path} asks for tiles that are not between 1 and 1024 rows")
     if not set(known.methods.values()) <= {"cp", "directions"}:
         raise RequestError(f"{path} names methods other than cp and directions")
+    for numbers in known.schedules.values():
+        schedule_of(numbers, "")
     return known
 
 
 def tune(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
     """Time the exact methods against each other, and the gradient, the diagonal and the trace with several tiles.
 
-    The default stays where nothing is at least 5 percent faster, and where there is no C compiler.
+    On a GPU schedules are measured instead.  The default stays where nothing is at least 5 percent faster, and where
+    there is no C compiler.
     """
+    if estimator.options.target == "cuda":
+        schedules = {key: s for key in TUNED if (s := _best_schedule(estimator, key, arrays))}
+        leaves = tuple(v.name for v in estimator.wrt)
+        return Tuning(estimator.graph.name, leaves, estimator.options.real, schedules=schedules)
     tiles: dict[str, int] = {}
     methods: dict[str, str] = {}
     for key in CHOSEN:
@@ -77,7 +92,7 @@ def tune(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
         best = min(seconds, key=lambda method: seconds[method])
         if best != usual and seconds[best] < GAIN * seconds[usual]:
             methods[key] = best
-    for key in ("gradient", "diagonal", "trace"):
+    for key in TUNED:
         try:
             usual_seconds = _seconds(estimator, key, arrays, None)
             by_tile = {t: _seconds(estimator, key, arrays, t) for t in TILES}
@@ -111,3 +126,49 @@ def _seconds(estimator: Estimator, key: str, arrays: Mapping[str, object], tile:
         backend.run(given, call, estimator.options.threads)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def _best_schedule(estimator: Estimator, key: str, arrays: Mapping[str, object]) -> dict[str, int] | None:
+    """The numbers of the fastest schedule of a program; None if that is the chosen one, or the model has no such program.
+
+    Groups of numbers are tried one after the other, each with the best of those before.
+    """
+    try:
+        program = estimator.derive(key).program
+    except RequestError:
+        return None
+    chosen = choose(program, estimator.options.real)
+    best, least = chosen, _gpu_seconds(estimator, key, arrays, chosen)
+    usual = least
+    for group in ALTERNATIVES:
+        for numbers in group:
+            try:
+                tried = schedule_of({**best.numbers(), **numbers}, "tried")
+                if tried == best:
+                    continue
+                seconds = _gpu_seconds(estimator, key, arrays, tried)
+            except RequestError:  # impossible together, or no memory for it
+                continue
+            if seconds < least:
+                best, least = tried, seconds
+    return best.numbers() if best != chosen and least < GAIN * usual else None
+
+
+def _gpu_seconds(estimator: Estimator, key: str, arrays: Mapping[str, object], schedule: Schedule) -> float:
+    """The median time of one call with everything on the device."""
+    loaded = estimator.loaded(key)
+    given, rows = estimator.arrays(loaded, arrays)
+    module = build_cuda(estimator.graph.name, [loaded.program], estimator.options.real, schedules=[schedule])
+    program = Cuda(module[loaded.program.name]).program
+    columns = COLUMNS if program.plan.has_columns else 0
+    call = Call(rows or 1, columns, column_scale=1 / max(columns, 1), row_scale=1.0 / (rows or 1))
+    estimator.check_memory(loaded, call)
+    with program.prepared(given, program.outputs(call.rows, columns), call.rows, columns, {}, call.scales()) as prepared:
+        launch, _ = prepared
+        times = []
+        for _ in range(REPEATS + 1):
+            start = time.perf_counter()
+            launch()
+            program.device.wait()
+            times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])

@@ -57,14 +57,17 @@ def are_twins(first: Map, second: Map) -> bool:
     )
 
 
-def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map]]:
+def groups(
+    maps: Sequence[Map], carried: Callable[[Map], bool], alone: Callable[[Map], bool] = lambda m: False
+) -> list[list[Map]]:
     """Maps of one segment, in order, as groups that each become one loop nest.
 
     A map without reduction joins the latest group that it reads if it has the same output space and reads members of
     the group at the point being computed; or else the last group after that with the same space and no sums of its own.
     All its other arguments then come from earlier groups, so order is kept.  A map whose sum is ``carried`` from one pass
     to the next joins in the same way if that is its only sum; nothing reads it before the last pass.  A sum joins its
-    twin (:func:`are_twins`), which moves behind what the sum reads if nothing up to there reads the twin.
+    twin (:func:`are_twins`), which moves behind what the sum reads if nothing up to there reads the twin.  Nothing joins
+    a map that is to be ``alone``.
     """
     result: list[list[Map]] = []
     group_of: dict[int, int] = {}
@@ -80,12 +83,13 @@ def groups(maps: Sequence[Map], carried: Callable[[Map], bool]) -> list[list[Map
                     (root.shape[1:] if adds else space(root)) == space(node)
                     and len(result[k]) < (LARGEST if root.reduced or len(space(root)) > root.lead else MANY)
                     and not carried(root)
+                    and not alone(root)
                     and not (node.guards and root.reduced)
                     and all(is_identity(node, a.node) for a in node.args if group_of.get(id(a.node)) == k)
                 ):
                     chosen = k
                     break
-        if chosen is None and not carried(node):
+        if chosen is None and not carried(node) and not alone(node):
             chosen = _join_twin(node, latest, result, group_of)
         if chosen is None:
             chosen = len(result)

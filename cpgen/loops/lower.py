@@ -14,7 +14,9 @@ from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
 from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
+from cpgen.loops.products import is_product
 from cpgen.loops.ranges import checked_axes, cuts
+from cpgen.loops.schedule import Schedule
 from cpgen.loops.turn import inner_axis, inner_share, turn
 
 # rows in a tile: a cache line of them where sums are blocked, which then fit the registers, else enough to hide what a
@@ -35,17 +37,23 @@ FEW = 2  # outputs that alone need a stage: their absence is worth a test
 LARGEST_OFFSET = 2**31 - 1  # offsets are enumerators, which are ints
 
 
-def plan(program: Program, real: str = "float64", tile: int | None = None, compact: bool = False) -> Plan:
+def plan(
+    program: Program,
+    real: str = "float64",
+    tile: int | None = None,
+    compact: bool = False,
+    schedule: Schedule | None = None,
+) -> Plan:
     """Decide phases, stages, loops and memory of ``program``.
 
     ``tile`` overrides the number of rows in a tile.  That is one row where rows are large and the sums of one can be
     computed side by side (:mod:`cpgen.loops.turn`), so that its values stay in the cache.  ``compact`` keeps few sums on
-    the stack and loops in one piece.  Raises UnsupportedError if rows depend on each other in a way that one pass over
-    the rows cannot compute, or if the program is too large.
+    the stack and loops in one piece; ``schedule`` is for a GPU.  Raises UnsupportedError if rows depend on each other in
+    a way that one pass over the rows cannot compute, or if the program is too large.
     """
     outputs, nodes = split_sums(program)
     if compact or tile not in (None, 1):
-        return _Lowering(program, outputs, nodes, real, tile, compact).plan()
+        return _Lowering(program, outputs, nodes, real, tile, compact, schedule or Schedule()).plan()
     if tile is None:
         in_lanes = _Lowering(program, outputs, nodes, real, None).plan()
         size = in_lanes.tile_memory.constant + in_lanes.tile_memory.columns
@@ -74,6 +82,7 @@ class _Lowering:
     real: str
     tile: int | None
     compact: bool = False
+    schedule: Schedule = Schedule()
     phase: dict[int, str] = field(default_factory=dict)
     output_names: dict[int, list[str]] = field(default_factory=dict)
     row_direct: dict[int, str] = field(default_factory=dict)  # values with rows that only live in an output
@@ -139,6 +148,7 @@ class _Lowering:
             accumulable=self._accumulable(direct),
             noise_order=noise_order(self.program),
             chunk_tiles=CHUNK_TILES[0] if self.compact else _chunk_tiles(row_total, lanes, self.real),
+            schedule=self.schedule,
         )
 
     # Who reads what
@@ -248,7 +258,7 @@ class _Lowering:
         result: list[list[Stage]] = [[] for _ in range(last + 2)]
         for number in range(last + 1):
             here = [n for n in sources if segment.get(id(n)) == number]
-            for group in groups([m for m in maps if segment[id(m)] == number], _over_columns):
+            for group in groups([m for m in maps if segment[id(m)] == number], _over_columns, self._alone):
                 wanted = {id(n) for m in group for n in reads(m)}
                 for node in [n for n in here if id(n) in wanted]:
                     here.remove(node)
@@ -344,12 +354,18 @@ class _Lowering:
             if life.full:
                 made = defined_in[key]
                 life.end = max(life.end, first[made] + len(segments[made].stages) - 1)
-        demands = [
-            Demand(key, _count(nodes[key].element_shape), lives[key].full, lives[key].start, lives[key].end)
-            for key in lives
-            if key in nodes and not (self._in_place and self._kept(nodes[key])) and key not in self.row_direct
-        ]
+        demands = []
+        for key, life in lives.items():
+            if key not in nodes or (self._in_place and self._kept(nodes[key])) or key in self.row_direct:
+                continue
+            together = self.schedule.columns if nodes[key].has_columns and not life.full else 1
+            count = together * _count(nodes[key].element_shape)
+            demands.append(Demand(key, count, life.full, life.start, life.end))
         return place("tile", demands)
+
+    def _alone(self, node: Map) -> bool:
+        """Whether a map is a kernel of its own, which no other map shares."""
+        return is_product(node, self.schedule)
 
     def _kept_demands(self) -> list[Demand]:
         return [

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
 from cpgen.ir.stack import stacked
+from cpgen.loops.schedule import Schedule
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
@@ -147,7 +148,8 @@ class Operations:
 class Plan:
     """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32".
 
-    ``chunk_tiles``: tiles of a chunk, for each thread; threads wait for each other after a chunk.
+    ``chunk_tiles``: tiles of a chunk, for each thread; threads wait for each other after a chunk.  ``schedule``: for a
+    GPU; the values of ``schedule.columns`` columns then have memory together.
     """
 
     program: Program
@@ -165,6 +167,7 @@ class Plan:
     accumulable: bool
     noise_order: int
     chunk_tiles: int
+    schedule: Schedule = Schedule()
 
     @property
     def name(self) -> str:

@@ -17,12 +17,14 @@ import cffi
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.emit.cuda import LANES, CudaFiles, emit_cuda
+from cpgen.emit.cuda import CudaFiles, DeviceView, emit_cuda
 from cpgen.emit.render import template_folder
 from cpgen.emit.views import arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Node, Program
-from cpgen.loops import Plan, plan
+from cpgen.loops import Plan
+from cpgen.loops.device import device_plan
+from cpgen.loops.schedule import Schedule
 from cpgen.native.compiler import TIMEOUT, compile_files
 
 Array = NDArray[np.floating]
@@ -31,6 +33,7 @@ ARCHITECTURES = ("80", "90", "100")
 FLAGS = ("-std=c++17", "-O3", "--fmad=false", "-shared", "-Xcompiler", "-fPIC", "-cudart", "static")
 DECLARED = """
 int32_t cpgen_device_count(void);
+int32_t cpgen_device_about(char *name, int32_t name_bytes, int64_t *numbers);
 const char *cpgen_device_error(int32_t error);
 void *cpgen_device_alloc(size_t bytes);
 void cpgen_device_free(void *place);
@@ -38,7 +41,24 @@ int32_t cpgen_device_put(void *place, const void *from, size_t bytes);
 int32_t cpgen_device_get(void *to, const void *place, size_t bytes);
 int32_t cpgen_device_wait(uintptr_t stream);
 int32_t cpgen_device_wait_all(void);
+int32_t cpgen_device_stream(uintptr_t *stream);
+int32_t cpgen_device_stream_end(uintptr_t stream);
+int32_t cpgen_device_capture(uintptr_t stream);
+int32_t cpgen_device_capture_end(uintptr_t stream, uintptr_t *graph);
+int32_t cpgen_device_replay(uintptr_t graph, uintptr_t stream);
+int32_t cpgen_device_graph_end(uintptr_t graph);
+void *cpgen_blas_open(const char *library);
+void cpgen_blas_close(void *opened);
+int32_t cpgen_blas_float(void *opened, cudaStream_t stream, int64_t outs, int64_t wide, int64_t depth,
+    const float *weights, int64_t weights_pitch, int32_t transposed, const float *values, int64_t values_pitch,
+    float *out, int64_t out_pitch, int32_t accumulate);
+int32_t cpgen_blas_double(void *opened, cudaStream_t stream, int64_t outs, int64_t wide, int64_t depth,
+    const double *weights, int64_t weights_pitch, int32_t transposed, const double *values, int64_t values_pitch,
+    double *out, int64_t out_pitch, int32_t accumulate);
 """
+CUBLAS = tuple(f"libcublas.so{version}" for version in ("", ".13", ".12", ".11"))
+LEAST_GEMM = 512 * 512  # multiplications a row from which on a product is handed to a library, where one is asked for
+
 ALL_STREAMS = -1  # before version 3 of the interface nobody says which stream an array was made on
 DLPACK_GPU = (2, 13)  # CUDA memory, and managed memory
 _DLPACK = cffi.FFI()
@@ -109,19 +129,24 @@ def _ask(path: str, question: str) -> str:
     return subprocess.run([path, question], capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
 
 
-def device_plan(program: Program, real: str) -> Plan:
-    """The plan of a program for a GPU."""
-    return plan(program, real, LANES, compact=True)
-
-
 def build_cuda(
-    model_name: str, programs: Sequence[Program], real: str = "float64", compiler: CudaCompiler | None = None
+    model_name: str,
+    programs: Sequence[Program],
+    real: str = "float64",
+    compiler: CudaCompiler | None = None,
+    schedules: Sequence[Schedule | None] | None = None,
+    blas: str = "",
 ) -> CudaModule:
     """Plan, emit, compile (or find in the cache) and load ``programs`` for a GPU.
 
-    Raises EnvironmentProblem without nvcc or without a GPU that its code can run on.
+    ``schedules``: of each program, in place of the chosen one.  ``blas``: "cublas", or the path of a library with its
+    functions, for products of LEAST_GEMM multiplications or more (in given schedules: of their ``gemm``); results then
+    have not the bits of the CPU.
+    Raises EnvironmentProblem without nvcc, without a GPU that its code can run on, or if ``blas`` cannot be used.
     """
-    plans = [device_plan(program, real) for program in programs]
+    gemm = LEAST_GEMM if blas else 0
+    given = schedules or [None] * len(programs)
+    plans = [device_plan(program, real, schedule, gemm) for program, schedule in zip(programs, given, strict=True)]
     files = emit_cuda(model_name, plans, real)
     compiler = compiler or find_nvcc()
     helper = (template_folder() / "cuda" / "device.cu").read_text(encoding="utf-8")
@@ -140,10 +165,26 @@ def build_cuda(
     except OSError as error:
         raise EnvironmentProblem(f"the compiled library {library} cannot be loaded: {error}") from error
     device = Device(ffi, loaded)
+    multiplies = device.blas(blas) if blas and any(view.gemm for view in files.programs) else None
     made = {
-        p.name: CudaProgram(p, view.program, ffi, loaded, device) for p, view in zip(plans, files.programs, strict=True)
+        p.name: CudaProgram(p, view, ffi, loaded, device, multiplies)
+        for p, view in zip(plans, files.programs, strict=True)
     }
-    return CudaModule(made, files, compiler, device)
+    return CudaModule(made, files, compiler, device, library)
+
+
+@dataclass(frozen=True)
+class About:
+    """A device: its name, multiprocessors, compute capability (major, minor), clock rates of processor and memory in kHz
+    (0 where the driver does not say) and the width of its memory bus in bits."""
+
+    name: str
+    multiprocessors: int
+    major: int
+    minor: int
+    clock_khz: int
+    memory_khz: int
+    bus_bits: int
 
 
 class Device:
@@ -158,6 +199,12 @@ class Device:
                 f"target='cuda' needs a GPU and its driver: {reason}; leave out target='cuda' to compute on the CPU"
             )
 
+    def about(self) -> About:
+        """What the device is."""
+        name, numbers = self._ffi.new("char[256]"), self._ffi.new("int64_t[6]")
+        self.check(self._library.cpgen_device_about(name, 256, numbers))
+        return About(self._ffi.string(name).decode(), *(int(n) for n in numbers))
+
     @contextmanager
     def memory(self, bytes_: int) -> Iterator[Any]:
         """Device memory for as long as the context lasts.  Raises RequestError if there is not enough."""
@@ -169,6 +216,9 @@ class Device:
         finally:
             self._library.cpgen_device_free(place)
 
+    def address(self, place: Any) -> int:
+        return int(self._ffi.cast("uintptr_t", place))
+
     def put(self, place: Any, array: Array) -> None:
         self.check(self._library.cpgen_device_put(place, self._ffi.from_buffer(array), array.nbytes))
 
@@ -178,6 +228,45 @@ class Device:
     def wait(self, stream: int = 0) -> None:
         library = self._library
         self.check(library.cpgen_device_wait_all() if stream == ALL_STREAMS else library.cpgen_device_wait(stream))
+
+    def blas(self, name: str) -> Any:
+        """A library for products, opened: its context, which lives as long as it is referred to.
+
+        ``name``: "cublas", or a path.  Raises EnvironmentProblem.
+        """
+        for place in CUBLAS if name == "cublas" else (name,):
+            opened = self._library.cpgen_blas_open(place.encode())
+            if opened != self._ffi.NULL:
+                return self._ffi.gc(opened, self._library.cpgen_blas_close)
+        raise EnvironmentProblem(f"blas={name!r}: no library of that name with the functions of cuBLAS can be used here")
+
+    @contextmanager
+    def stream(self) -> Iterator[int]:
+        """A stream for as long as the context lasts."""
+        made = self._ffi.new("uintptr_t *")
+        self.check(self._library.cpgen_device_stream(made))
+        try:
+            yield int(made[0])
+        finally:
+            self._library.cpgen_device_stream_end(made[0])
+
+    @contextmanager
+    def captured(self, stream: int, enqueue: Callable[[], None]) -> Iterator[Callable[[], None]]:
+        """What ``enqueue`` puts on ``stream``, as a CUDA graph; calling what is yielded enqueues it there again.
+
+        Raises EnvironmentProblem if something in it cannot be captured.
+        """
+        library, graph = self._library, self._ffi.new("uintptr_t *")
+        self.check(library.cpgen_device_capture(stream))
+        try:
+            enqueue()
+        finally:
+            error = library.cpgen_device_capture_end(stream, graph)
+        self.check(error)
+        try:
+            yield lambda: self.check(library.cpgen_device_replay(graph[0], stream))
+        finally:
+            library.cpgen_device_graph_end(graph[0])
 
     def check(self, error: int) -> None:
         """Raise EnvironmentProblem for a CUDA error."""
@@ -194,6 +283,7 @@ class CudaModule:
     files: CudaFiles
     compiler: CudaCompiler
     device: Device
+    path: Path  # of the compiled library
 
     def __getitem__(self, name: str) -> CudaProgram:
         return self.programs[name]
@@ -274,7 +364,7 @@ def driver_found() -> bool:
 class CudaProgram:
     """One program on the GPU."""
 
-    def __init__(self, plan: Plan, view: Any, ffi: Any, library: Any, device: Device) -> None:
+    def __init__(self, plan: Plan, view: DeviceView, ffi: Any, library: Any, device: Device, blas: Any = None) -> None:
         self.plan, self.program, self.name = plan, plan.program, plan.name
         self.real: np.dtype = np.dtype(plan.real)
         self.device = device
@@ -285,6 +375,9 @@ class CudaProgram:
         self._meanings = {status.code: status.meaning for status in view.statuses}
         self._arrays, self._outputs, self._scales = arrays(plan), output_fields(plan), scale_inputs(plan)
         self._pointer = "double *" if plan.real == "float64" else "float *"
+        # the caller's library for large products, and the function that calls it
+        self.blas = blas if view.gemm else None
+        self._gemm = library.cpgen_blas_double if plan.real == "float64" else library.cpgen_blas_float
 
     def workspace_bytes(self, rows: int, columns: int = 0) -> int:
         """Bytes of device workspace of one call."""
@@ -335,6 +428,14 @@ class CudaProgram:
                 self.device.get(results[name], place)
         return results
 
+    def outputs(self, rows: int, columns: int) -> dict[str, Array]:
+        """Arrays of zeros for all results."""
+        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        return {
+            name: np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
+            for name, _, node in self._outputs
+        }
+
     @contextmanager
     def prepared(
         self,
@@ -344,9 +445,10 @@ class CudaProgram:
         columns: int,
         numbers: Mapping[str, int],
         scales: Mapping[str, float],
-    ) -> Iterator[tuple[Callable[[], None], dict[str, Any]]]:
-        """``(launch, places)``: ``launch()`` enqueues the program and returns at once, any number of times; ``places``
-        are the addresses on the GPU of arrays like ``results``.  All device memory ends with the context.
+    ) -> Iterator[tuple[Callable[..., None], dict[str, Any]]]:
+        """``(launch, places)``: ``launch(stream)`` enqueues the program and returns at once, any number of times (without
+        a stream on the default one); ``places`` are the addresses on the GPU of arrays like ``results``.  All device
+        memory ends with the context.
         """
         sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
         args = self._ffi.new(self._args_type)
@@ -371,6 +473,8 @@ class CudaProgram:
                     places[name] = held.enter_context(self.device.memory(results[name].nbytes))
                     setattr(args, field, self._ffi.cast(self._pointer, places[name]))
             args.n_rows, args.columns, args.threads = rows, columns, 1
+            if self.blas is not None:
+                args.gemm, args.gemm_context = self._gemm, self.blas
             for field, number in numbers.items():
                 setattr(args, field, number)
             for scale in self._scales:
@@ -378,8 +482,8 @@ class CudaProgram:
             needed = self.workspace_bytes(rows, columns)
             work = held.enter_context(self.device.memory(needed))
 
-            def launch() -> None:
-                status = self._run(args, work, needed, self._ffi.NULL)
+            def launch(stream: int = 0) -> None:
+                status = self._run(args, work, needed, self._ffi.cast("cudaStream_t", stream))
                 if status:
                     meaning = self._meanings.get(status, status)
                     raise RequestError(f"the program {self.name} refused its arguments: {meaning}")

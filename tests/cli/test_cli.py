@@ -185,3 +185,11 @@ def test_doctor_text_gives_each_fix() -> None:
 def test_verify_differences_where_asked(rosenbrock: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, data = answer(capsys, "verify", rosenbrock, "--reference", "differences")
     assert status == 0 and data["reference"] == "central differences"
+
+
+def test_tune_keeps_what_it_measured(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "kept.json"
+    status, data = answer(capsys, "tune", network, "--rows", "40", "--out", str(place))
+    assert status == 0 and data["model"] == "net" and data["file"] == str(place)
+    kept = json.loads(place.read_text())
+    assert kept["tiles"] == data["tiles"] and kept["schedules"] == {} and kept["wrt"] == ["w"]

@@ -11,7 +11,8 @@ import pytest
 import cpgen as cp
 from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import EnvironmentProblem
-from cpgen.native.cuda import ARCHITECTURES, device_plan, find_nvcc
+from cpgen.loops.device import device_plan
+from cpgen.native.cuda import ARCHITECTURES, find_nvcc
 from tests.catalogue import CATALOGUE
 
 KEYS = ("value", "gradient", "diagonal")

@@ -12,7 +12,8 @@ import pytest
 
 import cpgen as cp
 from cpgen.emit.cuda import emit_cuda
-from cpgen.native.cuda import device_plan
+from cpgen.loops.device import device_plan
+from cpgen.loops.schedule import Schedule
 from tests.catalogue import CATALOGUE
 from tests.cuda.conftest import SHIM, shim_compiler
 
@@ -38,9 +39,9 @@ int main()
     size_t sizes[32];
     int count = 0;
 FILL
-    args.n_rows = ROWS; args.columns = 3; args.seed = 1; args.design = 1; args.threads = 1;
+    args.n_rows = ROWS; args.columns = 5; args.seed = 1; args.design = 1; args.threads = 1;
 SCALES
-    const size_t bytes = NAME_workspace_bytes_cuda(ROWS, 3);
+    const size_t bytes = NAME_workspace_bytes_cuda(ROWS, 5);
     void *work = nullptr;
     cudaMalloc(&work, bytes);
     if (NAME_run_cuda(&args, work, bytes, nullptr) != 0 || cudaDeviceSynchronize() != cudaSuccess) { return 3; }
@@ -52,11 +53,11 @@ SCALES
 """
 
 
-def program(folder: Path, edit: tuple[str, str] | None, *flags: str) -> Path:
+def program(folder: Path, edit: tuple[str, str] | None, *flags: str, schedule: Schedule | None = None) -> Path:
     """The diagonal of the model over 40 rows (two tiles, one of them ragged), with one edit of its text."""
     entry = CATALOGUE[MODEL]
     est = cp.compile(entry.build(), wrt=list(entry.wrt), backend="interpreter", programs=())
-    plan = device_plan(est.derive("diagonal").program, "float64")
+    plan = device_plan(est.derive("diagonal").program, "float64", schedule)
     files = emit_cuda(est.graph.name, [plan], "float64")
     text = files.source
     if edit is not None:
@@ -66,7 +67,7 @@ def program(folder: Path, edit: tuple[str, str] | None, *flags: str) -> Path:
     fill, scales = [], []
     for field in view.fields:
         shape = re.search(r"\(([^()]*)\)", field.comment)
-        extents = (shape[1] if shape else "").replace("n_rows", "40").replace("columns", "3").split(", ")
+        extents = (shape[1] if shape else "").replace("n_rows", "40").replace("columns", "5").split(", ")
         total = " * ".join(e for e in extents if e) or "1"
         if field.declaration.startswith("const double *"):
             fill.append(f"    args.{field.name} = array({total}, 0.2);")
@@ -95,16 +96,21 @@ ADDRESS = ("-fsanitize=address", "-fsanitize-sections=cpgen_shared")
 THREAD = ("-fsanitize=thread",)
 
 
+# products as kernels of their own, with panels that the model's extents do not fill
+SPLIT = Schedule(products=1, columns=2, least_panel=1, panel=16, depth=2, down=4, across=8)
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the text prints as it is, in every order and under both sanitizers."""
     answers = set()
     for flags in ((), ADDRESS, THREAD):
-        target = program(tmp_path_factory.mktemp("sound"), None, *flags)
-        for order in ORDERS:
-            status, text = run(target, order)
-            assert status == 0
-            answers.add(text)
+        for schedule in (None, SPLIT):
+            target = program(tmp_path_factory.mktemp("sound"), None, *flags, schedule=schedule)
+            for order in ORDERS:
+                status, text = run(target, order)
+                assert status == 0
+                answers.add(text)
     assert len(answers) == 1 and "nan" not in next(iter(answers))
     return answers.pop()
 
@@ -118,6 +124,70 @@ def test_a_missing_barrier_is_noticed(sound: str, tmp_path: Path) -> None:
     edit = (r"(diagonal_load_x\(f\);\n\s+)__syncthreads\(\);", r"\1")
     target = program(tmp_path, edit, *THREAD)
     assert any(run(target, order)[0] == 66 for order in ORDERS)
+
+
+LOADED = r"column\[\(first \+ j\) \* p\.values_pitch\];\n\s+\}\n\s+"  # the end of what precedes the sums of a product
+STORED = r"\n\s+\}\n\s+for \(int lane = 0; lane < 2; \+\+lane\) \{\n\s+const ptrdiff_t place"  # and what follows them
+MADE = r"terms\[[^\n]*\] = [^\n]*\n\s+\}\n(?:\s+\}\n)?\s+"
+ADDED = r"sum \+= terms\[[^\n]*\n\s+\}\n\s+\}\n\s+"
+TURNED = r"turned\[lane \* 33 \+ at\] = [^\n]*(?:\n\s+\})+\n\s+"
+BARRIER = r"__syncthreads\(\);"
+DRAWN = r"diagonal_draw_\w+<COLS>\(f\);\n\s+"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "edit"),
+    [
+        (SPLIT, (f"({LOADED}){BARRIER}", r"\1")),
+        (SPLIT, (f"{BARRIER}({STORED})", r"\1")),
+        (SPLIT, (f"({DRAWN}){BARRIER}", r"\1")),
+        (None, (f"({DRAWN}){BARRIER}", r"\1")),
+        (SPLIT, (f"({TURNED}){BARRIER}", r"\1")),
+        (None, (f"({MADE}){BARRIER}", r"\1")),
+        (None, (f"({ADDED}){BARRIER}", r"\1")),
+    ],
+    ids=["product before", "product after", "columns, split", "columns", "turned", "terms before", "terms after"],
+)
+def test_a_missing_barrier_is_noticed_in_every_kernel(
+    schedule: Schedule | None, edit: tuple[str, str], sound: str, tmp_path: Path
+) -> None:
+    # few terms at a time, so that what follows the second barrier is reached
+    schedule = schedule or Schedule(columns=2, terms=32)
+    target = program(tmp_path, edit, *THREAD, schedule=schedule)
+    assert any(run(target, order)[0] == 66 for order in ORDERS)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "edit"),
+    [
+        (SPLIT, (r"j < left && i_first \+ i < p\.outs", "j <= left && i_first + i <= p.outs")),
+        (SPLIT, (r"const ptrdiff_t wide = p\.rows \* p\.cols,", "const ptrdiff_t wide = p.rows * p.cols + 4096,")),
+        (SPLIT, (r"(_THREADS, )\d+ \* sizeof\(double\)", r"\1 32 * sizeof(double)")),
+        (SPLIT, (r"if \(item < (\d+)\) \{(\n\s+for \(ptrdiff_t at)", r"if (item <= \1) {\2")),
+        (None, (r"const bool owner = (.*) && item < (\d+);", r"const bool owner = \1 && item <= \2;")),
+    ],
+    ids=["weights", "rows", "shared memory", "turned", "owner"],
+)
+def test_an_index_past_the_end_is_noticed_in_every_kernel(
+    schedule: Schedule | None, edit: tuple[str, str], sound: str, tmp_path: Path
+) -> None:
+    target = program(tmp_path, edit, *ADDRESS, schedule=schedule)
+    assert all(run(target, order)[0] not in (0, 3) for order in ORDERS)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "edit"),
+    [
+        (SPLIT, (f"({LOADED})({BARRIER})", r"\1if (threadIdx.x != 5) \2")),
+        (None, (r"(sum \+= terms\[[^\n]*\n\s+\}\n)(\s+\})(\n\s+__syncthreads\(\);)", r"\1 \3 \2")),
+    ],
+    ids=["product", "terms"],
+)
+def test_a_divergent_barrier_is_noticed_in_every_kernel(
+    schedule: Schedule | None, edit: tuple[str, str], sound: str, tmp_path: Path
+) -> None:
+    target = program(tmp_path, edit, schedule=schedule)
+    assert all(run(target, order)[0] not in (0, 3) for order in ORDERS)
 
 
 def test_an_index_past_the_end_is_noticed(sound: str, tmp_path: Path) -> None:

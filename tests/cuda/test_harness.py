@@ -301,6 +301,14 @@ def test_counters(plain: Program) -> None:
     assert plain.run("counters").stdout.splitlines() == expected_counts
 
 
+@pytest.mark.parametrize("kind", ["plain", "address"])  # ThreadSanitizer keeps memory of its own for each fibre
+def test_stacks_are_given_back(kind: str, request: pytest.FixtureRequest) -> None:
+    """1,024 threads had a stack and a guard page each; a process that loads many libraries would run out of mappings."""
+    program: Program = request.getfixturevalue(kind)
+    before, after = (int(line.split()[1]) for line in program.run("mappings").stdout.splitlines()[1:])
+    assert before > 0 and abs(after - before) < 64
+
+
 def test_unknown_order(plain: Program) -> None:
     done = plain.run("reverse", order="backwards")
     assert done.returncode < 0

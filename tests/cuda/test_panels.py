@@ -13,11 +13,10 @@ import cpgen as cp
 from cpgen.emit import cuda, emit_c
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
+from cpgen.loops.device import device_plan
 from cpgen.native import load
 from cpgen.native.cuda import CudaCompiler, build_cuda
-from tests.catalogue import CATALOGUE
 from tests.cuda.test_compile import is_clean, nvcc  # noqa: F401
-from tests.cuda.test_shim import compare
 
 ROWS, INPUTS, HIDDEN = 37, 70, 40  # neither a multiple of what a block takes at a time
 SCALES = {"row_scale": 1 / ROWS, "column_scale": 0.5, "variance_scale": 0.5}
@@ -59,7 +58,7 @@ def agrees(real: str, shim: CudaCompiler) -> bool:
 def test_ragged_panels(real: str, order: str, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPGEN_SHIM_ORDER", order)
     est = cp.compile(layer(), wrt=["W"], real=real, backend="interpreter", programs=())
-    plans = [plan(est.derive("diagonal").program, real, cuda.LANES, compact=True)]
+    plans = [device_plan(est.derive("diagonal").program, real)]
     assert "panel[" in cuda.emit_cuda("layer", plans, real).source
     assert agrees(real, shim)
 
@@ -88,20 +87,11 @@ def test_a_missing_barrier_is_noticed(which: int, shim: CudaCompiler, monkeypatc
     assert any(noticed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(CATALOGUE))
-def test_panels_of_any_extent(name: str, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The catalogue's own extents are small: let every outer product take this way."""
-    monkeypatch.setenv("CPGEN_SHIM_ORDER", "fwd")
-    monkeypatch.setattr(cuda, "LEAST_PANEL", 1)
-    compare(name, "float64", shim, ("rev", "7"))
-
-
 @pytest.mark.parametrize("real", ["float64", "float32"])
 def test_nvcc_has_no_complaint(nvcc: str, real: str, tmp_path: Path) -> None:  # noqa: F811
     """No spill, and the sums of a thread stay in registers: no stack frame."""
     est = cp.compile(layer(), wrt=["W"], real=real, backend="interpreter", programs=())
-    plans = [plan(est.derive(key).program, real, cuda.LANES, compact=True) for key in ("gradient", "diagonal")]
+    plans = [device_plan(est.derive(key).program, real) for key in ("gradient", "diagonal")]
     files = cuda.emit_cuda("layer", plans, real).files()
     for file, text in files.items():
         (tmp_path / file).write_text(text)

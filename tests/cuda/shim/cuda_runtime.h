@@ -28,6 +28,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
+#include <functional>
+#include <tuple>
+#include <vector>
 #if !defined(__x86_64__)
 #define CPGEN_SHIM_UCONTEXT
 #endif
@@ -35,6 +39,7 @@
 #include <ucontext.h> /* anywhere, but two system calls a switch */
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
@@ -71,7 +76,19 @@ struct dim3 {
     constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
 };
 
-typedef struct CUstream_st *cudaStream_t;
+/* What was recorded between the begin and the end of a capture, to be done in that order. */
+struct CUgraph_st {
+    std::vector<std::function<void()>> nodes;
+};
+
+struct CUstream_st {
+    CUgraph_st *recorded; /* while this stream is captured */
+    bool spoilt;          /* by something that cannot be */
+};
+
+typedef CUstream_st *cudaStream_t;
+typedef CUgraph_st *cudaGraph_t;
+typedef CUgraph_st *cudaGraphExec_t;
 
 enum cudaError {
     cudaSuccess = 0,
@@ -80,7 +97,10 @@ enum cudaError {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorInvalidMemcpyDirection = 21,
     cudaErrorNoDevice = 100,
-    cudaErrorInvalidDevice = 101
+    cudaErrorInvalidDevice = 101,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureImplicit = 906
 };
 typedef enum cudaError cudaError_t;
 
@@ -92,16 +112,29 @@ enum cudaMemcpyKind {
     cudaMemcpyDefault = 4
 };
 
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal = 0,
+    cudaStreamCaptureModeThreadLocal = 1,
+    cudaStreamCaptureModeRelaxed = 2
+};
+
 enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
     cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+
+struct cudaDeviceProp {
+    char name[256];
 };
 
 enum cudaDeviceAttr {
     cudaDevAttrMaxThreadsPerBlock = 1,
     cudaDevAttrMaxSharedMemoryPerBlock = 8,
     cudaDevAttrWarpSize = 10,
+    cudaDevAttrClockRate = 13,
     cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrMemoryClockRate = 36,
+    cudaDevAttrGlobalMemoryBusWidth = 37,
     cudaDevAttrComputeCapabilityMajor = 75,
     cudaDevAttrComputeCapabilityMinor = 76,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
@@ -127,7 +160,8 @@ enum Kind : unsigned char { syncwarp, shuffle, ballot };
 
 /* A stack on which threads run; the host's own stack is one as well. */
 struct Fibre {
-    void *saved = nullptr; /* stack pointer while another fibre runs */
+    void *saved = nullptr;  /* stack pointer while another fibre runs */
+    void *memory = nullptr; /* guard page and stack; null for the host's */
     char *bottom = nullptr;
     size_t bytes = 0;
     void *fake_stack = nullptr;
@@ -287,7 +321,11 @@ CPGEN_SHIM_OWN inline void make_fibre(Fibre *f, unsigned number) {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *const memory = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE) != 0) fault("no memory for a thread's stack");
+    f->memory = memory;
     f->bottom = static_cast<char *>(memory) + guard_bytes;
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(f->bottom, stack_bytes - guard_bytes); /* of a stack that was there before */
+#endif
     f->bytes = stack_bytes - guard_bytes - (number % 16) * 256; /* tops at equal page offsets would share cache sets */
 #if !defined(CPGEN_SHIM_UCONTEXT)
     void **top = reinterpret_cast<void **>(f->bottom + f->bytes);
@@ -313,6 +351,17 @@ CPGEN_SHIM_OWN inline Fibre *take_fibre(const Thread *t) {
     Fibre *const made = &fibres[fibre_count];
     make_fibre(made, fibre_count++);
     return made;
+}
+
+/* Gives the stacks back: with their guard pages they are two mappings each, of which a process may have some 65,000, and
+ * each library that a test program loads has fibres of its own. */
+CPGEN_SHIM_OWN inline void release_fibres() {
+    for (unsigned i = 0; i < max_threads; i++) {
+        if (fibres[i].memory == nullptr) continue;
+        munmap(fibres[i].memory, stack_bytes);
+        fibres[i] = Fibre();
+    }
+    idle_count = fibre_count = 0;
 }
 
 /* ---- scheduler ---- */
@@ -640,10 +689,26 @@ CPGEN_SHIM_OWN inline void run_grid(const void *kernel, const char *name, dim3 g
         block_index.z = static_cast<unsigned>(b / (uint64_t(grid.x) * grid.y));
         run_block(shared);
     }
+    release_fibres();
     free(dynamic_shared);
     free(turns);
     dynamic_shared = nullptr;
     pthread_mutex_unlock(&launching);
+}
+
+/* ---- captures: one at a time ---- */
+
+inline CUstream_st *capturing = nullptr;
+
+/* Whether an operation on a stream is to be recorded rather than done. */
+inline bool records(cudaStream_t stream) { return capturing != nullptr && stream == capturing; }
+
+/* During a capture, what would wait, allocate, or use the default stream is an error and spoils the capture. */
+inline bool forbidden(cudaError_t error) {
+    if (capturing == nullptr) return false;
+    capturing->spoilt = true;
+    record(error);
+    return true;
 }
 
 /* A configured launch; its arguments are converted to the kernel's parameters once, as in a real launch. */
@@ -653,8 +718,22 @@ struct Launch {
     const char *name;
     dim3 grid, block;
     size_t shared;
+    cudaStream_t stream;
 
     void operator()(Parameters... values) const {
+        if (records(stream)) {
+            if (!possible(reinterpret_cast<const void *>(kernel), grid, block, shared))
+                record(cudaErrorInvalidConfiguration);
+            else
+                stream->recorded->nodes.push_back([launch = *this, kept = std::make_tuple(values...)] {
+                    std::apply([&](auto... each) { launch.run(each...); }, kept);
+                });
+            return;
+        }
+        if (!forbidden(cudaErrorStreamCaptureImplicit)) run(values...);
+    }
+
+    void run(Parameters... values) const {
         auto call = [&] { kernel(values...); };
         using Call = decltype(call);
         run_grid(reinterpret_cast<const void *>(kernel), name, grid, block, shared,
@@ -664,8 +743,8 @@ struct Launch {
 
 template <class... Parameters>
 inline Launch<Parameters...> prepare(void (*kernel)(Parameters...), const char *name, dim3 grid, dim3 block,
-                                     size_t shared, cudaStream_t) {
-    return {kernel, name, grid, block, shared};
+                                     size_t shared, cudaStream_t stream) {
+    return {kernel, name, grid, block, shared, stream};
 }
 
 } // namespace cpgen_shim
@@ -748,6 +827,9 @@ inline const char *cudaGetErrorString(cudaError_t error) {
     case cudaErrorInvalidMemcpyDirection: return "invalid copy direction for memcpy";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureImplicit: return "operation would make the legacy stream depend on a capturing blocking stream";
     }
     return "unrecognized error code";
 }
@@ -771,6 +853,11 @@ inline cudaError_t cudaSetDevice(int device) {
     return cpgen_shim::record(device >= 0 && device < count ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *about, int) {
+    snprintf(about->name, sizeof about->name, "none: the CPU by the shim of cpgen's tests");
+    return cudaSuccess;
+}
+
 inline cudaError_t cudaDriverGetVersion(int *version) {
     *version = 13000;
     return cudaSuccess;
@@ -785,6 +872,9 @@ inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, 
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(cpgen_shim::optin_shared); return cudaSuccess;
     case cudaDevAttrWarpSize: *value = 32; return cudaSuccess;
     case cudaDevAttrMultiProcessorCount: *value = 2; return cudaSuccess;
+    case cudaDevAttrClockRate: *value = 1000000; return cudaSuccess;
+    case cudaDevAttrMemoryClockRate: *value = 1000000; return cudaSuccess;
+    case cudaDevAttrGlobalMemoryBusWidth: *value = 64; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor: *value = 8; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
     }
@@ -807,8 +897,9 @@ inline cudaError_t cudaFuncSetAttribute(Kernel *kernel, cudaFuncAttribute attrib
 
 /* A buffer of exactly the bytes asked for, aligned as on a device. */
 inline cudaError_t cudaMalloc(void **pointer, size_t bytes) {
-    cpgen_shim::counters.allocations++;
     *pointer = nullptr;
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureUnsupported)) return cudaErrorStreamCaptureUnsupported;
+    cpgen_shim::counters.allocations++;
     if (bytes == 0) return cudaSuccess;
     if (posix_memalign(pointer, 256, bytes) != 0) return cpgen_shim::record(cudaErrorMemoryAllocation);
     memset(*pointer, 0xFF, bytes);
@@ -824,12 +915,19 @@ inline cudaError_t cudaMalloc(T **pointer, size_t bytes) {
 }
 
 inline cudaError_t cudaFree(void *pointer) {
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureUnsupported)) return cudaErrorStreamCaptureUnsupported;
     cpgen_shim::counters.synchronisations++; /* a real one waits for the device */
     free(pointer);
     return cudaSuccess;
 }
 
-inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t = nullptr) {
+inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t stream = nullptr) {
+    if (cpgen_shim::records(stream)) {
+        stream->recorded->nodes.push_back([=] { memcpy(to, from, bytes); });
+        return cudaSuccess;
+    }
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureImplicit)) return cudaErrorStreamCaptureImplicit;
     if (bytes > 0) memcpy(to, from, bytes);
     return cudaSuccess;
 }
@@ -839,7 +937,12 @@ inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemc
     return cudaMemcpyAsync(to, from, bytes, kind);
 }
 
-inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t = nullptr) {
+inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream = nullptr) {
+    if (cpgen_shim::records(stream)) {
+        stream->recorded->nodes.push_back([=] { memset(to, value, bytes); });
+        return cudaSuccess;
+    }
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureImplicit)) return cudaErrorStreamCaptureImplicit;
     if (bytes > 0) memset(to, value, bytes);
     return cudaSuccess;
 }
@@ -847,16 +950,88 @@ inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream
 inline cudaError_t cudaMemset(void *to, int value, size_t bytes) { return cudaMemsetAsync(to, value, bytes); }
 
 inline cudaError_t cudaStreamCreate(cudaStream_t *stream) {
-    *stream = nullptr;
+    *stream = new CUstream_st{nullptr, false};
     return cudaSuccess;
 }
 
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
+    return cudaSuccess;
+}
 
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    if (cpgen_shim::forbidden(cudaErrorStreamCaptureUnsupported)) return cudaErrorStreamCaptureUnsupported;
     cpgen_shim::counters.synchronisations++;
     return cudaSuccess;
 }
+
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (stream == nullptr || cpgen_shim::capturing != nullptr) return cpgen_shim::record(cudaErrorStreamCaptureUnsupported);
+    stream->recorded = new CUgraph_st;
+    stream->spoilt = false;
+    cpgen_shim::capturing = stream;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = nullptr;
+    if (stream == nullptr || stream != cpgen_shim::capturing) return cpgen_shim::record(cudaErrorInvalidValue);
+    cpgen_shim::capturing = nullptr;
+    if (stream->spoilt) {
+        delete stream->recorded;
+        return cpgen_shim::record(cudaErrorStreamCaptureInvalidated);
+    }
+    *graph = stream->recorded;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *made, cudaGraph_t graph, unsigned long long) {
+    *made = new CUgraph_st(*graph);
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    if (cpgen_shim::records(stream) || cpgen_shim::forbidden(cudaErrorStreamCaptureImplicit))
+        return cpgen_shim::record(cudaErrorStreamCaptureUnsupported); /* graphs in graphs: not here */
+    for (const auto &node : graph->nodes) node();
+    return cudaSuccess;
+}
+
+/* Events: the time at which they were recorded, in seconds. */
+struct CUevent_st {
+    double seconds;
+};
+
+typedef CUevent_st *cudaEvent_t;
+
+inline cudaError_t cudaEventCreate(cudaEvent_t *event) {
+    *event = new CUevent_st{0.0};
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t = nullptr) {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    event->seconds = static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+    *milliseconds = static_cast<float>(1e3 * (end->seconds - begin->seconds));
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return cudaGraphDestroy(graph); }
 
 inline cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
 

@@ -233,6 +233,18 @@ static void refusals() {
     cudaFree(y);
 }
 
+#ifdef CPGEN_CUDA_SHIM
+/* Mappings of this process. */
+static long mappings() {
+    long lines = 0;
+    if (FILE *const maps = fopen("/proc/self/maps", "r")) {
+        for (int c; (c = fgetc(maps)) != EOF;) lines += c == '\n';
+        fclose(maps);
+    }
+    return lines;
+}
+#endif
+
 int main(int count, char **words) {
     const char *const name = count > 1 ? words[1] : "";
     int fault = NO_FAULT;
@@ -319,6 +331,13 @@ int main(int count, char **words) {
         printf("allocations %ld\n", after.allocations - before.allocations);
         printf("synchronisations %ld\n", after.synchronisations - before.synchronisations);
         cudaFree(y);
+    } else if (strcmp(name, "mappings") == 0) {
+        double *x = device(1024), *y = device(1, false);
+        const long before = mappings();
+        CPGEN_LAUNCH(tree_sum, 1, 1024, 1024 * sizeof(double), stream, (x, y, 1024, fault));
+        if (failed("launch")) return 2;
+        printf("before %ld\nafter %ld\n", before, mappings());
+        cudaFree(x), cudaFree(y);
 #endif
     } else if (strcmp(name, "refusals") == 0) {
         refusals();

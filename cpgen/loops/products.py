@@ -1,0 +1,54 @@
+"""Which maps are products of a weight matrix and the values of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpgen.ir.nodes import Access, Dim, Map
+from cpgen.loops.plan import is_scale
+from cpgen.loops.ranges import access_checks
+from cpgen.loops.schedule import Schedule
+from cpgen.scalar import placeholder
+
+
+@dataclass(frozen=True)
+class Product:
+    """``out[row, i] = sum_j weights[i, j]*values[row, j]``, with or without a leading axis of columns.
+
+    ``transposed``: the weights are stored as ``weights[j, i]``.
+    """
+
+    weights: Access
+    values: Access
+    outs: int
+    depth: int
+    transposed: bool
+
+
+def product(node: Map) -> Product | None:
+    """``node`` as a product, or None if it is something else."""
+    axes = tuple(e for e in node.extents if not isinstance(e, Dim))
+    if not node.has_rows or node.reduce != "sum" or node.guards or len(node.reduced) != 1 or len(axes) != 2:
+        return None
+    if len(node.args) != 2 or node.expr != placeholder(0) * placeholder(1) or len(node.extents) != node.lead + 2:
+        return None
+    if any(access_checks(a, node.extents) for a in node.args):
+        return None
+    weights, values = sorted(node.args, key=lambda a: a.node.has_rows)
+    out, depth = node.rank - 1, node.rank
+    where = [i.axis for i in weights.index]
+    if weights.node.lead or is_scale(weights.node) or where not in ([out, depth], [depth, out]):
+        return None
+    if values.node.shape[: values.node.lead] != node.shape[: node.lead]:
+        return None
+    if [i.axis for i in values.index] != [*range(node.lead), depth]:
+        return None
+    return Product(weights, values, axes[0], axes[1], where == [depth, out])
+
+
+def is_product(node: Map, schedule: Schedule) -> bool:
+    """Whether ``schedule`` makes ``node`` a kernel of its own."""
+    if not schedule.products:
+        return False
+    found = product(node)
+    return found is not None and min(found.outs, found.depth) >= schedule.products
