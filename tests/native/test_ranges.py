@@ -102,17 +102,21 @@ def natives(programs: list[Program], tile: int, compact: bool = False) -> list[N
     return [module[program.name] for program in programs]
 
 
+def test_random_borders_try_every_kind_of_loop() -> None:
+    plans = [[plan(program) for program in made(seed)] for seed in (0, 1)]
+    for one in plans:
+        nests = [stage.nest for p in one for stage in p.stages if stage.nest is not None]
+        assert sum(bool(n.cuts) for n in nests) >= 8
+    text = "".join(emit_c("borders", one).source for one in plans)
+    loops = re.findall(r"for \(ptrdiff_t \w+ = ([^;]+); \w+ < ([^;]+); (\w+ \+= [23])?", text)
+    assert sum(" " in stop and "f->" not in stop for _, stop, _ in loops) >= 1
+    assert sum(bool(step) for _, _, step in loops) >= 1
+
+
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_random_borders(seed: int) -> None:
     """Tiles of rows or single rows, loops in pieces or not: the same bits, and the interpreter's values."""
     programs = made(seed)
-    plans = [plan(program) for program in programs]
-    nests = [stage.nest for one in plans for stage in one.stages if stage.nest is not None]
-    assert sum(bool(n.cuts) for n in nests) >= 8  # or nothing is tried
-    text = emit_c("borders", plans).source
-    loops = re.findall(r"for \(ptrdiff_t \w+ = ([^;]+); \w+ < ([^;]+); (\w+ \+= [23])?", text)
-    assert sum(" " in stop and "f->" not in stop for _, stop, _ in loops) >= 1
-    assert sum(bool(step) for _, _, step in loops) >= 1
     tiled, single, whole = natives(programs, 4), natives(programs, 1), natives(programs, 4, compact=True)
     for number, program in enumerate(programs):
         for rows, columns in ((1, 1), (6, 3), (0, 2)):
