@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sympy import Expr
-
 import cpgen
 from cpgen.emit.body import StageBody, address, constant, mentions, times
 from cpgen.emit.render import render, runtime_header
@@ -40,7 +38,7 @@ from cpgen.loops.plan import ALIGNMENT, Nest, Plan, Stage
 from cpgen.loops.products import is_product, product
 from cpgen.loops.ranges import access_checks, guard_checks
 from cpgen.loops.schedule import LANES, Schedule
-from cpgen.scalar import placeholder, to_c
+from cpgen.scalar import factors, placeholder, to_c
 
 MOST_OPERANDS = 3  # in shared memory
 COLS = "COLS"  # noise columns that a stage handles together: a parameter of its function
@@ -246,13 +244,14 @@ class DeviceBody(StageBody):
         staged, panel, depth = operands(self.stage, self.schedule), self.schedule.panel, self.schedule.depth
         each_down, each_across = self.schedule.down, self.schedule.across
         fetch: Body = []
-        factors = _factors(root, staged)
+        each = [frozenset(placeholder(k) for k, a in enumerate(root.args) if a == access) for access in staged]
+        apart = factors(root.expr, each)
         for k, access in enumerate(staged):
             side = next(i.axis for i in access.index if i.axis is not None and i.axis < 2)
             name, extent = self.axes[side], constant(root.extents[side])
             here = f"panel[{k * panel * depth} + item]" if k else "panel[item]"
             at = line(f"const ptrdiff_t {name} = {name}_first + item % {panel};")
-            lets, text = self._factor(root, access, factors[k]) if factors else ([], super()._element(access))
+            lets, text = self._factor(root, access, apart[k]) if apart else ([], super()._element(access))
             if lets:
                 put = branch(f"{name} < {extent}", [*lets, line(f"{here} = {text};")])
             else:
@@ -262,7 +261,7 @@ class DeviceBody(StageBody):
             first = k * depth
             self.panels[access] = f"panel[{f'({first} + part)' if first else 'part'} * {panel} + {place}]"
         start = self._over_block(nest, [line(f"{self._sum_text(nest)} = {self._result(root, nest)};")])
-        if factors:
+        if apart:
             lets, text = [], " * ".join(self.panels[access] for access in staged)
         else:
             lets, text = self._expression(root)
@@ -295,7 +294,7 @@ class DeviceBody(StageBody):
             Statement(f"for (ptrdiff_t tile = blockIdx.x; tile < {tiles}; tile += gridDim.x)", body),
         ]
 
-    def _factor(self, root: Map, access: Access, factor: Expr) -> tuple[Body, str]:
+    def _factor(self, root: Map, access: Access, factor: Any) -> tuple[Body, str]:
         """What an operand contributes to a product, computed where it is read: ``x**2`` once and not for each sum."""
         texts = {placeholder(k): super(DeviceBody, self)._element(a) for k, a in enumerate(root.args) if a == access}
         base = self.plan.value(root).name
@@ -486,20 +485,6 @@ def operands(stage: Stage, schedule: Schedule) -> tuple[Access, ...]:
             return ()
         found.append(access)
     return tuple(found) if 2 <= len(found) <= MOST_OPERANDS else ()
-
-
-def _factors(root: Map, staged: Sequence[Access]) -> tuple[Expr, ...]:
-    """The factor of each operand, if the expression is the product of one of each; else nothing."""
-    if not (root.expr.is_Mul and len(root.expr.args) == 2 and len(staged) == 2):
-        return ()
-    found = []
-    for access in staged:
-        own = {placeholder(k) for k, a in enumerate(root.args) if a == access}
-        mine = [f for f in root.expr.args if f.free_symbols and f.free_symbols <= own]
-        if len(mine) != 1:
-            return ()
-        found.append(mine[0])
-    return tuple(found)
 
 
 def sums_terms(stage: Stage) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cpgen.scalar.canonical import canonical
 from cpgen.scalar.ccode import CCode, literal, to_c
 from cpgen.scalar.derivative import diff, kinks, second_order_zero
+from cpgen.scalar.factors import factors
 from cpgen.scalar.functions import (
     Primitive,
     UserFunction,
@@ -43,6 +44,7 @@ __all__ = [
     "cost",
     "diff",
     "expm1",
+    "factors",
     "function",
     "gelu",
     "hypot",
