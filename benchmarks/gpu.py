@@ -440,7 +440,7 @@ def run(sizes: Sizes) -> list[list[str]]:
                 "16 samples: cpgen": (key, 16, HADAMARD),
             }
             if exact is not None:
-                asked[f"exact: cpgen, {exact} columns"] = (key, exact, IDENTITY)
+                asked[f"exact: cpgen, {exact} columns"] = (key.replace(":cp", ":units"), exact, IDENTITY)
             made = {name: own.timed(*request) for name, request in asked.items()}
             if not lines:
                 about = own.est.loaded("gradient").backend.program.device.about()  # type: ignore[attr-defined]
