@@ -156,8 +156,10 @@ class DeviceBody(StageBody):
         if looped and self.schedule.columns > 1:
             self.template = COLS
         root = stage.nodes[0]
-        # the sums of several columns at once; those that go on from column to column take one at a time
-        self.wide = bool(self.template and nest and nest.reduction and not nest.carried and root.has_columns)
+        # the sums of several columns at once; those that go on from column to column, or whose indices or tests are of a
+        # column, take one at a time
+        alike = nest is not None and not nest.carried and not any(reads_by_column(n) for n in stage.nodes)
+        self.wide = bool(self.template and alike and nest and nest.reduction and root.has_columns)
 
     def build(self) -> Body:
         if self.stage.phase == ROW:
@@ -172,6 +174,12 @@ class DeviceBody(StageBody):
         if mentions(body, "col"):
             body = [line("const ptrdiff_t col = f->col + part;"), *body]
         return [loop("part", COLS, body)]
+
+    def _variable(self, a: int) -> str:
+        if not self.template or self.axes[a] != "col":
+            return super()._variable(a)
+        first = self._declare("first_column", "const ptrdiff_t", "(ptrdiff_t)f->args->first_column")
+        return f"({first} + col)"
 
     def _column(self) -> str:
         return "col" if self.template else super()._column()
@@ -458,6 +466,15 @@ class DeviceBody(StageBody):
         ]
         body = [*header, loop("item", count, words, step=128)]
         return body if in_tile else [_strided("col", "f->columns", body, "ITEM")]
+
+
+def reads_by_column(node: Node) -> bool:
+    """Whether the column stands in an index of an ordinary axis, or in a guard."""
+    if not isinstance(node, Map) or COLUMNS not in node.extents:
+        return False
+    column = node.extents.index(COLUMNS)
+    ordinary = [i for a in node.args for i, e in zip(a.index, a.node.shape, strict=True) if e is not COLUMNS]
+    return any(column in i.axes for i in (*ordinary, *(g.index for g in node.guards)))
 
 
 def operands(stage: Stage, schedule: Schedule) -> tuple[Access, ...]:
