@@ -132,7 +132,7 @@ def test_the_chosen_schedule_follows_from_the_extents() -> None:
     assert made.tile_memory.of(0) * LANES * 8 > found.shared_bytes  # it would not have fitted
     text = emit_cuda("energy", [made], "float64").source
     assert all(reason in text for reason in found.reasons)
-    assert text.count("_multiply, ") == 1 and text.count("_enqueue(p, stream)") == 6
+    assert text.count("_multiply, ") == 1 and text.count("_enqueue(p, stream)") == 5
     # no noise, no batches
     assert choose(large.derive("value").program, "float64").columns == 1
     # four columns do not fit in shared memory, two do
