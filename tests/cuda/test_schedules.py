@@ -136,7 +136,7 @@ def test_the_chosen_schedule_follows_from_the_extents() -> None:
     # no noise, no batches
     assert choose(large.derive("value").program, "float64").columns == 1
     # four columns do not fit in shared memory, two do
-    middle = cp.compile(energy(16, 50), wrt=["x"], backend="interpreter", programs=()).derive("trace:cp").program
+    middle = cp.compile(energy(16, 36), wrt=["x"], backend="interpreter", programs=()).derive("trace:cp").program
     found = choose(middle, "float64")
     assert found.columns == 2 and "no room for 4" in found.reasons[1]
 
