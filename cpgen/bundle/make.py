@@ -24,7 +24,7 @@ from cpgen.estimate.estimator import Estimator
 from cpgen.ir.nodes import ROWS, Input, Program
 from cpgen.loops import Plan, plan
 from cpgen.loops.device import device_plan
-from cpgen.loops.names import identifier
+from cpgen.loops.names import external_prefix
 from cpgen.simplify import recompute
 
 Array = NDArray[np.floating]
@@ -38,7 +38,7 @@ def write_bundle(
     Raises RequestError, ShapeError, DataError, BudgetError (with the numbers) or CheckError; nothing is written then.
     """
     options.check()
-    name = identifier(options.prefix or estimator.graph.name, "model")
+    name = external_prefix(options.prefix or estimator.graph.name)
     real = estimator.options.real
     derived = [estimator.derive(key) for key in options.programs]
     plans = [_planned(d.program, real, options) for d in derived]

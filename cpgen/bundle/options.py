@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import RequestError
-from cpgen.loops.names import identifier
+from cpgen.loops.names import external_prefix
 
 Array = NDArray[np.floating]
 MATH = ("builtin", "libm")
@@ -63,7 +63,7 @@ class BundleOptions:
         if self.prefix:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.prefix):
                 raise RequestError(f"prefix={self.prefix!r} is not a C identifier that starts with a letter")
-            if self.prefix.startswith("cpg_") or identifier(self.prefix) != self.prefix:
+            if self.prefix.startswith("cpg_") or external_prefix(self.prefix) != self.prefix:
                 raise RequestError(f"prefix={self.prefix!r} is taken by C, by the generated code or by another generator")
         for name, budget in (("ram", self.ram), ("flash", self.flash)):
             if budget is not None and budget < 1:

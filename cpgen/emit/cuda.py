@@ -32,7 +32,7 @@ from cpgen.emit.views import (
 )
 from cpgen.errors import RequestError
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Extent, Input, Map, Node
-from cpgen.loops.names import identifier
+from cpgen.loops.names import external_prefix
 from cpgen.loops.phases import ACCUMULATE, ROW
 from cpgen.loops.plan import ALIGNMENT, Nest, Plan, Stage
 from cpgen.loops.products import is_product, product
@@ -559,7 +559,7 @@ def emit_cuda(model_name: str, plans: Sequence[Plan], real: str = "float64", pre
     The functions of math.h are those of the runtime header, except for square roots and absolute values, which IEEE
     arithmetic defines.  Raises RequestError if a plan was made for another ``real`` or tile.
     """
-    name = identifier(prefix or model_name, "model")
+    name = external_prefix(prefix or model_name)
     if any(p.real != real or p.tile != LANES for p in plans):
         raise RequestError(f"programs of {model_name} for a GPU must be planned for {real} and tiles of {LANES} rows")
     views = tuple(_device_view(plan, name) for plan in plans)

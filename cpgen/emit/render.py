@@ -14,7 +14,7 @@ import cpgen
 from cpgen.emit.runtime import LIMITED, VECTORISED, needs_library, own_functions, rename, select, uses
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
 from cpgen.errors import RequestError
-from cpgen.loops.names import identifier
+from cpgen.loops.names import external_prefix
 from cpgen.loops.plan import ALIGNMENT, Plan
 
 
@@ -81,7 +81,7 @@ def emit_c(
     Deterministic: the text depends on the arguments alone.  Raises RequestError if two programs have one name or a plan
     was made for another ``real``.
     """
-    name = identifier(prefix or model_name, "model")
+    name = external_prefix(prefix or model_name)
     if any(p.real != real for p in plans):
         raise RequestError(f"all programs of {model_name} must be planned for {real}")
     views = tuple(program_view(plan, name) for plan in plans)

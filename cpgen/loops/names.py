@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from cpgen.ir.nodes import Input, Map, Node
 
-# C99, the C++ words a header must avoid, the C library, and the names that generated code uses itself
+# C99, the C++ words a header must avoid, and the C library
 _WORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while _Bool _Complex
@@ -15,14 +15,18 @@ _WORDS = """
     delete dynamic_cast explicit export false friend mutable namespace new noexcept not not_eq nullptr operator or or_eq
     private protected public reinterpret_cast requires static_assert static_cast template this thread_local throw true
     try typeid typename using virtual wchar_t xor xor_eq main errno signals linux unix
-    args f work work_bytes n_rows columns first_row first_column seed design accumulate threads rows row col lane lanes
-    sum step tile count begin chunk words left bit last source item noise noise_offset column
-    noise_key part panel terms at first down across owner shared COLS gemm gemm_context turned
     abs acos asin atan atan2 ceil cos cosh erf erfc exp expm1 fabs floor fmax fmin fmod gamma hypot isnan isinf j0 j1 jn
     lgamma log log10 log1p log2 pow round sin sinh sqrt tan tanh tgamma trunc y0 y1 yn
     int32_t int64_t uint32_t uint64_t size_t ptrdiff_t uintptr_t NULL INFINITY NAN LANES SHARED
 """
-RESERVED = frozenset(_WORDS.split())
+# the names that generated code uses itself, all of them local: no prefix disturbs them
+_OWN = """
+    args f work work_bytes n_rows columns first_row first_column seed design accumulate threads rows row col lane lanes
+    sum step tile count begin chunk words left bit last source item noise noise_offset column
+    noise_key part panel terms at first down across owner shared COLS gemm gemm_context turned
+"""
+FOREIGN = frozenset(_WORDS.split())
+RESERVED = FOREIGN | frozenset(_OWN.split())
 # what generated code appends to names, or puts before them
 DERIVED = re.compile(r"_(tile|rows|out|first|next|from|to|at|t[0-9]+)$|^out_|^cpgen_")
 
@@ -32,12 +36,17 @@ def spell(text: str) -> str:
     return re.sub(r"[^0-9A-Za-z_]+", "_", text)
 
 
-def identifier(text: str, fallback: str = "value") -> str:
+def identifier(text: str, fallback: str = "value", reserved: Collection[str] = RESERVED) -> str:
     """``text`` as a C identifier (letters, digits, single underscores), never reserved."""
     name = spell(text).strip("_") or fallback
     if name[0].isdigit():
         name = f"n{name}"
-    return name + "_" if name in RESERVED or DERIVED.search(name) else name
+    return name + "_" if name in reserved or DERIVED.search(name) else name
+
+
+def external_prefix(text: str) -> str:
+    """``text`` as what all external names of a model begin with."""
+    return identifier(text, "model", FOREIGN)
 
 
 def unique(name: str, taken: set[str]) -> str:
