@@ -103,4 +103,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
         work(*sys.argv[2:4])
     else:
-        sys.exit(main(sys.argv[1:] or ["W1/10000:diagonal", "W2/1000:diagonal", "W5/784:trace"]))
+        sys.exit(main(sys.argv[1:] or ["W1/10000:gradient", "W3/par/1024:gradient", "W5/784:trace"]))
