@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import sympy
 
@@ -90,9 +91,15 @@ def _is_partial(node: Node) -> bool:
     return isinstance(node, Map) and not node.reduced and bool(node.guards)
 
 
-def _factors(args: Sequence[Access], expr: sympy.Expr) -> list[int]:
+def _factors(args: Sequence[Access], expr: sympy.Expr) -> tuple[int, ...]:
     """The arguments that make ``expr`` zero when they are."""
-    return [k for k in range(len(args)) if expr.xreplace({placeholder(k): sympy.Integer(0)}) == 0]
+    return _zeroing(expr, len(args))
+
+
+@lru_cache(maxsize=1 << 14)
+def _zeroing(expr: sympy.Expr, count: int) -> tuple[int, ...]:
+    """The same, remembered: many maps share an expression, and each is asked several times."""
+    return tuple(k for k in range(count) if expr.xreplace({placeholder(k): sympy.Integer(0)}) == 0)
 
 
 def _reads(args: Sequence[Access], expr: sympy.Expr) -> Iterator[tuple[Index, Extent]]:
