@@ -281,22 +281,30 @@ class StageBody:
         nest, root = self.stage.nest, self.stage.nodes[0]
         assert nest is not None and isinstance(root, Map)
 
-        def point() -> Body:
+        def point(nest: Nest) -> Body:
             sums = self._sums(root, nest) if nest.reduction or nest.carried else []
             return [*sums, *self._finish(root, nest)]
 
-        return self._outer_loops(root, nest, point)
+        if nest.rest is None:
+            return self._outer_loops(root, nest, point)
+        return [
+            line(f"const ptrdiff_t whole = f->columns - f->columns % {nest.block_width};"),
+            *self._outer_loops(root, nest, point, ("0", "whole")),
+            *self._outer_loops(root, nest.rest, point, ("whole", "f->columns")),
+        ]
 
-    def _outer_loops(self, root: Map, nest: Nest, point: Callable[[], Body]) -> Body:
+    def _outer_loops(
+        self, root: Map, nest: Nest, point: Callable[[Nest], Body], columns: tuple[str, str] = ("0", "f->columns")
+    ) -> Body:
         """Loops over the output, blocks first to last; shared between threads outside the row phase.
 
-        ``point`` makes what is inside, once for each piece of the loops.
+        ``point`` makes what is inside, once for each piece of the loops.  ``columns``: the first noise column and the end.
         """
         loops: list[_Level] = []
         at = dict(nest.cuts)
         for a in nest.outer:
             extent = root.extents[a]
-            parts: tuple[range | tuple[str, str], ...] = (("0", "f->columns"),)
+            parts: tuple[range | tuple[str, str], ...] = (columns,)
             if extent is not COLUMNS:
                 parts = tuple(pieces(range(constant(extent)), at.get(a, ())))
             loops.append(_Level(self.axes[a], parts))
@@ -304,8 +312,11 @@ class StageBody:
         starts: Body = []
         if not elementwise:
             for a, width in self._blocks(nest):
-                extent = constant(root.extents[a])
                 name = self.axes[a]
+                if root.extents[a] is COLUMNS:
+                    loops.append(_Level(f"{name}_first", (columns,), width))
+                    continue
+                extent = constant(root.extents[a])
                 if extent <= width:
                     starts.append(line(f"const ptrdiff_t {name}_first = 0;"))
                 elif extent % width == 0:
@@ -316,15 +327,22 @@ class StageBody:
                     starts.append(
                         line(f"const ptrdiff_t {name}_first = {name}_next < {last} ? {name}_next : {last};")
                     )
+        elif nest.block is not None:
+            name, width = self.axes[nest.block], nest.block_width
+            if constant(root.extents[nest.block]) > width:
+                loops.insert(0, _Level(f"{name}_first", (("0", str(root.extents[nest.block])),), width))
+                loops.append(_Level(name, ((f"{name}_first", f"{name}_first + {width}"),)))
+            else:
+                loops.append(_Level(name, (("0", str(width)),)))
         shared = self.stage.phase != ROW
         # sums over rows are independent of each other
-        wait = "_NOWAIT" if self.stage.phase == ACCUMULATE else ""
+        wait = "_NOWAIT" if self.stage.phase == ACCUMULATE or columns[1] != "f->columns" else ""
         if shared and not loops:
-            return [Statement("", starts + point(), f"OMP_SINGLE{wait}")]
+            return [Statement("", starts + point(nest), f"OMP_SINGLE{wait}")]
 
         def level(depth: int) -> Body:
             if depth == len(loops):
-                return starts + point()
+                return starts + point(nest)
             here = loops[depth]
             body: Body = []
             for part in here.parts:
@@ -346,7 +364,7 @@ class StageBody:
                     else:
                         body.append(loop(here.variable, part.stop, inner, part.start, pragma=pragma))
                 else:
-                    body.append(loop(here.variable, part[1], level(depth + 1), step=here.step, pragma=pragma))
+                    body.append(loop(here.variable, part[1], level(depth + 1), part[0], here.step, pragma))
             return body
 
         return level(0)
@@ -381,7 +399,7 @@ class StageBody:
         """Conditions that hold where a block does not repeat sums of the block before it."""
         tests = []
         for a, width in self._blocks(nest):
-            if constant(root.extents[a]) > width and constant(root.extents[a]) % width:
+            if root.extents[a] is not COLUMNS and constant(root.extents[a]) > width and constant(root.extents[a]) % width:
                 tests.append(f"{self.axes[a]} >= {self.axes[a]}_next")
         return tests
 
@@ -416,11 +434,9 @@ class StageBody:
     def _in_block(self, a: int, counter: str, body: Body) -> Body:
         """``body`` with the position along a blocked axis declared, if it is used."""
         name = self.axes[a]
-        return (
-            [line(f"const ptrdiff_t {name} = {name}_first + {counter};"), *body]
-            if mentions(body, name)
-            else body
-        )
+        if not mentions(body, name):
+            return body
+        return [line(f"const ptrdiff_t {name} = {name}_first + {counter};"), *body]
 
     def _own_sums(self) -> dict[Map, str]:
         """The sums over the nest's loops by name: that of the root, and that of its twin if it has one."""

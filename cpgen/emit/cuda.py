@@ -418,8 +418,8 @@ class DeviceBody(StageBody):
 
     # Who does what
 
-    def _outer_loops(self, root: Map, nest: Nest, point: Callable[[], Body]) -> Body:
-        body = point()
+    def _outer_loops(self, root: Map, nest: Nest, point: Callable[[Nest], Body]) -> Body:
+        body = point(nest)
         in_tile = self.stage.phase == ROW
         loops: list[tuple[str, str, int]] = []  # variable, number of values, step between them
         starts: Body = []

@@ -17,7 +17,7 @@ from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is
 from cpgen.loops.products import is_product
 from cpgen.loops.ranges import checked_axes, cuts
 from cpgen.loops.schedule import Schedule
-from cpgen.loops.turn import inner_axis, inner_share, turn
+from cpgen.loops.turn import inner_axis, inner_share, step, turn
 
 # rows in a tile: a cache line of them where sums are blocked, which then fit the registers, else enough to hide what a
 # stage costs besides
@@ -30,6 +30,7 @@ TILE_BYTES = 8 << 20  # a tile that needs more memory than this gets fewer lanes
 BLOCKS = (10, 12, 8, 6, 5, 7)
 VECTOR = {"float64": 8, "float32": 16}  # sums along a vector axis, beside a blocked one
 WIDE = 32  # and alone
+AT_ONCE = 8  # noise columns that share what they read
 COMPACT = 4  # sums held at once, of an axis, where the stack is small
 CHUNK_TILES = (16, 1 << 16)  # of each thread, at least and at most
 CHUNK_BYTES = 1 << 18  # of rows kept for sums by each thread, what lies in its second-level cache
@@ -52,8 +53,11 @@ def plan(
     a way that one pass over the rows cannot compute, or if the program is too large.
     """
     outputs, nodes = split_sums(program)
-    if compact or tile not in (None, 1):
+    if compact:
         return _Lowering(program, outputs, nodes, real, tile, compact, schedule or Schedule()).plan()
+    outputs, nodes = turn(outputs, VECTOR[real], rows=False)
+    if tile not in (None, 1):
+        return _Lowering(program, outputs, nodes, real, tile).plan()
     if tile is None:
         in_lanes = _Lowering(program, outputs, nodes, real, None).plan()
         size = in_lanes.tile_memory.constant + in_lanes.tile_memory.columns
@@ -276,11 +280,6 @@ class _Lowering:
         """Whether a tile, being one row, is laid out like a row of an array."""
         return self.tile == 1
 
-    @property
-    def _side_by_side(self) -> bool:
-        """Whether the sums of one row are computed side by side, for want of other rows."""
-        return self._in_place and not self.compact
-
     def _source(self, node: Input) -> list[Stage]:
         if is_noise(node):
             return [Stage(0, "noise", ROW, (node,)), *self._exports(node)]
@@ -386,20 +385,17 @@ class _Lowering:
         free = [
             a for a in range(node.rank) if isinstance(node.extents[a], int) and a not in checked_axes(node)
         ]
-        inner = inner_axis(node, VECTOR[self.real]) if in_rows and reduction and self._side_by_side else None
-        lanes = in_rows and inner is None
-        vector: int | None = node.extents.index(ROWS) if lanes else inner
-        vector_width = 0
-        if not in_rows and reduction and free:
-            vector = free[-1]
-        free = [a for a in free if a != vector]
+        vector, block = self._at_once(node, in_rows, free) if reduction else (None, self._across(node, in_rows))
+        lanes = in_rows and vector is None
+        if lanes:
+            vector = node.extents.index(ROWS)
+        vector_width, width = 0, 1
         if not lanes and vector is not None:
-            vector_width = min(COMPACT if self.compact else VECTOR[self.real], _extent(node, vector))
-        block = next((a for a in reversed(free) if reduction and self._reuses(node, vector, a)), None)
-        if block is None and not lanes and vector is not None:
-            vector_width = min(COMPACT if self.compact else WIDE, _extent(node, vector))
-        width = 1
-        if block is not None:
+            together = COMPACT if self.compact else WIDE if block is None else VECTOR[self.real]
+            vector_width = min(together, _extent(node, vector))
+        if block is not None and node.extents[block] is COLUMNS:
+            width = AT_ONCE
+        elif block is not None:
             extent = _extent(node, block)
             width = min(COMPACT, extent) if self.compact else _block_width(extent)
         outer = [a for a in range(len(space(node))) if a not in hidden and a not in (block, vector)]
@@ -407,16 +403,42 @@ class _Lowering:
         if not self.compact:
             loops = [a for a in (*outer, *reduction) if isinstance(node.extents[a], int)]
             at = cuts(group, loops, bool(reduction) or carried)
-        return Nest(tuple(outer), block, width, vector, vector_width, lanes, tuple(reduction), carried, at)
+        nest = Nest(tuple(outer), block, width, vector, vector_width, lanes, tuple(reduction), carried, at)
+        if block is None or node.extents[block] is not COLUMNS:
+            return nest
+        assert vector is not None
+        one_by_one = (*outer, block)
+        wide = min(WIDE, _extent(node, vector))
+        return replace(nest, rest=replace(nest, outer=one_by_one, block=None, block_width=1, vector_width=wide))
 
-    def _reuses(self, node: Map, vector: int | None, block: int) -> bool:
-        """Whether blocking ``block`` reads some vector once for several sums."""
-        if vector is None or _extent(node, block) < 2:
-            return False
-        return any(
-            any(vector in i.axes for i in access.index) and not any(block in i.axes for i in access.index)
-            for access in node.args
-        )
+    def _at_once(self, node: Map, in_rows: bool, free: Sequence[int]) -> tuple[int | None, int | None]:
+        """The output axes along which several sums are held at once: one whose sums are a vector, None for rows as lanes
+        or for no such axis, and one more.
+        """
+        vector: int | None = None
+        if self.compact:
+            vector = free[-1] if free and not in_rows else None
+        elif not in_rows or self._in_place:
+            vector = inner_axis(node, VECTOR[self.real])
+            if vector is None and ROWS in node.extents[node.rank :] and free:
+                vector = free[-1]  # rows added number by number might be fused or not, depending on how many there are
+        others = [a for a in reversed(free) if a != vector and _extent(node, a) > 1]
+        side = node.extents.index(ROWS) if in_rows and vector is None else vector
+        if side is None:  # what does not lie side by side is added up number by number, several sums in turn
+            return None, others[0] if others else None
+        if not in_rows and not self.compact and COLUMNS in node.extents[: node.rank]:
+            others.append(node.extents.index(COLUMNS))
+        return vector, next((a for a in others if _reuses(node, side, a)), None)
+
+    def _across(self, node: Map, in_rows: bool) -> int | None:
+        """The axis to walk along in the innermost loop, a few points at a time, where the last axis jumps through memory:
+        each cache line is then used up before the next."""
+        if self.compact or in_rows or len(node.args) != 1 or node.rank < 2:
+            return None
+        (read,) = node.args
+        last = node.rank - 1
+        found = [a for a in range(last) if step(read, a) == 1 and not _extent(node, a) % _block_width(_extent(node, a))]
+        return found[-1] if found and step(read, last) not in (0, 1) else None
 
     def _check_size(self, totals: Iterable[Totals]) -> None:
         largest = max((_count(n.element_shape) for n in self.nodes), default=0)
@@ -434,6 +456,14 @@ class _Lowering:
 def _output_fields(names: Sequence[str]) -> list[tuple[str, str]]:
     taken: set[str] = set()
     return [(name, unique(f"out_{spell(name)}", taken)) for name in names]
+
+
+def _reuses(node: Map, vector: int, block: int) -> bool:
+    """Whether blocking ``block`` reads some vector once for several sums."""
+    return any(
+        any(vector in i.axes for i in access.index) and not any(block in i.axes for i in access.index)
+        for access in node.args
+    )
 
 
 def _over_columns(node: Map) -> bool:

@@ -77,6 +77,8 @@ class Nest:
     vector axis is ROWS, one tile.  ``reduction`` are the loops around the sums; ``carried`` means that the sums start
     from the values already there (sums over rows, and over columns inside a column loop).
 
+    Where ``block`` is COLUMNS, ``rest`` are the loops for the last columns, which fill no block.
+
     ``cuts``: the axes whose loops run in several pieces, in each of which no test on that axis alone is left, and where
     the pieces after the first begin.
     """
@@ -90,6 +92,7 @@ class Nest:
     reduction: tuple[int, ...]
     carried: bool
     cuts: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    rest: Nest | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Copies with another order of axes, so that sums of a single row can be computed side by side.
+"""Copies with another order of axes, so that sums can be computed side by side where rows are not.
 
 A vector unit adds up several sums at once if what they read lies side by side in memory.  In a tile of rows that is the
-row; in a tile of one row it has to be an axis of the row's own values.  ``y[t, g] = sum_o W[g, o] z[t, o]`` has no such
-axis until W is turned: ``W'[o, g] = W[g, o]``.
+row; in a tile of one row, and where there are no rows, it has to be an axis of the values themselves.
+``y[t, g] = sum_o W[g, o] z[t, o]`` has no such axis until W is turned: ``W'[o, g] = W[g, o]``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cpgen.ir.build import axis
-from cpgen.ir.nodes import Access, Dim, Input, Map, Node, topological
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Input, Map, Node, topological
 from cpgen.loops.ranges import checked_axes
 from cpgen.scalar import placeholder
 
 LEAST = 4  # points along an axis that are worth computing side by side
-MOST_SHARE = 8  # a copy may have this many times fewer elements than the sum has points
+MOST_SHARE = 8  # a copy must have this many times fewer elements than the sum has points
+USUAL_COLUMNS = 8  # how many columns a sum without rows is taken to serve
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def inner_axis(node: Map, width: int) -> int | None:
 
 
 def turn(
-    outputs: Sequence[tuple[str, Node]], width: int
+    outputs: Sequence[tuple[str, Node]], width: int, rows: bool = True
 ) -> tuple[tuple[tuple[str, Node], ...], tuple[Node, ...]]:
-    """``(outputs, nodes in order)`` with turned copies where a row's sums need them: of parameters, if possible."""
+    """``(outputs, nodes in order)`` with turned copies where sums need them, of parameters if possible: the sums of each
+    row, or those that have nothing to do with rows."""
     new: dict[int, Node] = {}
     copies: dict[tuple[int, tuple[int, ...]], Node] = {}
     for node in topological([node for _, node in outputs]):
@@ -58,7 +60,8 @@ def turn(
             new[id(node)] = node
             continue
         args = [Access(new[id(a.node)], a.index) for a in node.args]
-        if node.reduced and node.has_rows and inner_axis(node, width) is None:
+        wanted = node.has_rows if rows else ROWS not in node.extents
+        if node.reduced and wanted and inner_axis(node, width) is None:
             choice = _choose(node, width)
             if choice is not None:
                 for k in choice.turned:
@@ -103,7 +106,7 @@ def _candidates(node: Map) -> list[int]:
 
 def _choose(node: Map, width: int) -> _Choice | None:
     """The cheapest copies that give ``node`` an inner axis: of what has no rows, then of what has no columns."""
-    points = _points(node)
+    points = _points(node) * (USUAL_COLUMNS if COLUMNS in node.extents and not node.has_rows else 1)
     found = []
     for a in _candidates(node):
         turned = tuple(k for k, x in enumerate(node.args) if step(x, a) not in (0, 1))
