@@ -54,7 +54,8 @@ def plan(
     """
     outputs, nodes = split_sums(program)
     if compact:
-        return _Lowering(program, outputs, nodes, real, tile, compact, schedule or Schedule()).plan()
+        device = schedule is not None
+        return _Lowering(program, outputs, nodes, real, tile, compact, device, schedule or Schedule()).plan()
     outputs, nodes = turn(outputs, VECTOR[real], rows=False)
     if tile not in (None, 1):
         return _Lowering(program, outputs, nodes, real, tile).plan()
@@ -86,6 +87,7 @@ class _Lowering:
     real: str
     tile: int | None
     compact: bool = False
+    device: bool = False
     schedule: Schedule = Schedule()
     phase: dict[int, str] = field(default_factory=dict)
     output_names: dict[int, list[str]] = field(default_factory=dict)
@@ -416,9 +418,9 @@ class _Lowering:
         or for no such axis, and one more.
         """
         vector: int | None = None
-        if self.compact:
+        if self.device:
             vector = free[-1] if free and not in_rows else None
-        elif not in_rows or self._in_place:
+        elif not in_rows or (self._in_place and not self.compact):
             vector = inner_axis(node, VECTOR[self.real])
             if vector is None and ROWS in node.extents[node.rank :] and free:
                 vector = free[-1]  # rows added number by number might be fused or not, depending on how many there are

@@ -1303,11 +1303,13 @@ static void diagonal_compute_W2_factor(const digits_diagonal_frame *f)
 {
     const double *const W2 = f->args->W2;
     double *const W2_factor_out = f->work + DIAGONAL_WORK_W2_factor;
-    OMP_FOR
-    for (ptrdiff_t c = 0; c < 32; ++c) {
-        OMP_SIMD
+    OMP_FOR_2
+    for (ptrdiff_t c_first = 0; c_first < 32; c_first += 8) {
         for (ptrdiff_t h = 0; h < 10; ++h) {
-            W2_factor_out[c * 10 + h] = W2[h * 32 + c] * W2[h * 32 + c];
+            OMP_SIMD
+            for (ptrdiff_t c = c_first; c < c_first + 8; ++c) {
+                W2_factor_out[c * 10 + h] = W2[h * 32 + c] * W2[h * 32 + c];
+            }
         }
     }
 }
