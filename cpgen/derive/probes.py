@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
+from cpgen.derive.colours import coloured_vectors, colours
 from cpgen.derive.derived import Derived, Drawn, Statistics, kink_outputs, own_shape, program_of, rows_summed
 from cpgen.derive.forward import tangents
 from cpgen.derive.linear import Extra, element_index, output_axes, pull
@@ -46,6 +48,27 @@ def _units(wrt: Sequence[Input]) -> dict[Input, Node]:
         directions[leaf] = unit_vectors(leaf.element_shape, offset, Origin(f"v_{leaf.name}"))
         offset += _count(leaf)
     return directions
+
+
+def _coloured(graph: Graph, wrt: Sequence[Input]) -> tuple[dict[Input, Node], int] | None:
+    """Unit directions shared by elements that are not coupled (:mod:`cpgen.derive.colours`), and how many there are.
+
+    None where every element needs its own.
+    """
+    offset = 0
+    directions: dict[Input, Node] = {}
+    for leaf in wrt:
+        numbers = colours(graph, leaf)
+        directions[leaf] = coloured_vectors(leaf.element_shape, numbers, offset, Origin(f"v_{leaf.name}"))
+        offset += prod(numbers)
+    count = direction_count(wrt)
+    return None if count is None or offset == count else (directions, offset)
+
+
+def colour_count(graph: Graph, wrt: Sequence[Input]) -> int | None:
+    """How many directions the exact diagonal and the exact trace take; None as in :func:`direction_count`."""
+    found = _coloured(graph, wrt)
+    return direction_count(wrt) if found is None else found[1]
 
 
 def quadratic_form(graph: Graph, directions: Mapping[Input, Node]) -> Node:
@@ -151,10 +174,15 @@ def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
 
 
 def _directed(
-    graph: Graph, name: str, wrt: Sequence[Input], found: Iterable[tuple[str, Node]], units: dict[Input, Node]
+    graph: Graph,
+    name: str,
+    wrt: Sequence[Input],
+    found: Iterable[tuple[str, Node]],
+    units: dict[Input, Node],
+    columns: int | None = None,
 ) -> Derived:
     outputs = tuple(found)
-    count = direction_count(wrt)
+    count = direction_count(wrt) if columns is None else columns
     assert count is not None
     program = program_of(graph, name, [*outputs, *kink_outputs(graph, wrt)])
     # where there are only single numbers, testing which column it is costs more than a product with the vector
@@ -170,7 +198,17 @@ def _directed(
 
 
 def directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    """``diag_<leaf>``: ``e'He`` of each unit vector."""
+    """``diag_<leaf>``: ``e'He`` of each unit vector, or ``v * Hv`` of vectors that uncoupled elements share."""
+    shared = _coloured(graph, wrt)
+    if shared is not None:
+        vectors, count = shared
+        outputs = []
+        for leaf, product in zip(wrt, _products(graph, wrt, vectors), strict=True):
+            axes = range(len(leaf.element_shape))
+            reads = [(product, axes), (vectors[leaf], axes)]
+            made = over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))
+            outputs.append((f"diag_{leaf.name}", made))
+        return _directed(graph, "diagonal_directions", wrt, outputs, vectors, count)
     units = _units(wrt)
     form = quadratic_form(graph, units)
     outputs = []
@@ -182,10 +220,10 @@ def directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
 
 
 def directions_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    """``trace``: ``e'He`` summed over unit vectors; per row if every leaf has rows."""
-    units = _units(wrt)
+    """``trace``: ``v'Hv`` summed over unit vectors, shared by uncoupled elements; per row if every leaf has rows."""
+    units, count = _coloured(graph, wrt) or (_units(wrt), None)
     total = over((), [(quadratic_form(graph, units), ())], _0, (COLUMNS,), Origin("trace"))
-    return _directed(graph, "trace_directions", wrt, [("trace", total)], units)
+    return _directed(graph, "trace_directions", wrt, [("trace", total)], units, count)
 
 
 def directions_hessian(graph: Graph, wrt: Sequence[Input]) -> Derived:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cpgen.derive import programs
 from cpgen.derive.derived import Derived, program_of
-from cpgen.derive.probes import direction_count
+from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
@@ -191,14 +191,15 @@ class Compiled:
             return f"{what}:{'units' if tuned == 'cp' else tuned}", "measured by tune"
         by_sweep = f"{what}:units" if exact or what == "hessian" else f"{what}:cp"
         sweep = self.derive(by_sweep)
-        count = direction_count(self.wrt)
+        count = direction_count(self.wrt) if what == "hessian" else colour_count(self.graph, self.wrt)
         if not (sweep.columns and count and count <= sweep.columns):
             return by_sweep, ""
         directed = self.derive(f"{what}:directions")
         columns = sweep.columns if exact or what == "hessian" else min(sweep.columns, FEW_SAMPLES)
         by_units, by_noise = operations(directed.program, columns=count), operations(sweep.program, columns=columns)
         kind = "unit vectors of the sweep" if sweep.unit else "noise columns"
-        reason = f"{by_units} operations by {count} unit directions, {by_noise} by {columns} {kind} (one row)"
+        shared = " that uncoupled elements share" if count < (direction_count(self.wrt) or 0) else ""
+        reason = f"{by_units} operations by {count} unit directions{shared}, {by_noise} by {columns} {kind} (one row)"
         return f"{what}:directions" if by_units <= by_noise else by_sweep, reason
 
     def _derivation(self, key: str) -> Derived:
