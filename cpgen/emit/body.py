@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 
+from cpgen.emit.names import address, axis_names, constant, elements, member_axes
 from cpgen.emit.statements import (
     Body,
     Declaration,
@@ -19,17 +19,19 @@ from cpgen.emit.statements import (
     line,
     linear,
     loop,
+    mentions,
+    plus,
     position,
     simd,
+    times,
 )
 from cpgen.ir.build import axis, constant_index
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Index, Input, Map, Node
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Index, Input, Map, Node
 from cpgen.ir.noise import node_key
 from cpgen.ir.stack import Place, stacked
 from cpgen.loops.fuse import own_sums
-from cpgen.loops.names import identifier, unique
 from cpgen.loops.phases import ACCUMULATE, ROW
-from cpgen.loops.plan import Check, Nest, Plan, Slot, Stage, is_noise, is_scale
+from cpgen.loops.plan import Check, Nest, Plan, Stage, is_noise, is_scale
 from cpgen.loops.ranges import (
     Condition,
     access_checks,
@@ -42,28 +44,6 @@ from cpgen.loops.ranges import (
     span,
 )
 from cpgen.scalar import placeholder, to_c
-
-LETTERS = "ijklmnpqrstuvwxyz"
-
-
-COLUMNS_BEGIN = "columns_begin"  # the offset at which values for all columns begin
-
-
-def offset_name(plan: Plan, space: str, value: str) -> str:
-    """The enumerator of a value's offset."""
-    return f"{identifier(plan.name, 'program').upper()}_{space.upper()}_{value}"
-
-
-def address(plan: Plan, slot: Slot, value: str, lanes: str = "LANES") -> str:
-    """The C address of a slot; ``lanes`` numbers lie between two elements of a row value."""
-    offset = offset_name(plan, slot.space, value)
-    scale = {"work": "", "tile": lanes if plan.tile > 1 else "", "rows": "f->chunk"}[slot.space]
-    if slot.columns:
-        offset = f"{offset_name(plan, slot.space, COLUMNS_BEGIN)} + f->columns * {offset}"
-        offset = f"{scale} * ({offset})" if scale else offset
-    elif scale:
-        offset = f"{scale} * {offset}"
-    return f"f->{slot.space} + {offset}"
 
 
 @dataclass(frozen=True)
@@ -171,7 +151,7 @@ class StageBody:
 
     def _row(self, node: Node, constant: bool) -> str:
         """The same for a value that lies in an array of rows."""
-        value, count = self.plan.value(node), str(self._count(node))
+        value, count = self.plan.value(node), str(elements(node))
         if value.rows is not None:
             row = "f->row * f->columns + f->col" if node.has_columns else "f->row"
             place = f"{address(self.plan, value.rows, value.name)} + {times(row, count)}"
@@ -189,7 +169,7 @@ class StageBody:
         """Where element ``place`` of a row value lies in its tile, for the current lane."""
         if self.single:
             return place
-        return _sum(place if place == "0" else times(place, self.lanes), "lane")
+        return plus(place if place == "0" else times(place, self.lanes), "lane")
 
     def _rows(self, node: Node, constant: bool) -> str:
         value = self.plan.value(node)
@@ -221,9 +201,7 @@ class StageBody:
             return self._declare(name, f"const {self.real}", f"f->args->{name}")
         lead = node.lead
         place = position(access.index[lead:], node.element_shape, self._variable)
-        count = 1
-        for extent in node.element_shape:
-            count *= extent
+        count = elements(node)
         if not node.has_rows:
             name = (
                 self._argument(node) if isinstance(node, Input) and not is_noise(node) else self._work(node)
@@ -239,13 +217,13 @@ class StageBody:
             row = "begin + row"
             if node.has_columns:
                 row = f"{self._column()} * f->n_rows + begin + row"
-            return f"{name}[{_sum(times(row, str(count)), place.text())}]"
+            return f"{name}[{plus(times(row, str(count)), place.text())}]"
         name = self._rows(node, True)
         if node.has_columns:
             row = f"row * f->columns + {self._column()}"
         else:
             row = "row"
-        return f"{name}[{_sum(times(row, str(count)), place.text())}]"
+        return f"{name}[{plus(times(row, str(count)), place.text())}]"
 
     # Expressions
 
@@ -583,10 +561,7 @@ class StageBody:
         if self.stage.phase == ROW:
             return self._in_tile(node, place, False)
         if node.has_columns:
-            count = 1
-            for extent in node.element_shape:
-                count *= extent
-            place.terms = {self._column(): count, **place.terms}
+            place.terms = {self._column(): elements(node), **place.terms}
         return f"{self._target(node)}[{place.text()}]"
 
     def _finish(self, root: Map, nest: Nest) -> Body:
@@ -663,16 +638,10 @@ class StageBody:
         """``body`` for each element ``item``, or for the only one."""
         return [loop("item", count, body)] if count != 1 else [_without_items(s) for s in body]
 
-    def _count(self, node: Node) -> int:
-        count = 1
-        for extent in node.element_shape:
-            count *= extent
-        return count
-
     def _load(self) -> Body:
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
-        count = self._count(node)
+        count = elements(node)
         row = "f->begin + f->row"
         if node.has_columns:
             row = f"f->col * f->n_rows + {row}"
@@ -699,7 +668,7 @@ class StageBody:
 
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
-        count = self._count(node)
+        count = elements(node)
         source, target = self._tile(node, True), self._rows(node, False)
         row = "f->row" if self.single else "f->row + lane"
         if node.has_columns:
@@ -709,7 +678,7 @@ class StageBody:
 
     def _store(self) -> Body:
         node = self.stage.nodes[0]
-        count = self._count(node)
+        count = elements(node)
         source = self._tile(node, True)
         target = self.plan.output_field(self.stage.output)
         self._pointer(target, f"f->args->{target}", constant=False)
@@ -722,7 +691,7 @@ class StageBody:
 
     def _copy(self) -> Body:
         node = self.stage.nodes[0]
-        count = self._count(node)
+        count = elements(node)
         if is_scale(node):
             source = self._element(Access(node, ()))
             read = source
@@ -745,7 +714,7 @@ class StageBody:
         """Fill a noise value: one Philox call gives the signs of 128 elements."""
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
-        count = self._count(node)
+        count = elements(node)
         value = self.plan.value(node)
         if self.stage.phase == ROW:
             target = self._tile(node, False)
@@ -788,79 +757,3 @@ def _without_items(statement: Statement) -> Statement:
     text = statement.text.replace("[item * LANES + lane]", "[lane]").replace(" + item]", "]").replace("[item]", "[0]")
     body = None if statement.body is None else [_without_items(s) for s in statement.body]
     return Statement(text, body, statement.pragma)
-
-
-def mentions(body: Body, name: str) -> bool:
-    """Whether a variable occurs in some statements."""
-    pattern = re.compile(rf"\b{re.escape(name)}\b")
-    return any(pattern.search(s.text) or (s.body is not None and mentions(s.body, name)) for s in body)
-
-
-def constant(extent: Extent) -> int:
-    assert isinstance(extent, int)
-    return extent
-
-
-def times(text: str, by: str) -> str:
-    return text if by == "1" else f"{factor(text)} * {by}"
-
-
-def _sum(first: str, second: str) -> str:
-    if first == "0":
-        return second
-    return first if second == "0" else f"{first} + {second}"
-
-
-def axis_names(plan: Plan, stage: Stage) -> dict[int, str]:
-    """Loop variables of a map stage by axis: the user's letters where known, else free letters."""
-    root = stage.nodes[0]
-    if not isinstance(root, Map):
-        return {}
-    taken = {v.name for v in plan.values}
-    names: dict[int, str] = {}
-    for a, extent in enumerate(root.extents):
-        if extent is ROWS:
-            names[a] = "row"
-        elif extent is COLUMNS:
-            names[a] = "col"
-    for node in stage.nodes:
-        if stacked(node) is not None:
-            continue
-        for a, name in zip(range(root.lead, root.rank), _aligned(node)[node.lead :], strict=True):
-            if name and a not in names:
-                names[a] = _free(name, taken)
-    for access in root.args:
-        for index, name in zip(access.index, _aligned(access.node), strict=True):
-            if name and index.axis is not None and index.axis not in names:
-                names[index.axis] = _free(name, taken)
-    letters = iter(LETTERS)
-    for a in range(len(root.extents)):
-        if a not in names:
-            letter = next((c for c in letters if c not in taken), None)
-            names[a] = _free(letter or f"i{a}", taken)
-    return names
-
-
-def member_axes(names: dict[int, str], root: Map, node: Map) -> dict[int, str]:
-    """Loop variables of a member of the group of ``root``: its elements are those of ``root``."""
-    if node is root or node.lead == root.lead:
-        return names
-    elements = {node.lead + k: names[root.lead + k] for k in range(len(node.element_shape))}
-    runtime = {a: "row" if e is ROWS else "col" for a, e in enumerate(node.extents) if isinstance(e, Dim)}
-    return {**elements, **runtime}
-
-
-def _free(name: str, taken: set[str]) -> str:
-    name = identifier(name)
-    return unique(f"{name}_at" if name in taken else name, taken)
-
-
-def _aligned(node: Node) -> list[str]:
-    """The user's axis names, one for each axis of ``node`` ("" for run-time axes and unknown ones)."""
-    axes = node.origin.axes
-    shape = node.shape
-    for skipped in range(node.lead + 1):
-        if len(axes) == len(shape) - skipped:
-            padded = [""] * skipped + list(axes)
-            return ["" if a < node.lead else name for a, name in enumerate(padded)]
-    return [""] * len(shape)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import cpgen
-from cpgen.emit.body import StageBody, address, constant, mentions, times
+from cpgen.emit.body import StageBody
+from cpgen.emit.names import address, constant, elements
 from cpgen.emit.render import render, runtime_header
 from cpgen.emit.runtime import own_functions, select, uses
-from cpgen.emit.statements import Body, Statement, branch, factor, line, loop
+from cpgen.emit.statements import Body, Statement, branch, factor, line, loop, mentions, times
 from cpgen.emit.views import (
     LARGEST,
     MOST_THREADS,
@@ -199,7 +200,7 @@ class DeviceBody(StageBody):
     def _past(self, node: Input) -> str:
         if not (self.template and node.has_columns):
             return ""
-        return f"part * f->n_rows * {self._count(node)} + "
+        return f"part * f->n_rows * {elements(node)} + "
 
     # Rows in memory have their elements side by side, values of a chunk their rows: where there are many elements a
     # square of both passes through shared memory, so that neighbouring threads move neighbouring numbers on either side
@@ -317,7 +318,7 @@ class DeviceBody(StageBody):
     def _terms(self) -> Body:
         nest, root = self.stage.nest, self.stage.nodes[0]
         assert nest is not None and isinstance(root, Map)
-        count, threads = self._count(root), self.schedule.threads
+        count, threads = elements(root), self.schedule.threads
         width = owned(count)
         each = 1
         for a in nest.reduction[1:]:
@@ -707,7 +708,7 @@ def _kernel(stage: Stage, call: str, plan: Plan) -> Kernel:
     size = 8 if plan.real == "float64" else 4
     staged, root = operands(stage, schedule), stage.nodes[0]
     if sums_terms(stage) and not staged:
-        count = _elements(root)[0]
+        count = elements(root)
         width = owned(count)
         blocks = f"blocks_for({-(-count // width)}, 1, {schedule.most_blocks})"
         return Kernel(stage.number, call, blocks, schedule.terms // width * width * size)
@@ -740,7 +741,7 @@ def _outer_product(plan: Plan, stage: Stage) -> tuple[tuple[str, ...], ...]:
     def side(node: Node) -> tuple[str, str]:
         """Address of the chunk's rows, and numbers from row to row."""
         value = plan.value(node)
-        pitch = _elements(node)[0]
+        pitch = elements(node)
         if value.rows is not None:
             return address(plan, value.rows, value.name), str(pitch)
         return f"args->{value.name} + f->begin * {pitch}", str(pitch)
@@ -764,12 +765,6 @@ def _grid(nodes: Sequence[Node], schedule: Schedule) -> str:
     """Blocks for the largest of ``nodes``, as C text."""
     if not nodes:
         return "1U"
-    texts = [_elements(node) for node in nodes]
-    return f"blocks_for({max(texts, key=lambda pair: pair[0])[1]}, {schedule.threads}, {schedule.most_blocks})"
-
-
-def _elements(node: Node) -> tuple[int, str]:
-    count = 1
-    for extent in node.element_shape:
-        count *= extent
-    return count, f"{count}" if not node.has_columns else f"frame.columns * {count}"
+    largest = max(nodes, key=elements)
+    total = f"{'frame.columns * ' if largest.has_columns else ''}{elements(largest)}"
+    return f"blocks_for({total}, {schedule.threads}, {schedule.most_blocks})"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby, product
 from pathlib import PurePath
 
-from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, member_axes, offset_name
+from cpgen.emit.body import StageBody
+from cpgen.emit.names import COLUMNS_BEGIN, address, axis_names, elements, member_axes, offset_name
 from cpgen.emit.share import Draft, Function, share
 from cpgen.emit.statements import Body, Statement, line
 from cpgen.ir.nodes import ROWS, Extent, Index, Input, Map, Node
@@ -415,9 +416,7 @@ def _clear(plan: Plan, name: str) -> Body:
         node = stage.nodes[0]
         assert isinstance(node, Map)
         value: Value = plan.value(node)
-        count = 1
-        for extent in node.element_shape:
-            count *= extent
+        count = elements(node)
         size = f"f->columns * {count}" if node.has_columns else str(count)
         start = zero if node.reduce == "sum" else lowest
         if value.direct:
