@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
-from cpgen.emit import cuda, emit_c
+from cpgen.emit import cuda, device_body, emit_c
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
 from cpgen.loops.device import device_plan
@@ -66,10 +66,10 @@ def test_ragged_panels(real: str, order: str, shim: CudaCompiler, monkeypatch: p
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_missing_barrier_is_noticed(which: int, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the sums and after them; some order of the threads shows either."""
-    barrier = cuda.line("__syncthreads();")
-    sound = cuda.DeviceBody._map
+    barrier = device_body.line("__syncthreads();")
+    sound = device_body.DeviceBody._map
 
-    def faulty(body: cuda.DeviceBody) -> cuda.Body:
+    def faulty(body: device_body.DeviceBody) -> device_body.Body:
         made = sound(body)
         if body.in_panels:
             [rows] = [s for s in made[-1].body or [] if s.text.startswith("for (ptrdiff_t first ")]
@@ -79,7 +79,7 @@ def test_a_missing_barrier_is_noticed(which: int, shim: CudaCompiler, monkeypatc
             del rows.body[places[which]]
         return made
 
-    monkeypatch.setattr(cuda.DeviceBody, "_map", faulty)
+    monkeypatch.setattr(device_body.DeviceBody, "_map", faulty)
     noticed = []
     for order in ("fwd", "rev", "3"):
         monkeypatch.setenv("CPGEN_SHIM_ORDER", order)

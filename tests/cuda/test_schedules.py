@@ -7,7 +7,7 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
-from cpgen.emit import cuda, emit_c
+from cpgen.emit import device_body, emit_c
 from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import RequestError
 from cpgen.ir.noise import HADAMARD
@@ -94,10 +94,10 @@ def test_bits_do_not_depend_on_the_schedule(
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_square_of_rows_needs_both_barriers(which: int, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     """70 elements, kept for the sums over rows, are three squares; some order of the threads shows either one missing."""
-    barrier = cuda.line("__syncthreads();")
-    sound = cuda.DeviceBody._squares
+    barrier = device_body.line("__syncthreads();")
+    sound = device_body.DeviceBody._squares
 
-    def faulty(*arguments: object) -> cuda.Body:
+    def faulty(*arguments: object) -> device_body.Body:
         made = sound(*arguments)  # type: ignore[arg-type]
         inside = made[-1].body
         assert inside is not None
@@ -106,7 +106,7 @@ def test_a_square_of_rows_needs_both_barriers(which: int, shim: CudaCompiler, mo
         del inside[places[which]]
         return made
 
-    monkeypatch.setattr(cuda.DeviceBody, "_squares", faulty)
+    monkeypatch.setattr(device_body.DeviceBody, "_squares", faulty)
     assert not agree("float64", shim, Schedule(products=8), ("fwd", "rev", "3"), monkeypatch, ("gradient",), "W")
 
 
