@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cpgen.emit.device_body import DeviceBody, operands, owned, panels_along, sums_terms
+from cpgen.emit.device_body import device_body
+from cpgen.emit.device_panels import operands, panels_along
+from cpgen.emit.device_sums import owned, sums_terms
 from cpgen.emit.names import address, constant, elements
 from cpgen.emit.views import Dialect, Field, ProgramView, Status, program_view, stage_text
 from cpgen.ir.nodes import Map, Node
@@ -100,7 +102,7 @@ def _is_product(plan: Plan, stage: Stage) -> bool:
     return stage.kind == "map" and isinstance(root, Map) and is_product(root, plan.schedule)
 
 
-DEVICE = Dialect(DeviceBody, "static __device__ void", "static __device__ void", together=False, omits=_is_product)
+DEVICE = Dialect(device_body, "static __device__ void", "static __device__ void", together=False, omits=_is_product)
 
 
 def device_view(plan: Plan, model: str) -> DeviceView:
