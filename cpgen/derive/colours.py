@@ -1,12 +1,12 @@
 """Which elements of a leaf can share a direction: those that no second derivative couples.
 
 Where a function couples neighbours only, its Hessian is banded: ``H[i, j]`` is zero unless ``|i - j| <= w`` along each
-axis.  Elements that are at least ``w + 1`` apart can then share a unit direction without disturbing each other's diagonal,
-so that ``w + 1`` directions are as good as one for each element (Curtis, Powell & Reid, "On the estimation of sparse
-Jacobian matrices", 1974; Coleman & More, "Estimation of sparse Hessian matrices and graph coloring problems", 1984).
+axis.  Elements that are at least ``w + 1`` apart can then share a unit direction: they do not disturb each other's
+diagonal, so that ``w + 1`` directions are as good as one for each element (Curtis, Powell & Reid, "On the estimation of
+sparse Jacobian matrices", 1974; Coleman & More, "Estimation of sparse Hessian matrices and graph coloring problems", 1984).
 
-The width is read off the indices: what a node depends on, along an axis of a leaf, is a window ``base + [low, high]`` with
-``base`` affine in the node's own axes.  Two arguments of a map are coupled where its expression has a mixed second
+The width is read off the indices: what a node depends on, along an axis of a leaf, is a window ``base + [low, high]``,
+``base`` being affine in the node's own axes.  Two arguments of a map are coupled where its expression has a mixed second
 derivative; the elements of the leaf that they depend on lie in the union of their windows.
 """
 

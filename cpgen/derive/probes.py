@@ -183,7 +183,8 @@ def _directed(
 ) -> Derived:
     outputs = tuple(found)
     count = direction_count(wrt) if columns is None else columns
-    assert count is not None
+    if count is None:
+        raise RequestError("unit directions are for inputs with rows or for parameters, not for both at once")
     program = program_of(graph, name, [*outputs, *kink_outputs(graph, wrt)])
     # where there are only single numbers, testing which column it is costs more than a product with the vector
     read = with_units(program, count)

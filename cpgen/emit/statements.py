@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +61,12 @@ def simd(body_loop: Statement) -> Statement:
     return body_loop
 
 
+def mentions(body: Body, name: str) -> bool:
+    """Whether a variable occurs in some statements."""
+    pattern = re.compile(rf"\b{re.escape(name)}\b")
+    return any(pattern.search(s.text) or (s.body is not None and mentions(s.body, name)) for s in body)
+
+
 Variable = Callable[[int], str]
 
 
@@ -87,6 +94,18 @@ def is_sum(text: str) -> bool:
 def factor(text: str) -> str:
     """``text`` in parentheses if it is not a single name or number."""
     return f"({text})" if is_sum(text) else text
+
+
+def times(text: str, by: str) -> str:
+    """``text * by``."""
+    return text if by == "1" else f"{factor(text)} * {by}"
+
+
+def plus(first: str, second: str) -> str:
+    """``first + second``."""
+    if first == "0":
+        return second
+    return first if second == "0" else f"{first} + {second}"
 
 
 @dataclass

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby, product
 from pathlib import PurePath
 
-from cpgen.emit.body import COLUMNS_BEGIN, StageBody, address, axis_names, member_axes, offset_name
+from cpgen.emit.body import StageBody, stage_body
+from cpgen.emit.names import COLUMNS_BEGIN, address, axis_names, elements, member_axes, offset_name
 from cpgen.emit.share import Draft, Function, share
 from cpgen.emit.statements import Body, Statement, line
 from cpgen.ir.nodes import ROWS, Extent, Index, Input, Map, Node
@@ -121,7 +122,7 @@ class Dialect:
     ``together``: stages may follow each other without anything in between.
     """
 
-    body: type[StageBody] = StageBody
+    body: Callable[[Plan, Stage, str], StageBody] = stage_body
     function: str = "static void"
     shared: str = "SHARED void"  # of a function with several callers
     together: bool = True
@@ -139,10 +140,11 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
     for stage in made:
         body = dialect.body(plan, stage, f"{model}_")
         statements = body.build()
-        helpers |= body.helpers
-        definitions.update(body.definitions)
+        places = body.places
+        helpers |= places.helpers
+        definitions.update(places.definitions)
         function = _function(plan, stage, identifier(plan.name, "program"))
-        drafts.append(Draft(function, tuple(body.declared.values()), statements, body.template))
+        drafts.append(Draft(function, tuple(places.declared.values()), statements, places.template))
     stages = []
     text: dict[int, str] = {}
     for shared in share(drafts):
@@ -415,9 +417,7 @@ def _clear(plan: Plan, name: str) -> Body:
         node = stage.nodes[0]
         assert isinstance(node, Map)
         value: Value = plan.value(node)
-        count = 1
-        for extent in node.element_shape:
-            count *= extent
+        count = elements(node)
         size = f"f->columns * {count}" if node.has_columns else str(count)
         start = zero if node.reduce == "sum" else lowest
         if value.direct:

@@ -126,7 +126,9 @@ def make_map(
         reduce = "sum"
     if _is_copy(extents, rank, args, expr, guards):
         return args[0].node
-    key = (extents, rank, tuple((id(a.node), a.index) for a in args), expr, guards, reduce)
+    # what reads nothing belongs to no model: another one's must not lend it its name
+    whose = () if args else (origin,)
+    key = (extents, rank, tuple((id(a.node), a.index) for a in args), expr, guards, reduce, *whose)
     found = _INTERNED.get(key)
     if found is None:
         found = _INTERNED[key] = Map(extents, rank, args, expr, guards, reduce, origin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import sympy as sp
 
 import cpgen as cp
 from cpgen.emit import cuda, emit_c
+from cpgen.emit.device_panels import PanelSums
+from cpgen.emit.statements import Body, line
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
 from cpgen.loops.device import device_plan
@@ -66,20 +69,19 @@ def test_ragged_panels(real: str, order: str, shim: CudaCompiler, monkeypatch: p
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_missing_barrier_is_noticed(which: int, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the sums and after them; some order of the threads shows either."""
-    barrier = cuda.line("__syncthreads();")
-    sound = cuda.DeviceBody._map
+    barrier = line("__syncthreads();")
+    sound = PanelSums.panels
 
-    def faulty(body: cuda.DeviceBody) -> cuda.Body:
-        made = sound(body)
-        if body.in_panels:
-            [rows] = [s for s in made[-1].body or [] if s.text.startswith("for (ptrdiff_t first ")]
-            assert rows.body is not None
-            places = [k for k, s in enumerate(rows.body) if s == barrier]
-            assert len(places) == 2
-            del rows.body[places[which]]
+    def faulty(sums: PanelSums, finish: Callable[[], Body]) -> Body:
+        made = sound(sums, finish)
+        [rows] = [s for s in made[-1].body or [] if s.text.startswith("for (ptrdiff_t first ")]
+        assert rows.body is not None
+        places = [k for k, s in enumerate(rows.body) if s == barrier]
+        assert len(places) == 2
+        del rows.body[places[which]]
         return made
 
-    monkeypatch.setattr(cuda.DeviceBody, "_map", faulty)
+    monkeypatch.setattr(PanelSums, "panels", faulty)
     noticed = []
     for order in ("fwd", "rev", "3"):
         monkeypatch.setenv("CPGEN_SHIM_ORDER", order)

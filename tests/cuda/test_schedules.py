@@ -7,8 +7,10 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
-from cpgen.emit import cuda, emit_c
+from cpgen.emit import emit_c
 from cpgen.emit.cuda import emit_cuda
+from cpgen.emit.device_body import DeviceRows
+from cpgen.emit.statements import Body, line
 from cpgen.errors import RequestError
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
@@ -94,10 +96,10 @@ def test_bits_do_not_depend_on_the_schedule(
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_square_of_rows_needs_both_barriers(which: int, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     """70 elements, kept for the sums over rows, are three squares; some order of the threads shows either one missing."""
-    barrier = cuda.line("__syncthreads();")
-    sound = cuda.DeviceBody._squares
+    barrier = line("__syncthreads();")
+    sound = DeviceRows._squares
 
-    def faulty(*arguments: object) -> cuda.Body:
+    def faulty(*arguments: object) -> Body:
         made = sound(*arguments)  # type: ignore[arg-type]
         inside = made[-1].body
         assert inside is not None
@@ -106,7 +108,7 @@ def test_a_square_of_rows_needs_both_barriers(which: int, shim: CudaCompiler, mo
         del inside[places[which]]
         return made
 
-    monkeypatch.setattr(cuda.DeviceBody, "_squares", faulty)
+    monkeypatch.setattr(DeviceRows, "_squares", faulty)
     assert not agree("float64", shim, Schedule(products=8), ("fwd", "rev", "3"), monkeypatch, ("gradient",), "W")
 
 

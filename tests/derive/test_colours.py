@@ -168,6 +168,12 @@ def test_what_couples_everything_shares_nothing() -> None:
     assert cp.compile(m, programs=()).columns("diagonal:directions") == 6
 
 
+def test_leaves_with_and_without_rows_have_no_directions_in_common() -> None:
+    est = CATALOGUE["convolution_1d"].compile(programs=())
+    with pytest.raises(cp.CpgenError, match="not for both at once"):
+        est.columns("diagonal:directions")
+
+
 @pytest.mark.parametrize(("shape", "numbers"), [((7,), (3,)), ((4, 5), (2, 3)), ((2, 3, 4), (2, 1, 3)), ((3,), (1,))])
 def test_elements_of_a_colour_are_far_apart(shape: tuple[int, ...], numbers: tuple[int, ...]) -> None:
     count = int(np.prod(numbers))

@@ -1,0 +1,108 @@
+"""Where a thread of a GPU reads and writes, and loops whose points belong to different threads.
+
+In a loop over noise columns a stage handles several of them, ``part`` by ``part``, so that a weight is read once for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from cpgen.emit.places import Places
+from cpgen.emit.statements import Body, Statement, factor, line, loop, mentions, times
+from cpgen.ir.nodes import COLUMNS, Access, Map, Node
+from cpgen.loops.plan import Plan, Stage
+
+COLS = "COLS"  # noise columns that a stage handles together: a parameter of its function
+
+
+class DevicePlaces(Places):
+    """Every thread has a lane of its own.
+
+    ``wide``: the sums of all columns of a batch are held at once, where otherwise the stage takes a column at a time.
+    """
+
+    def __init__(self, plan: Plan, stage: Stage, prefix: str) -> None:
+        nest = stage.nest
+        if nest is not None and not nest.lanes and nest.vector is not None:
+            # neighbouring threads take the place of the vector unit
+            nest = replace(nest, outer=(*nest.outer, nest.vector), vector=None, vector_width=0)
+            stage = replace(stage, nest=nest)
+        super().__init__(plan, stage, prefix)
+        self.schedule = plan.schedule
+        self.nearer: Mapping[Access, str] = {}  # what is read elsewhere than where it lies
+        if self.schedule.products:
+            self.lanes = "f->stride"
+        looped = any(stage.number == s.number for part in plan.segments if part.columns for s in part.stages)
+        if looped and self.schedule.columns > 1:
+            self.template = COLS
+        root = stage.nodes[0]
+        # the sums of several columns at once; those that go on from column to column, or whose indices or tests are of a
+        # column, take one at a time
+        alike = nest is not None and not nest.carried and not any(_reads_by_column(n) for n in stage.nodes)
+        self.wide = bool(self.template and alike and nest and nest.reduction and root.has_columns)
+
+    def variable(self, a: int) -> str:
+        if not self.template or self.axes[a] != "col":
+            return super().variable(a)
+        first = self.declare("first_column", "const ptrdiff_t", "(ptrdiff_t)f->args->first_column")
+        return f"({first} + col)"
+
+    def column(self) -> str:
+        return "col" if self.template else super().column()
+
+    def spot(self, node: Node, place: str) -> str:
+        if not (self.template and node.has_columns):
+            return super().spot(node, place)
+        slot = self.plan.value(node).tile
+        assert slot is not None
+        if slot.columns:  # the values of a column lie together
+            here = f"part * {slot.elements}" if slot.elements > 1 else "part"
+            here = here if place == "0" else f"{here} + {place}"
+        else:
+            here = "part" if place == "0" else f"{times(place, COLS)} + part"
+        return f"{times(here, self.lanes)} + lane"
+
+    def element(self, access: Access) -> str:
+        return self.nearer.get(access) or super().element(access)
+
+    @contextmanager
+    def reading(self, places: Mapping[Access, str]) -> Iterator[None]:
+        """While code is made that reads these operands where they have been copied to."""
+        self.nearer = places
+        yield
+        self.nearer = {}
+
+
+def each_column(body: Body) -> Body:
+    """``body`` for each of the columns of this batch, in their order."""
+    if mentions(body, "col"):
+        body = [line("const ptrdiff_t col = f->col + part;"), *body]
+    return [loop("part", COLS, body)]
+
+
+def _reads_by_column(node: Node) -> bool:
+    """Whether the column stands in an index of an ordinary axis, or in a guard."""
+    if not isinstance(node, Map) or COLUMNS not in node.extents:
+        return False
+    column = node.extents.index(COLUMNS)
+    ordinary = [i for a in node.args for i, e in zip(a.index, a.node.shape, strict=True) if e is not COLUMNS]
+    return any(column in i.axes for i in (*ordinary, *(g.index for g in node.guards)))
+
+
+def strided(variable: str, stop: str, body: Body, who: str = "WORKER") -> Statement:
+    """A loop whose values belong to the workers of a block, or to all threads of the grid."""
+    return Statement(f"for (ptrdiff_t {variable} = {who}; {variable} < {stop}; {variable} += {who}S)", body)
+
+
+def flat(loops: Sequence[tuple[str, str, int]], point: str = "item") -> tuple[str, Body]:
+    """How many points the loops have together, and the variables at one of them."""
+    places: Body = []
+    rest = factor(point) if len(loops) > 1 else point
+    for k in range(len(loops) - 1, -1, -1):
+        name, count, step = loops[k]
+        here = rest if k == 0 else f"{rest} % {factor(count)}"
+        places.insert(0, line(f"const ptrdiff_t {name} = {times(here, str(step))};"))
+        rest = f"{rest} / {factor(count)}"
+    return " * ".join(count for _, count, _ in loops), places

@@ -1,0 +1,127 @@
+"""The loops over the output of a map: in pieces, in blocks of sums, shared between threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cpgen.emit.names import constant
+from cpgen.emit.places import Places
+from cpgen.emit.statements import Body, Statement, line, loop
+from cpgen.emit.sums import Sums
+from cpgen.ir.nodes import COLUMNS, Map
+from cpgen.loops.phases import ACCUMULATE, ROW
+from cpgen.loops.plan import Nest
+from cpgen.loops.ranges import pieces
+
+COLUMN_RANGE = ("0", "f->columns")  # the first noise column and the end
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A loop over an output axis: ``parts`` of its points, of which more than one need not be of one kind."""
+
+    variable: str
+    parts: tuple[range | tuple[str, str], ...]  # points, or the text of the first and of the end
+    step: int = 1
+
+
+def outer_loops(
+    places: Places,
+    root: Map,
+    nest: Nest,
+    sums: Sums | None,
+    point: Callable[[], Body],
+    columns: tuple[str, str] = COLUMN_RANGE,
+) -> Body:
+    """Loops over the output, blocks first to last; shared between threads outside the row phase.
+
+    ``point`` makes what is inside, once for each piece of the loops.  ``columns``: the first noise column and the end.
+    """
+    loops: list[_Level] = []
+    at = dict(nest.cuts)
+    for a in nest.outer:
+        extent = root.extents[a]
+        parts: tuple[range | tuple[str, str], ...] = (columns,)
+        if extent is not COLUMNS:
+            parts = tuple(pieces(range(constant(extent)), at.get(a, ())))
+        loops.append(_Level(places.axes[a], parts))
+    elementwise = sums is None
+    starts: Body = []
+    if sums is not None:
+        for a, width in sums.blocks():
+            if root.extents[a] is COLUMNS:
+                loops.append(_Level(f"{places.axes[a]}_first", (columns,), width))
+                continue
+            extent = constant(root.extents[a])
+            variable, first = block_start(places.axes[a], extent, width)
+            starts += first
+            if variable:
+                loops.append(_Level(variable, (("0", str(extent)),), width))
+    elif nest.block is not None:
+        name, width, extent = places.axes[nest.block], nest.block_width, constant(root.extents[nest.block])
+        if extent > width:
+            loops.insert(0, _Level(f"{name}_first", (("0", str(extent)),), width))
+            loops.append(_Level(name, ((f"{name}_first", f"{name}_first + {width}"),)))
+        else:
+            loops.append(_Level(name, (("0", str(width)),)))
+    shared = places.stage.phase != ROW
+    # sums over rows are independent of each other, and so are columns
+    wait = "_NOWAIT" if places.stage.phase == ACCUMULATE or columns[1] != COLUMN_RANGE[1] else ""
+    if shared and not loops:
+        return [Statement("", starts + point(), f"OMP_SINGLE{wait}")]
+
+    def level(depth: int) -> Body:
+        if depth == len(loops):
+            return starts + point()
+        here = loops[depth]
+        body: Body = []
+        for part in here.parts:
+            pragma = ""
+            point_alone = isinstance(part, range) and len(part) == 1 and len(here.parts) > 1
+            if shared and depth == 0:
+                pragma = "OMP_SINGLE" if point_alone else _sharing(loops, elementwise)
+                pragma += wait if part is here.parts[-1] else "_NOWAIT"  # pieces are independent, too
+            elif point_alone:
+                pass
+            elif elementwise and depth == len(loops) - 1 and (places.single or not nest.lanes):
+                pragma = "OMP_SIMD"
+            if isinstance(part, range):
+                with places.narrowed({here.variable: part}):
+                    inner = level(depth + 1)
+                if point_alone:
+                    place = line(f"const ptrdiff_t {here.variable} = {part.start};")
+                    body.append(Statement("", [place, *inner], pragma))
+                else:
+                    body.append(loop(here.variable, part.stop, inner, part.start, pragma=pragma))
+            else:
+                body.append(loop(here.variable, part[1], level(depth + 1), part[0], here.step, pragma))
+        return body
+
+    return level(0)
+
+
+def _sharing(loops: Sequence[_Level], elementwise: bool) -> str:
+    """How loops, the outermost first, are dealt out to threads: those down to the first that is not a single loop.
+
+    The innermost loop of an elementwise nest is left to the vector unit.
+    """
+    if elementwise and len(loops) == 1:
+        return "OMP_FOR_SIMD"
+    count = 1
+    while count < len(loops) - (1 if elementwise else 0) and len(loops[count].parts) == 1:
+        count += 1
+    return "OMP_FOR" if count == 1 else f"OMP_FOR_{min(count, 4)}"
+
+
+def block_start(name: str, extent: int, width: int) -> tuple[str, Body]:
+    """The variable of the loop over the blocks of an axis, "" for a single block, and a line that says where one begins.
+
+    The last of several begins early enough to be whole.
+    """
+    if extent <= width:
+        return "", [line(f"const ptrdiff_t {name}_first = 0;")]
+    if extent % width == 0:
+        return f"{name}_first", []
+    last = extent - width
+    return f"{name}_next", [line(f"const ptrdiff_t {name}_first = {name}_next < {last} ? {name}_next : {last};")]

@@ -1,0 +1,160 @@
+"""The sums of a map in local variables: declared, started, added up and walked over in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cpgen.emit.bounds import limits
+from cpgen.emit.places import Places
+from cpgen.emit.statements import Body, branch, condition, line, loop, mentions, simd
+from cpgen.ir.nodes import ROWS, Map
+from cpgen.loops.fuse import own_sums
+from cpgen.loops.phases import ROW
+from cpgen.loops.plan import Check, Nest
+from cpgen.loops.ranges import Condition, check, conditions, live, never, pieces
+
+
+class Sums:
+    """The sums over the loops of ``nest``, whose output axes are walked in blocks.
+
+    Device code overrides :meth:`text`, :meth:`declaration`, :meth:`over_block` and :meth:`overlap`.
+    """
+
+    def __init__(self, places: Places, root: Map, nest: Nest) -> None:
+        self.places = places
+        self.root = root
+        self.nest = nest
+        # by name: that of the root, and that of its twin if it has one
+        nodes = enumerate(own_sums(places.stage.nodes), 1)
+        self.own: dict[Map, str] = {m: f"sum_{k}" if k > 1 else "sum" for k, m in nodes}
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """(axis, width) of the output axes that are walked in blocks."""
+        nest = self.nest
+        found = [] if nest.block is None else [(nest.block, nest.block_width)]
+        return found if nest.lanes or nest.vector is None else [(nest.vector, nest.vector_width), *found]
+
+    def overlap(self) -> list[str]:
+        """Conditions that hold where a block does not repeat sums of the block before it."""
+        places, root = self.places, self.root
+        tests = []
+        for a, width in self.blocks():
+            extent = root.extents[a]
+            if isinstance(extent, int) and extent > width and extent % width:
+                tests.append(f"{places.axes[a]} >= {places.axes[a]}_next")
+        return tests
+
+    def text(self, name: str = "sum") -> str:
+        """The sum of the current point."""
+        nest = self.nest
+        if nest.block is not None:
+            name += "[step]"
+        if self._has_lanes():
+            name += "[lane]"
+        return name
+
+    def _has_lanes(self) -> bool:
+        """Whether sums are held for several points of the vector axis."""
+        places, nest = self.places, self.nest
+        return nest.vector is not None and not (nest.lanes and places.single)
+
+    def declaration(self, name: str) -> str:
+        """The local variable that holds the sums of a block."""
+        places, nest = self.places, self.nest
+        if nest.block is not None:
+            name += f"[{nest.block_width}]"
+        if self._has_lanes():
+            name += "[LANES]" if nest.lanes else f"[{nest.vector_width}]"
+        return f"{places.real} {name};"
+
+    def over_block(self, body: Body) -> Body:
+        """Wrap ``body`` in the loops over the local sums."""
+        nest = self.nest
+        if nest.vector is not None and self._has_lanes():
+            if not nest.lanes:
+                body = self.in_block(nest.vector, "lane", body)
+            body = [simd(loop("lane", "LANES" if nest.lanes else nest.vector_width, body))]
+        if nest.block is not None:
+            body = [loop("step", nest.block_width, self.in_block(nest.block, "step", body))]
+        return body
+
+    def in_block(self, a: int, counter: str, body: Body) -> Body:
+        """``body`` with the position along a blocked axis declared, if it is used."""
+        places = self.places
+        name = places.axes[a]
+        if not mentions(body, name):
+            return body
+        return [line(f"const ptrdiff_t {name} = {name}_first + {counter};"), *body]
+
+    def build(self) -> Body:
+        """Declare, start and add up the local sums."""
+        places, root, nest = self.places, self.root, self.nest
+        start = places.zero if root.reduce == "sum" else places.lowest
+        if nest.carried:
+            stored = places.result(root)
+            tests = self.overlap()
+            if places.stage.phase == ROW:
+                tests = ["col > 0", *tests]
+                places.column()
+            start = f"{' && '.join(tests)} ? {stored} : {start}" if tests else stored
+        names = self.own.values()
+        body: Body = [line(self.declaration(name)) for name in names]
+        body += self.over_block([line(f"{self.text(name)} = {start};") for name in names])
+        return body + self._adding()
+
+    def _adding(self) -> Body:
+        """Loops over the terms that count, with the addition inside."""
+        places, root, nest = self.places, self.root, self.nest
+        counted = live(root, places.points(root))
+        needed = list(conditions(root))
+        if not all(counted.values()) or any(never(i, e, root.extents, counted) for i, e in needed):
+            return []
+        known = set(range(len(root.extents))) - set(nest.reduction)
+        at = dict(nest.cuts)
+        checks = []
+        for index, extent in dict.fromkeys(needed):
+            # the loops over the output visit more points than those that count
+            points = places.points(root) if set(index.axes) <= known else counted
+            found = check(index, extent, root.extents, points)
+            checks += [] if found is None else [found]
+
+        def level(depth: int, known: set[int], left: list[Check]) -> Body:
+            here = [c for c in left if set(c.index.axes) <= known]
+            left = [c for c in left if c not in here]
+            if depth == len(nest.reduction):
+                inner = self.over_block(self._add(needed))
+            else:
+                a = nest.reduction[depth]
+                name, extent = places.axes[a], root.extents[a]
+                if not isinstance(extent, int):
+                    stop = "f->count" if extent is ROWS else "f->columns"
+                    inner = [loop(name, stop, level(depth + 1, known | {a}, left))]
+                else:
+                    part = counted.get(a, range(extent))
+                    bounds = limits(places, root, a, [c for c in left if set(c.index.axes) <= known | {a}], counted)
+                    left = [c for c in left if c not in bounds.done]
+                    inner = list(bounds.lets)
+                    for piece in [part] if bounds.done else pieces(part, at.get(a, ())):
+                        with places.narrowed({name: piece}):
+                            rest = level(depth + 1, known | {a}, left)
+                        start = bounds.start or piece.start
+                        inner.append(loop(name, bounds.stop or piece.stop, rest, start, bounds.step))
+            return [branch(condition(here, places.variable), inner)] if here else inner
+
+        with places.narrowed({places.axes[a]: part for a, part in counted.items() if a in known}):
+            return level(0, known, checks)
+
+    def _add(self, valid: Collection[Condition]) -> Body:
+        """One term of each sum (or of the maximum), at a point where the indices ``valid`` are."""
+        places, root = self.places, self.root
+        body: Body = []
+        for node, name in self.own.items():
+            lets, text = places.expression(node, valid)
+            total, item = self.text(name), name.replace("sum", "item")
+            body += lets
+            if root.reduce == "sum":
+                body.append(line(f"{total} += {text};"))
+            else:
+                body.append(line(f"const {places.real} {item} = {text};"))
+                body.append(line(f"{total} = {item} > {total} || {item} != {item} ? {item} : {total};"))
+        return body
