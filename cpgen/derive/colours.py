@@ -3,7 +3,7 @@
 Where a function couples neighbours only, its Hessian is banded: ``H[i, j]`` is zero unless ``|i - j| <= w`` along each
 axis.  Elements that are at least ``w + 1`` apart can then share a unit direction: they do not disturb each other's
 diagonal, so that ``w + 1`` directions are as good as one for each element (Curtis, Powell & Reid, "On the estimation of
-sparse Jacobian matrices", 1974; Coleman & More, "Estimation of sparse Hessian matrices and graph coloring problems", 1984).
+sparse Jacobian matrices", 1974; Coleman & More, "Estimation of sparse Hessian matrices and graph coloring", 1984).
 
 The width is read off the indices: what a node depends on, along an axis of a leaf, is a window ``base + [low, high]``,
 ``base`` being affine in the node's own axes.  Two arguments of a map are coupled where its expression has a mixed second
