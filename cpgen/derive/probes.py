@@ -201,23 +201,17 @@ def _directed(
 def directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``diag_<leaf>``: ``e'He`` of each unit vector, or ``v * Hv`` of vectors that uncoupled elements share."""
     shared = _coloured(graph, wrt)
-    if shared is not None:
-        vectors, count = shared
-        outputs = []
-        for leaf, product in zip(wrt, _products(graph, wrt, vectors), strict=True):
-            axes = range(len(leaf.element_shape))
-            reads = [(product, axes), (vectors[leaf], axes)]
-            made = over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))
-            outputs.append((f"diag_{leaf.name}", made))
-        return _directed(graph, "diagonal_directions", wrt, outputs, vectors, count)
-    units = _units(wrt)
-    form = quadratic_form(graph, units)
+    vectors, count = shared or (_units(wrt), None)
+    form = None if shared else quadratic_form(graph, vectors)
+    products = _products(graph, wrt, vectors) if shared else []
     outputs = []
-    for leaf in wrt:
-        reads = [(form, ()), (units[leaf], range(len(leaf.element_shape)))]
-        label = f"diag_{leaf.name}"
-        outputs.append((label, over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))))
-    return _directed(graph, "diagonal_directions", wrt, outputs, units)
+    for k, leaf in enumerate(wrt):
+        axes = range(len(leaf.element_shape))
+        curved: tuple[Node, Sequence[int]] = (products[k], axes) if form is None else (form, ())
+        reads = [curved, (vectors[leaf], axes)]
+        made = over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))
+        outputs.append((f"diag_{leaf.name}", made))
+    return _directed(graph, "diagonal_directions", wrt, outputs, vectors, count)
 
 
 def directions_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:

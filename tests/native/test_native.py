@@ -688,3 +688,23 @@ def test_calls_on_fixed_memory() -> None:
         found = call()
         assert found is call.out
         assert all(found[name].tobytes() == value.tobytes() for name, value in expected.items())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is mapped")
+def test_the_openmp_runtime_outlives_the_programs() -> None:
+    """Its idle threads would otherwise wake up in memory that is no longer theirs."""
+    code = """
+import gc
+from tests.catalogue import CATALOGUE
+entry = CATALOGUE["mlp_tanh"]
+est = entry.compile(programs=(), threads=2)
+est.gradient(**entry.arrays(5000, 1))
+held = lambda: any(word in line for line in open("/proc/self/maps") for word in ("libgomp", "libomp"))
+before = held()
+del est
+gc.collect()
+print(before, held())
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout in ("True True\n", "False False\n")  # the latter without OpenMP
