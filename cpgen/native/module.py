@@ -25,8 +25,8 @@ Array = NDArray[np.floating]
 # workspaces that are kept for the next call: how large one may be, and how many for calls from several threads
 SPARE_BYTES, SPARES = 64 << 20, 4
 
-# one library of each compiler stays loaded, and with it the OpenMP runtime: its threads outlive a parallel region, and would
-# run into unmapped memory if the last program that needs it were given back
+# one library of each compiler stays loaded, and with it the OpenMP runtime: its threads outlive a parallel region, and
+# would run into unmapped memory if the last program that needs it were given back
 _KEPT: dict[str, object] = {}
 
 BRIEF = 10_000  # operations below which a bound call keeps the GIL: it takes microseconds
