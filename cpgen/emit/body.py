@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import product
 
-from cpgen.emit.names import member_axes
+from cpgen.emit.names import elements, member_axes
 from cpgen.emit.outer import COLUMN_RANGE, outer_loops
 from cpgen.emit.places import Places
 from cpgen.emit.rows import Rows
 from cpgen.emit.statements import Body, branch, condition, line
 from cpgen.emit.sums import Sums
 from cpgen.ir.build import axis, constant_index
-from cpgen.ir.nodes import Access, Map, Node
+from cpgen.ir.nodes import COLUMNS, Access, Map, Node
 from cpgen.ir.stack import Place, stacked
+from cpgen.loops.names import identifier
 from cpgen.loops.phases import ROW
 from cpgen.loops.plan import Nest, Plan, Stage
 from cpgen.loops.ranges import guard_checks, never
@@ -45,7 +46,7 @@ class StageBody:
             return self.rows.build()
         nest, root = self.stage.nest, self.stage.nodes[0]
         assert nest is not None and isinstance(root, Map)
-        return self.map(root, nest)
+        return [*self.map(root, nest), *self._columns_added()]
 
     def map(self, root: Map, nest: Nest) -> Body:
         if nest.rest is None:
@@ -113,7 +114,7 @@ class StageBody:
         repeated = list(overlap) if nest.carried or not in_rows or self.team else []
         if in_rows and node.reduced and not (sums and node in sums.own):
             place = places.result(node)
-            text = f"({places.column()} > 0 ? {place} : {places.zero}) + ({text})"
+            text = f"({places.going_on()} ? {place} : {places.zero}) + ({text})"
             repeated = list(overlap)
         elif len(self.stage.nodes) > 1:
             body.append(line(f"const {places.real} {value.name} = {text};"))
@@ -124,6 +125,15 @@ class StageBody:
             return body, []
         store = line(f"{places.result(node)} = {text};")
         return body, [branch(" && ".join(repeated), [store]) if repeated else store]
+
+    def _columns_added(self) -> Body:
+        """What adds up terms of columns that lie side by side in the lanes of a tile."""
+        if not (self.plan.beside and self.stage.phase == ROW):
+            return []
+        sums = [n for n in self.stage.nodes if isinstance(n, Map) and COLUMNS in n.extents[n.rank :]]
+        add = f"{identifier(self.plan.name, 'program')}_add_columns"
+        calls = [line(f"{add}(f, {self.places.tile(n, False)}, {elements(n)});") for n in sums if self.plan.value(n).tile]
+        return [branch("f->beside > 1", calls)] if calls else []
 
     def _guarded(self, node: Map) -> tuple[Body, str]:
         """Declarations and the text of what ``node`` is at the current point, where its guards need not hold."""

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from cpgen.emit.places import Places
 from cpgen.emit.statements import Body, Statement, factor, line, loop, mentions, times
-from cpgen.ir.nodes import COLUMNS, Access, Map, Node
+from cpgen.ir.nodes import Access, Node
+from cpgen.loops.beside import reads_by_column
 from cpgen.loops.plan import Plan, Stage
 
 COLS = "COLS"  # noise columns that a stage handles together: a parameter of its function
@@ -40,7 +41,7 @@ class DevicePlaces(Places):
         root = stage.nodes[0]
         # the sums of several columns at once; those that go on from column to column, or whose indices or tests are of a
         # column, take one at a time
-        alike = nest is not None and not nest.carried and not any(_reads_by_column(n) for n in stage.nodes)
+        alike = nest is not None and not nest.carried and not any(reads_by_column(n) for n in stage.nodes)
         self.wide = bool(self.template and alike and nest and nest.reduction and root.has_columns)
 
     def variable(self, a: int) -> str:
@@ -80,15 +81,6 @@ def each_column(body: Body) -> Body:
     if mentions(body, "col"):
         body = [line("const ptrdiff_t col = f->col + part;"), *body]
     return [loop("part", COLS, body)]
-
-
-def _reads_by_column(node: Node) -> bool:
-    """Whether the column stands in an index of an ordinary axis, or in a guard."""
-    if not isinstance(node, Map) or COLUMNS not in node.extents:
-        return False
-    column = node.extents.index(COLUMNS)
-    ordinary = [i for a in node.args for i, e in zip(a.index, a.node.shape, strict=True) if e is not COLUMNS]
-    return any(column in i.axes for i in (*ordinary, *(g.index for g in node.guards)))
 
 
 def strided(variable: str, stop: str, body: Body, who: str = "WORKER") -> Statement:

@@ -71,6 +71,15 @@ class Places:
             self.declare("col", "const ptrdiff_t", "f->col")
         return "col"
 
+    def going_on(self) -> str:
+        """In the row phase, whether a sum over columns starts from what is there.
+
+        Of columns side by side, each lane has the term of its own.
+        """
+        if not self.plan.beside:
+            return f"{self.column()} > 0"
+        return self.declare("going_on", "const int", "f->beside == 1 && f->col > 0")
+
     def pointer(self, name: str, place: str, constant: bool = True) -> str:
         qualifier = "const " if constant else ""
         return self.declare(name, f"{qualifier}{self.real} *const", place)

@@ -98,6 +98,8 @@ def emit_c(
         "alignment": ALIGNMENT,
         "largest": LARGEST,
         "threads": MOST_THREADS,
+        "zero": "0.0" if real == "float64" else "0.0f",
+        "beside": any(v.beside for v in views),
         "notes": notes,
         "definitions": list(dict.fromkeys(d for v in views for d in v.definitions)),
     }

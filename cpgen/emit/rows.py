@@ -51,7 +51,13 @@ class Rows:
         return loop(variable, stop, body, pragma="OMP_FOR")
 
     def move_in(self, count: int, target: str, source: str) -> Body:
-        """``target = source`` for each ``item`` and ``lane``, whose ``row`` of the caller is at most the last."""
+        """``target = source`` for each ``item`` and ``lane``; lanes without a row repeat one of the caller's.
+
+        That is the last ``row``, or where columns may lie side by side all of them in turn.
+        """
+        if self.plan.beside:
+            turn = line("row = row + 1 < f->lanes ? row + 1 : 0;")
+            return self.items(count, [line("ptrdiff_t row = 0;"), *self.lanes([line(f"{target} = {source};"), turn])])
         clamped = line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;")
         return self.items(count, self.lanes([clamped, line(f"{target} = {source};")]))
 
@@ -116,10 +122,14 @@ class Rows:
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
         count = elements(node)
+        side: Body = []
         if self.stage.phase == ROW:
             target = self.places.tile(node, False)
             row = "f->args->first_row + f->begin + f->row"
-            if not self.places.single:
+            if self.plan.beside:
+                side.append(line("const ptrdiff_t part = lane < f->lanes ? 0 : lane / f->lanes;"))
+                row += " + lane - part * f->lanes"
+            elif not self.places.single:
                 self.places.declare("last", "const ptrdiff_t", "f->lanes - 1")
                 row += " + (lane < last ? lane : last)"
             put = f"{target}[{self.places.spot(node, 'item + bit')}]"
@@ -128,11 +138,12 @@ class Rows:
             target = self.places.target(node)
             row = "0"
             put = f"{target}[{times('col', str(count))} + item + bit]"
-        column = f"f->args->first_column + {self.places.column()}"
+        column = f"f->args->first_column + {self.places.column()}{' + part' if side else ''}"
         self.places.declare("noise_offset", "const uint32_t", f"{node.offset}U")
         self.places.declare("noise_key", "const uint32_t", f"{node_key(node.name)}U")
         key = f"{self.plan.noise_order}U, noise_offset, noise_key"
         header = [
+            *side,
             line("const cpgen_noise noise = cpgen_noise_at("),
             line(f"    f->args->seed, f->args->design, {key}, (uint64_t)({column}), (uint32_t)({row}));"),
         ]

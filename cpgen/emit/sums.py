@@ -94,8 +94,7 @@ class Sums:
             stored = places.result(root)
             tests = self.overlap()
             if places.stage.phase == ROW:
-                tests = ["col > 0", *tests]
-                places.column()
+                tests = [places.going_on(), *tests]
             start = f"{' && '.join(tests)} ? {stored} : {start}" if tests else stored
         names = self.own.values()
         body: Body = [line(self.declaration(name)) for name in names]

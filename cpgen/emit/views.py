@@ -102,6 +102,7 @@ class ProgramView:
     finish: tuple[str, ...]
     clear: tuple[Statement, ...]
     has_tiles: bool
+    beside: bool
     has_rows: bool
     has_clear: bool
     work_numbers: str
@@ -184,6 +185,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         finish=calls(plan.finish),
         clear=tuple(clear),
         has_tiles=bool(plan.segments),
+        beside=plan.beside,
         has_rows=bool(plan.segments or plan.accumulate),
         has_clear=bool(clear),
         work_numbers=_size(plan.work),

@@ -9,6 +9,7 @@ from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Node, Program
 from cpgen.ir.noise import noise_order
 from cpgen.ir.stack import viewed
+from cpgen.loops.beside import shares_lanes
 from cpgen.loops.fuse import groups, reads, space
 from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
@@ -60,9 +61,9 @@ def plan(
     if tile not in (None, 1):
         return _Lowering(program, outputs, nodes, real, tile).plan()
     if tile is None:
-        in_lanes = _Lowering(program, outputs, nodes, real, None).plan()
-        size = in_lanes.tile_memory.constant + in_lanes.tile_memory.columns
-        if size * LANES[real] * (8 if real == "float64" else 4) <= CACHE_BYTES:
+        lowering = _Lowering(program, outputs, nodes, real, None)
+        in_lanes = lowering.plan()
+        if lowering.row_size * LANES[real] * (8 if real == "float64" else 4) <= CACHE_BYTES:
             return in_lanes
     turned, nodes = turn(outputs, VECTOR[real])
     if tile is None and inner_share(nodes, VECTOR[real]) < ENOUGH_INNER:
@@ -92,6 +93,7 @@ class _Lowering:
     phase: dict[int, str] = field(default_factory=dict)
     output_names: dict[int, list[str]] = field(default_factory=dict)
     row_direct: dict[int, str] = field(default_factory=dict)  # values with rows that only live in an output
+    row_size: int = 0  # numbers that one row of a full tile needs, and one column of it
 
     def plan(self) -> Plan:
         self.phase = phases(self.nodes)
@@ -112,12 +114,16 @@ class _Lowering:
         finish += self._copies(direct)
         direct |= self.row_direct
         tile_slots, tile_total = self._tile_memory(segments)
+        self.row_size = tile_total.constant + tile_total.columns
         row_slots, row_total = place("rows", self._kept_demands())
         work_slots, work_total = place("work", work, ROUND)
         blocked = any(
             stage.nest is not None and stage.nest.block is not None for s in segments for stage in s.stages
         )
         lanes = self.tile or _lanes(tile_total, self.real, LANES[self.real] * (1 if blocked else PLAIN))
+        beside = lanes > 1 and not self.compact and not tile_total.columns and shares_lanes(segments)
+        if beside:
+            tile_slots, tile_total = self._tile_memory(segments, beside)
         self._check_size((work_total, tile_total, row_total))
         lists = [setup, *(s.stages for s in segments), accumulate, finish]
         numbered = _number([[self._conditional(s, direct) for s in stages] for stages in lists])
@@ -155,6 +161,7 @@ class _Lowering:
             noise_order=noise_order(self.program),
             chunk_tiles=CHUNK_TILES[0] if self.compact else _chunk_tiles(row_total, lanes, self.real),
             schedule=self.schedule,
+            beside=beside,
         )
 
     # Who reads what
@@ -309,8 +316,11 @@ class _Lowering:
             if self.row_direct.get(id(node)) != name
         ]
 
-    def _tile_memory(self, segments: Sequence[Segment]) -> tuple[dict[int, Slot], Totals]:
-        """Liveness over the row stages; a value used in a column loop lives through all of it."""
+    def _tile_memory(self, segments: Sequence[Segment], beside: bool = False) -> tuple[dict[int, Slot], Totals]:
+        """Liveness over the row stages; a value used in a column loop lives through all of it.
+
+        Where columns may lie ``beside`` each other, the sums over them lie behind their terms.
+        """
         first: list[int] = []
         position = 0
         for segment in segments:
@@ -345,7 +355,7 @@ class _Lowering:
                 if stage.kind in ("map", "load", "noise"):
                     for node in stage.nodes:
                         defined_in[id(node)] = number
-                        carried = isinstance(node, Map) and _over_columns(node)
+                        carried = _over_columns(node)
                         lives[id(node)] = _Life(first[number] if carried else position, position)
                         if carried:
                             lives[id(node)].end = end_of_segment
@@ -360,6 +370,8 @@ class _Lowering:
             if key not in nodes or (self._in_place and self._kept(nodes[key])) or key in self.row_direct:
                 continue
             together = self.schedule.columns if nodes[key].has_columns and not life.full else 1
+            if beside and _over_columns(nodes[key]):
+                together = 2
             count = together * _count(nodes[key].element_shape)
             demands.append(Demand(key, count, life.full, life.start, life.end))
         return place("tile", demands)
@@ -468,8 +480,8 @@ def _reuses(node: Map, vector: int, block: int) -> bool:
     )
 
 
-def _over_columns(node: Map) -> bool:
-    return COLUMNS in node.extents[node.rank :]
+def _over_columns(node: Node) -> bool:
+    return isinstance(node, Map) and COLUMNS in node.extents[node.rank :]
 
 
 def _extent(node: Map, axis: int) -> int:

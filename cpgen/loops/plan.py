@@ -15,6 +15,9 @@ Memory comes in three spaces, all counted in numbers (not bytes): ``work`` (setu
 ``tile`` (one for each thread, ``tile`` numbers an element) and ``rows`` (values of the rows of the current chunk that
 sums read, row-major).  Where a tile is one row, its layout is that of a row of an array: inputs are then read, outputs
 written and values that sums read kept where they are, without a copy in the tile.
+
+Where a tile has at least twice as many lanes as rows, the others can stand for further columns (``Plan.beside``).  A sum
+over columns then has memory twice, for the terms of all lanes and behind them for the sums of the rows.
 """
 
 from __future__ import annotations
@@ -152,7 +155,8 @@ class Plan:
     """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32".
 
     ``chunk_tiles``: tiles of a chunk, for each thread; threads wait for each other after a chunk.  ``schedule``: for a
-    GPU; the values of ``schedule.columns`` columns then have memory together.
+    GPU; the values of ``schedule.columns`` columns then have memory together.  ``beside``: lanes without a row stand for
+    further columns (:mod:`cpgen.loops.beside`).
     """
 
     program: Program
@@ -171,6 +175,7 @@ class Plan:
     noise_order: int
     chunk_tiles: int
     schedule: Schedule = Schedule()
+    beside: bool = False
 
     @property
     def name(self) -> str:

@@ -75,7 +75,7 @@ class Compiler:
     def fused(self) -> Compiler:
         """The same with multiplications and additions joined where the processor can: one rounding in place of two."""
         kept = tuple(f for f in self.flags if not f.startswith("-ffp-contract"))
-        return replace(self, flags=(*kept, "-ffp-contract=fast"))
+        return replace(self, flags=(*kept, "-ffp-contract=fast", "-DCPGEN_FUSED=1"))
 
     def serial(self) -> Compiler:
         """The same without OpenMP, for calls too short to be shared between threads."""
