@@ -23,7 +23,7 @@ class _Level:
 
     variable: str
     parts: tuple[range | tuple[str, str], ...]  # points, or the text of the first and of the end
-    step: int = 1
+    step: int | str = 1
 
 
 def outer_loops(
@@ -58,6 +58,8 @@ def outer_loops(
             starts += first
             if variable:
                 loops.append(_Level(variable, (("0", str(extent)),), width))
+        if places.grouped:  # inside, so that what a block reads of the weights stays in the cache
+            loops.append(_Level("group", (("0", "LANES"),), "GROUP"))
     elif nest.block is not None:
         name, width, extent = places.axes[nest.block], nest.block_width, constant(root.extents[nest.block])
         if extent > width:

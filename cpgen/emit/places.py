@@ -40,6 +40,7 @@ class Places:
         self.inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
         nest = stage.nest
         self.summed = nest is not None and bool(nest.reduction or nest.carried)  # with sums in local variables
+        self.grouped = nest is not None and nest.lanes and nest.vector_width > 0  # sums of some lanes at a time
         side_by_side = nest is not None and stage.phase == ROW and not nest.lanes
         self.single = plan.tile == 1 and (side_by_side or not self.summed)
         self.axes = axis_names(plan, stage)
@@ -140,7 +141,7 @@ class Places:
         """Where element ``place`` of a row value lies in its tile, for the current lane."""
         if self.single:
             return place
-        return plus(place if place == "0" else times(place, self.lanes), "lane")
+        return plus(place if place == "0" else times(place, self.lanes), "group + lane" if self.grouped else "lane")
 
     def _in_tile(self, node: Node, place: Position, constant: bool) -> str:
         """The element at ``place`` of a row value, for the current lane."""

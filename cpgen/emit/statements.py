@@ -44,7 +44,7 @@ def line(text: str) -> Statement:
 
 
 def loop(
-    variable: str, stop: str | int, body: Body, start: str | int = 0, step: int = 1, pragma: str = ""
+    variable: str, stop: str | int, body: Body, start: str | int = 0, step: int | str = 1, pragma: str = ""
 ) -> Statement:
     """``for (ptrdiff_t variable = start; variable < stop; variable += step)``."""
     advance = f"++{variable}" if step == 1 else f"{variable} += {step}"

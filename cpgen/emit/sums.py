@@ -58,13 +58,19 @@ class Sums:
         places, nest = self.places, self.nest
         return nest.vector is not None and not (nest.lanes and places.single)
 
+    def _width(self) -> str:
+        """The points of the vector axis for which sums are held."""
+        if self.nest.lanes:
+            return "GROUP" if self.places.grouped else "LANES"
+        return str(self.nest.vector_width)
+
     def declaration(self, name: str) -> str:
         """The local variable that holds the sums of a block."""
         places, nest = self.places, self.nest
         if nest.block is not None:
             name += f"[{nest.block_width}]"
         if self._has_lanes():
-            name += "[LANES]" if nest.lanes else f"[{nest.vector_width}]"
+            name += f"[{self._width()}]"
         return f"{places.real} {name};"
 
     def over_block(self, body: Body) -> Body:
@@ -73,7 +79,7 @@ class Sums:
         if nest.vector is not None and self._has_lanes():
             if not nest.lanes:
                 body = self.in_block(nest.vector, "lane", body)
-            body = [simd(loop("lane", "LANES" if nest.lanes else nest.vector_width, body))]
+            body = [simd(loop("lane", self._width(), body))]
         if nest.block is not None:
             body = [loop("step", nest.block_width, self.in_block(nest.block, "step", body))]
         return body

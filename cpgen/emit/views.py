@@ -92,6 +92,7 @@ class ProgramView:
     fields: tuple[Field, ...]
     statuses: tuple[Status, ...]
     lanes: int
+    group: int  # lanes whose sums are held at once, 0 where that is always the whole tile
     chunk_tiles: int
     offsets: tuple[Offset, ...]
     stages: tuple[StageView, ...]
@@ -175,6 +176,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         fields=tuple(_fields(plan)),
         statuses=tuple(statuses(plan, name)),
         lanes=plan.tile,
+        group=max((s.nest.vector_width for s in plan.stages if s.nest is not None and s.nest.lanes), default=0),
         chunk_tiles=plan.chunk_tiles,
         offsets=tuple(_offsets(plan)),
         stages=tuple(stages),

@@ -412,6 +412,8 @@ class _Lowering:
         elif block is not None:
             extent = _extent(node, block)
             width = min(COMPACT, extent) if self.compact else _block_width(extent)
+        if lanes and block is not None and not self.compact and (self.tile or 0) > LANES[self.real]:
+            vector_width = LANES[self.real]  # the sums of more rows would not fit the registers
         outer = [a for a in range(len(space(node))) if a not in hidden and a not in (block, vector)]
         at: tuple[tuple[int, tuple[int, ...]], ...] = ()
         if not self.compact:

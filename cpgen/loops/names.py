@@ -17,13 +17,13 @@ _WORDS = """
     try typeid typename using virtual wchar_t xor xor_eq main errno signals linux unix
     abs acos asin atan atan2 ceil cos cosh erf erfc exp expm1 fabs floor fmax fmin fmod gamma hypot isnan isinf j0 j1 jn
     lgamma log log10 log1p log2 pow round sin sinh sqrt tan tanh tgamma trunc y0 y1 yn
-    int32_t int64_t uint32_t uint64_t size_t ptrdiff_t uintptr_t NULL INFINITY NAN LANES SHARED
+    int32_t int64_t uint32_t uint64_t size_t ptrdiff_t uintptr_t NULL INFINITY NAN LANES SHARED GROUP
 """
 # the names that generated code uses itself, all of them local: no prefix disturbs them
 _OWN = """
     args f work work_bytes n_rows columns first_row first_column seed design accumulate threads rows row col lane lanes
     sum step tile count begin chunk words left bit last source item noise noise_offset column
-    noise_key part panel terms at first down across owner shared COLS gemm gemm_context turned whole
+    noise_key part panel terms at first down across owner shared COLS gemm gemm_context turned whole group
 """
 FOREIGN = frozenset(_WORDS.split())
 RESERVED = FOREIGN | frozenset(_OWN.split())

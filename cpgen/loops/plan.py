@@ -77,7 +77,7 @@ class Nest:
 
     ``outer`` are the output axes with an ordinary loop.  ``block`` (with ``block_width`` sums at a time) and ``vector``
     (with ``vector_width`` sums at a time) are output axes whose sums are held in a local array; ``lanes`` means that the
-    vector axis is ROWS, one tile.  ``reduction`` are the loops around the sums; ``carried`` means that the sums start
+    vector axis is ROWS: one tile, or ``vector_width`` rows of it at a time if that is not 0.  ``reduction`` are the loops around the sums; ``carried`` means that the sums start
     from the values already there (sums over rows, and over columns inside a column loop).
 
     Where ``block`` is COLUMNS, ``rest`` are the loops for the last columns, which fill no block.
