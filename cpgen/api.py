@@ -39,12 +39,15 @@ def compile(
     "cuda" computes on a GPU; arrays that lie there (CuPy, PyTorch, JAX) are read in place.  ``tuning``: what
     ``est.tune(...)`` measured, or the file it was saved to.  ``fused``: join multiplications and additions where the
     processor can, about a tenth faster; results then keep their bits for any threads and any split of the rows, but no
-    longer from one processor or compiler to another.  ``blas``: with target="cuda", "cublas" or the path of a library
-    with its functions, which is handed large products; it adds up in an order of its own, so the results have then not
-    the bits of the CPU, and their ``backend`` says so.
+    longer from one processor or compiler to another.  ``blas``: a library that is handed large products: "openblas" (the
+    one that NumPy brings, or the system's) or the path of one with cblas_dgemm, and with target="cuda" "cublas" or the
+    path of one with its functions.  It adds up in an order of its own, so results have not the bits of other machines
+    (nor, from a GPU, those of the CPU), and their ``backend`` says so.  On one machine they have the same bits for any
+    threads, but not for any split of the rows over calls: how a row is rounded may depend on how many are multiplied at
+    once.  A library on the CPU is used with its own threads off, for the whole process while a call lasts.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
-    and no compiler, or target="cuda" and no nvcc, no GPU or no such library.
+    and no compiler, target="cuda" and no nvcc or no GPU, or a ``blas`` that is not found.
     """
     names = (
         None if wrt is None else [str(item) for item in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
@@ -102,6 +105,11 @@ def bundle(
     if isinstance(model, Estimator):
         if wrt is not None or real not in (None, model.options.real):
             raise RequestError("the estimator is compiled already; wrt and real apply to a model")
+        if model.options.blas:
+            raise RequestError(
+                "a bundle computes all products by loops of its own: compile the estimator without "
+                f"blas={model.options.blas!r}"
+            )
         estimator = model
     else:
         estimator = compile(model, wrt=wrt, programs=(), real=real or "float64")

@@ -7,6 +7,7 @@ from itertools import product
 
 from cpgen.emit.names import elements, member_axes
 from cpgen.emit.outer import COLUMN_RANGE, outer_loops
+from cpgen.emit.pieces import in_pieces
 from cpgen.emit.places import Places
 from cpgen.emit.rows import Rows
 from cpgen.emit.statements import Body, branch, condition, line
@@ -17,6 +18,7 @@ from cpgen.ir.stack import Place, stacked
 from cpgen.loops.names import identifier
 from cpgen.loops.phases import ROW
 from cpgen.loops.plan import Nest, Plan, Stage
+from cpgen.loops.products import by_blas
 from cpgen.loops.ranges import guard_checks, never
 
 
@@ -50,7 +52,8 @@ class StageBody:
 
     def map(self, root: Map, nest: Nest) -> Body:
         if nest.rest is None:
-            return self._loops(root, nest)
+            loops = in_pieces(self.places, root, self.sums(root, nest)) if nest.piece else self._loops(root, nest)
+            return [*self.by_blas(root), *loops]
         return [
             line(f"const ptrdiff_t whole = f->columns - f->columns % {nest.block_width};"),
             *self._loops(root, nest, ("0", "whole")),
@@ -64,6 +67,17 @@ class StageBody:
             return [*(sums.build() if sums else []), *self.finish(root, nest, sums)]
 
         return self.outer_loops(root, nest, sums, point, columns)
+
+    def by_blas(self, root: Map) -> Body:
+        """The call of the caller's BLAS in place of what follows, for a product that is to be made by it."""
+        places, found = self.places, by_blas(root, self.plan.blas)
+        if found is None:
+            return []
+        weights, values = places.array(found.weights.node), places.tile(found.values.node, True)
+        shape = f"{found.outs}, {found.depth}, {weights}, {found.pitch}, {int(found.transposed)}"
+        tiles = f"{values}, {places.tile(root, False)}, LANES, {places.filled()}"
+        call = f"{places.prefix}by_blas(f->args->blas, {shape}, {tiles});"
+        return [branch("f->args->blas != NULL", [line(call), line("return;")])]
 
     def sums(self, root: Map, nest: Nest) -> Sums:
         return Sums(self.places, root, nest)

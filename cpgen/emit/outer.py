@@ -59,7 +59,7 @@ def outer_loops(
             if variable:
                 loops.append(_Level(variable, (("0", str(extent)),), width))
         if places.grouped:  # inside, so that what a block reads of the weights stays in the cache
-            loops.append(_Level("group", (("0", "LANES"),), "GROUP"))
+            loops.append(_Level("group", (("0", places.filled()),), "GROUP"))
     elif nest.block is not None:
         name, width, extent = places.axes[nest.block], nest.block_width, constant(root.extents[nest.block])
         if extent > width:

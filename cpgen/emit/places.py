@@ -66,6 +66,10 @@ class Places:
             return self.declare("column", "const ptrdiff_t", f"{first} + f->col")
         return f"({self.declare('first_column', 'const ptrdiff_t', first)} + col)"
 
+    def filled(self) -> str:
+        """The lanes that are computed: all, or in large tiles the groups in which there are rows."""
+        return self.declare("filled", "const ptrdiff_t", "f->filled") if self.plan.group else "LANES"
+
     def column(self) -> str:
         """The current column; in the row phase it belongs to the frame."""
         if self.stage.phase == ROW:

@@ -101,6 +101,7 @@ def emit_c(
         "zero": "0.0" if real == "float64" else "0.0f",
         "beside": any(v.beside for v in views),
         "notes": notes,
+        "blas": any(v.blas for v in views),
         "definitions": list(dict.fromkeys(d for v in views for d in v.definitions)),
     }
     body = render("c/program.c.j2", {**context, "includes": [], "math_header": False})

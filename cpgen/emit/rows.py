@@ -30,7 +30,7 @@ class Rows:
         """``body`` for each row of a full tile."""
         if self.places.single:
             return body
-        return [loop("lane", "LANES", body, pragma=pragma)]
+        return [loop("lane", self.places.filled(), body, pragma=pragma)]
 
     def valid_lanes(self, body: Body) -> Body:
         """``body`` for each row of the tile that exists."""

@@ -61,7 +61,7 @@ class Sums:
     def _width(self) -> str:
         """The points of the vector axis for which sums are held."""
         if self.nest.lanes:
-            return "GROUP" if self.places.grouped else "LANES"
+            return "GROUP" if self.places.grouped else self.places.filled()
         return str(self.nest.vector_width)
 
     def declaration(self, name: str) -> str:
@@ -70,7 +70,7 @@ class Sums:
         if nest.block is not None:
             name += f"[{nest.block_width}]"
         if self._has_lanes():
-            name += f"[{self._width()}]"
+            name += "[LANES]" if nest.lanes and not places.grouped else f"[{self._width()}]"
         return f"{places.real} {name};"
 
     def over_block(self, body: Body) -> Body:

@@ -113,6 +113,7 @@ class ProgramView:
     sizes_use_columns: bool
     cost: str
     uses_noise: bool
+    blas: bool  # whether the caller may pass a BLAS
     helpers: tuple[str, ...]
     definitions: tuple[str, ...]
 
@@ -173,10 +174,10 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         upper=name.upper(),
         real="double" if plan.real == "float64" else "float",
         digest=digest(plan.program),
-        fields=tuple(_fields(plan)),
+        fields=tuple(_fields(plan, model)),
         statuses=tuple(statuses(plan, name)),
         lanes=plan.tile,
-        group=max((s.nest.vector_width for s in plan.stages if s.nest is not None and s.nest.lanes), default=0),
+        group=plan.group,
         chunk_tiles=plan.chunk_tiles,
         offsets=tuple(_offsets(plan)),
         stages=tuple(stages),
@@ -197,6 +198,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         cost=_cost(plan),
         sizes_use_columns=any(t.columns for t in sizes),
         uses_noise=plan.has_noise,
+        blas=plan.blas > 0,
         helpers=tuple(sorted(helpers)),
         definitions=tuple(definitions),
     )
@@ -258,7 +260,7 @@ def output_fields(plan: Plan) -> list[tuple[str, str, Node]]:
     return [(name, plan.output_field(name), node) for name, node in plan.program.outputs]
 
 
-def _fields(plan: Plan) -> list[Field]:
+def _fields(plan: Plan, model: str) -> list[Field]:
     real = "double" if plan.real == "float64" else "float"
     fields = []
     for given in arrays(plan):
@@ -279,6 +281,8 @@ def _fields(plan: Plan) -> list[Field]:
     for scale in scale_inputs(plan):
         name = plan.value(scale).name
         fields.append(Field(name, f"{real} {name}", f"scale {scale.name}"))
+    if plan.blas:
+        fields.append(Field("blas", f"const {model}_blas *blas", "for large products, or NULL: own loops compute them"))
     return fields
 
 
@@ -342,6 +346,9 @@ def statuses(plan: Plan, name: str) -> list[Status]:
             f"work_bytes < {name}_workspace_bytes(args->n_rows, args->columns, args->threads)",
         ),
     ]
+    if plan.blas:
+        neither = "args->blas != NULL && args->blas->gemm == NULL && args->blas->gemm_64 == NULL"
+        found.append(("BLAS", "blas has neither of its functions", neither))
     result = [Status(f"{upper}_OK", 0, "success", "")]
     taken: set[str] = set()
     for k, (suffix, text, test) in enumerate(found):

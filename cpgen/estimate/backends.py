@@ -119,14 +119,20 @@ class Native:
 
     Where it is made of functions that give NaN beyond a range (sin, cos and tan of more than 1e6, or 1e4 in float32),
     a NaN in its results has them computed again by ``wide``: the same program on the C library's slower functions.
+    ``blas``: the name of the library that computes its large products, for the label.
     """
 
     def __init__(
-        self, native: NativeProgram, compiler: Compiler, wide: Callable[[], NativeProgram] | None = None
+        self,
+        native: NativeProgram,
+        compiler: Compiler,
+        wide: Callable[[], NativeProgram] | None = None,
+        blas: str = "",
     ) -> None:
         self.native, self.compiler, self._make_wide = native, compiler, wide
         serial = "" if compiler.openmp else ", serial: the compiler has no OpenMP"
         serial += ", fused" if compiler.joins else ""
+        serial += f", large products by {blas}: not the bits of other machines" if native.blas is not None else ""
         self._without_variances = [n for n, _ in native.program.outputs if not n.startswith("var_")]
         self.label = f"native ({Path(compiler.path).name}{serial})"
         self._wide: NativeProgram | None = None

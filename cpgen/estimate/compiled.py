@@ -18,6 +18,8 @@ from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Node, Program
+from cpgen.loops import Plan, plan
+from cpgen.loops.products import LEAST_BLAS
 from cpgen.loops.schedule import Schedule, schedule_of
 from cpgen.native import (
     ANY_ROWS,
@@ -29,6 +31,7 @@ from cpgen.native import (
     build_cuda,
     find_compiler,
 )
+from cpgen.native.blas import Blas, find_blas
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
 from cpgen.simplify import PASSES, simplified
 
@@ -48,8 +51,8 @@ class Options:
     compiler), "native" or "interpreter".  ``threads``: for the native code; None means all that the machine offers.
     ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
     :class:`cpgen.derive.sources.Setting`.  ``fused``: see :func:`cpgen.compile`.  ``tuning``: measured choices, in place
-    of those of the cost model.  ``blas``: on a GPU, a library for large products ("cublas" or a path); results then have
-    not the bits of the CPU.
+    of those of the cost model.  ``blas``: a library for large products, "openblas" on the CPU and "cublas" on a GPU, or a
+    path; results then have bits of their own.
     """
 
     real: str = "float64"
@@ -74,8 +77,14 @@ class Options:
                 raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
         if self.fused and self.target != "cpu":
             raise RequestError("fused=True is for target='cpu': on a GPU results have the bits of the plain C text")
-        if self.blas and self.target != "cuda":
-            raise RequestError(f"blas={self.blas!r} is for target='cuda'")
+        other, usual = ("cpu", "cublas") if self.target == "cuda" else ("cuda", "openblas")
+        if self.blas in ("openblas", "cublas") and self.blas != usual:
+            raise RequestError(
+                f"blas={self.blas!r} is for target={other!r}: for target={self.target!r} name {usual!r} or the path of "
+                "a library"
+            )
+        if self.blas and self.backend == "interpreter":
+            raise RequestError(f"blas={self.blas!r} is for compiled programs: leave it out with backend='interpreter'")
         if self.threads is not None and self.threads < 1:
             raise RequestError(f"threads={self.threads}: at least one thread is needed")
 
@@ -254,13 +263,15 @@ class Compiled:
             for key, d in derived.items():
                 self._loaded[key] = Loaded(d, Cuda(device[d.program.name], self.options.blas))
             return
+        blas = find_blas(self.options.blas) if self.options.blas else None
         module: NativeModule | None = None
         if self.options.backend != "interpreter" and not self._fallback:
             try:
-                tiles = [self.options.tuning.tiles.get(key) if self.options.tuning else None for key in derived]
-                module = build(
-                    self.graph.name, [d.program for d in derived.values()], self.options.real, tiles, self._compiler()
-                )
+                # measured on the programs' own loops
+                tuned = self.options.tuning.tiles if self.options.tuning and blas is None else {}
+                tiles = [tuned.get(key) for key in derived]
+                made = [d.program for d in derived.values()]
+                module = build(self.graph.name, made, self.options.real, tiles, self._compiler(), blas=blas)
             except EnvironmentProblem as problem:
                 if self.options.backend == "native":
                     raise
@@ -270,19 +281,25 @@ class Compiled:
             if module is None:
                 backend = Interpreted(d.program, real, self._fallback or "interpreter")
             else:
-                backend = Native(module[d.program.name], module.compiler, self._wide(d, module))
+                backend = Native(module[d.program.name], module.compiler, self._wide(d, module, blas), self.options.blas)
             self._loaded[key] = Loaded(d, backend)
 
-    def _wide(self, derived: Derived, module: NativeModule) -> Callable[[], NativeProgram] | None:
+    def _wide(self, derived: Derived, module: NativeModule, blas: Blas | None) -> Callable[[], NativeProgram] | None:
         """What compiles the program with the C library's functions, if that makes a difference."""
         program, name, real = derived.program, self.graph.name, self.options.real
         compiler = module.compiler
-        make = lambda: build(name, [program], real, None, compiler, libm=True)[program.name]  # noqa: E731
+        make = lambda: build(name, [program], real, None, compiler, True, blas)[program.name]  # noqa: E731
         return make if module.files.limited else None
 
     def _compiler(self) -> Compiler:
         found = find_compiler()
         return found.fused() if self.options.fused else found
+
+    def plan(self, key: str) -> Plan:
+        """The plan of a program for the CPU."""
+        real = self.options.real
+        least = LEAST_BLAS[real] if self.options.blas and self.options.target == "cpu" else 0
+        return plan(self.derive(key).program, real, blas=least)
 
     def on_gpu(self, derived: Mapping[str, Derived]) -> CudaModule:
         """The programs behind some keys in one library for the GPU."""

@@ -29,7 +29,6 @@ from cpgen.estimate.stream import Stream
 from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
-from cpgen.loops import plan
 from cpgen.loops.device import device_plan
 from cpgen.native import rows_of
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
@@ -73,7 +72,8 @@ class Estimator:
 
     def show(self, program: str = "diagonal") -> str:
         """The noise analysis, the graph and the stages of a program, for reading."""
-        return show.show(self.derive(program), self.options.real)
+        blas = self.options.blas if self.options.target == "cpu" else ""
+        return show.show(self.derive(program), self._compiled.plan(program), blas)
 
     def columns(self, program: str = "diagonal") -> int | None:
         """Noise columns with which a program's answer is exact; 0 if it is exact as it stands, None if it never is."""
@@ -83,8 +83,8 @@ class Estimator:
         self, programs: Sequence[str] = DEFAULT_PROGRAMS, rows: int = 1, columns: int = 1, threads: int = 1
     ) -> dict[str, object]:
         """Text size, operations and workspace of programs, before anything is compiled."""
-        derived = [self.derive(key) for key in programs]
-        return show.size(self.graph.name, derived, self.options.real, rows, columns, threads)
+        plans = [self._compiled.plan(key) for key in programs]
+        return show.size(self.graph.name, plans, self.options.real, rows, columns, threads)
 
     def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS, target: str | None = None) -> dict[str, str]:
         """The C or CUDA text of programs, file name -> content; ``target``: "cpu" or "cuda" (default: as compiled)."""
@@ -95,7 +95,7 @@ class Estimator:
                 for key in programs
             ]
             return dict(emit_cuda(self.graph.name, device, self.options.real).files())
-        plans = [plan(self.derive(key).program, self.options.real) for key in programs]
+        plans = [self._compiled.plan(key) for key in programs]
         return dict(emit_c(self.graph.name, plans, self.options.real).files())
 
     # Evaluation

@@ -8,7 +8,11 @@ from cpgen.derive.derived import Derived
 from cpgen.emit import emit_c, stage_text
 from cpgen.estimate.memory import human
 from cpgen.ir.text import text
-from cpgen.loops import Plan, plan
+from cpgen.loops import Plan
+from cpgen.loops.phases import ROW
+from cpgen.loops.products import LEAST_BLAS, by_blas
+
+LARGE = 256 * 256  # multiplications a row of a product that is worth a line
 
 
 def analysis(derived: Derived) -> list[str]:
@@ -45,18 +49,39 @@ def stages(p: Plan) -> list[str]:
     return ["  " + line for stage in p.stages for line in stage_text(p, stage)]
 
 
-def show(derived: Derived, real: str) -> str:
-    """Noise analysis, graph in index notation and stages of one program."""
-    planned = plan(derived.program, real)
+def products(p: Plan, blas: str) -> list[str]:
+    """Who computes each large product of weights and values of rows, and why, in lines; ``blas``: who was asked for."""
+    lines = []
+    for node in dict.fromkeys(n for stage in p.stages for n in stage.nodes if stage.phase == ROW):
+        found = by_blas(node, LARGE)
+        if found is None:
+            continue
+        times = f"{found.outs} x {found.depth} multiplications a row"
+        enough = LEAST_BLAS[p.real]
+        if by_blas(node, p.blas):
+            who = f"by {blas}: {times}, and only below {enough} are loops of its own measured to be faster"
+        elif found.outs * found.depth < enough:
+            who = f"by loops of its own: {times}, and below {enough} these are measured to be faster than a BLAS"
+        elif blas:
+            who = f"by loops of its own: {times}, but a tile of this program is one row"
+        else:
+            who = f"by loops of its own: {times}; blas='openblas' would take it, from {enough} on"
+        lines.append(f"  {p.value(node).name} {who}")
+    return lines
+
+
+def show(derived: Derived, planned: Plan, blas: str = "") -> str:
+    """Noise analysis, graph in index notation, large products and stages of one program."""
     graph = ["  " + line for line in text(derived.program).splitlines()[1:]]
-    return "\n".join([*analysis(derived), "graph", *graph, "stages", *stages(planned)]) + "\n"
+    large = products(planned, blas)
+    lines = [*analysis(derived), "graph", *graph, *(["large products", *large] if large else []), "stages"]
+    return "\n".join([*lines, *stages(planned)]) + "\n"
 
 
 def size(
-    name: str, derived: list[Derived], real: str, rows: int, columns: int, threads: int
+    name: str, plans: list[Plan], real: str, rows: int, columns: int, threads: int
 ) -> dict[str, Any]:
     """Sizes before anything is compiled: text, operations, workspace, for each program and together."""
-    plans = [plan(d.program, real) for d in derived]
     files = emit_c(name, plans, real)
     programs = {}
     for p in plans:

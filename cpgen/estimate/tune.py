@@ -73,7 +73,7 @@ def tune(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
     """Time the exact methods against each other, and the gradient, the diagonal and the trace with several tiles.
 
     On a GPU schedules are measured instead.  The default stays where nothing is at least 5 percent faster, and where
-    there is no C compiler.
+    there is no C compiler.  Tiles are those of the program's own loops, so none are measured with a BLAS.
     """
     if estimator.options.target == "cuda":
         schedules = {key: s for key in TUNED if (s := _best_schedule(estimator, key, arrays))}
@@ -92,7 +92,7 @@ def tune(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
         best = min(seconds, key=lambda method: seconds[method])
         if best != usual and seconds[best] < GAIN * seconds[usual]:
             methods[key] = best
-    for key in TUNED:
+    for key in () if estimator.options.blas else TUNED:
         try:
             usual_seconds = _seconds(estimator, key, arrays, None)
             by_tile = {t: _seconds(estimator, key, arrays, t) for t in TILES}

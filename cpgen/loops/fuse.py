@@ -90,7 +90,7 @@ def groups(
                     chosen = k
                     break
         if chosen is None and not carried(node) and not alone(node):
-            chosen = _join_twin(node, latest, result, group_of)
+            chosen = _join_twin(node, latest, result, group_of, alone)
         if chosen is None:
             chosen = len(result)
             result.append([])
@@ -99,10 +99,14 @@ def groups(
     return result
 
 
-def _join_twin(node: Map, latest: int, result: list[list[Map]], group_of: dict[int, int]) -> int | None:
+def _join_twin(
+    node: Map, latest: int, result: list[list[Map]], group_of: dict[int, int], alone: Callable[[Map], bool]
+) -> int | None:
     """The position of the twin of ``node``, its group moved behind group ``latest`` if need be; None if there is none."""
     for k in range(len(result) - 1, -1, -1):
-        if not are_twins(result[k][0], node) or len(own_sums(result[k])) > 1 or len(result[k]) == LARGEST:
+        if not are_twins(result[k][0], node) or alone(result[k][0]):
+            continue
+        if len(own_sums(result[k])) > 1 or len(result[k]) == LARGEST:
             continue
         inside = {id(m) for m in result[k]}
         between = [m for group in result[k + 1 : latest + 1] for m in group]

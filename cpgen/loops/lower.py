@@ -15,7 +15,7 @@ from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
 from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
-from cpgen.loops.products import is_product
+from cpgen.loops.products import UNCACHED, by_blas, is_product
 from cpgen.loops.ranges import checked_axes, cuts
 from cpgen.loops.schedule import Schedule
 from cpgen.loops.turn import inner_axis, inner_share, step, turn
@@ -27,6 +27,14 @@ PLAIN = 4
 CACHE_BYTES = 1 << 20  # a tile that needs more is one row where that one has enough sums to compute side by side
 ENOUGH_INNER = 0.9  # of the points of all sums
 TILE_BYTES = 8 << 20  # a tile that needs more memory than this gets fewer lanes
+# where weights lie in no cache: rows in a tile, so that they are read fewer times, and terms that a stage adds up at a
+# time if it reads the weights transposed, that is in steps of a row of them, after copying them side by side
+WIDE_LANES = 64
+PIECE = 64
+# rows in a tile where a BLAS computes products, since it copies the weights for each tile: measured by
+# benchmarks/blas_size.py
+BLAS_LANES = 128
+BLAS_TILE_BYTES = 32 << 20
 # Sums held at once along a blocked axis, best first: measured; fewer than five do not hide the latency of additions.
 BLOCKS = (10, 12, 8, 6, 5, 7)
 VECTOR = {"float64": 8, "float32": 16}  # sums along a vector axis, beside a blocked one
@@ -45,25 +53,41 @@ def plan(
     tile: int | None = None,
     compact: bool = False,
     schedule: Schedule | None = None,
+    blas: int = 0,
 ) -> Plan:
     """Decide phases, stages, loops and memory of ``program``.
 
     ``tile`` overrides the number of rows in a tile.  That is one row where rows are large and the sums of one can be
     computed side by side (:mod:`cpgen.loops.turn`), so that its values stay in the cache.  ``compact`` keeps few sums on
-    the stack and loops in one piece; ``schedule`` is for a GPU.  Raises UnsupportedError if rows depend on each other in
-    a way that one pass over the rows cannot compute, or if the program is too large.
+    the stack and loops in one piece; ``schedule`` is for a GPU.  ``blas``: products of weights and values of rows with at
+    least this many multiplications a row are stages of their own, which a caller's BLAS may compute, and a tile has more
+    rows; 0 for none.  A program without such products, or whose tile is one row, is planned as if it were 0.
+
+    Raises UnsupportedError if rows depend on each other in a way that one pass over the rows cannot compute, or if the
+    program is too large.
     """
     outputs, nodes = split_sums(program)
     if compact:
         device = schedule is not None
         return _Lowering(program, outputs, nodes, real, tile, compact, device, schedule or Schedule()).plan()
     outputs, nodes = turn(outputs, VECTOR[real], rows=False)
+    if blas and tile != 1 and any(by_blas(node, blas) for node in nodes):
+        lanes = tile
+        if lanes is None:
+            usual = plan(program, real)
+            if usual.tile == 1:
+                return usual
+            lanes = _lanes(usual.tile_memory, real, BLAS_LANES, BLAS_TILE_BYTES)
+        return _Lowering(program, outputs, nodes, real, lanes, blas=blas, wide=blas).plan()
     if tile not in (None, 1):
-        return _Lowering(program, outputs, nodes, real, tile).plan()
+        return _Lowering(program, outputs, nodes, real, tile, wide=UNCACHED[real] if tile > LANES[real] else 0).plan()
     if tile is None:
         lowering = _Lowering(program, outputs, nodes, real, None)
-        in_lanes = lowering.plan()
-        if lowering.row_size * LANES[real] * (8 if real == "float64" else 4) <= CACHE_BYTES:
+        in_lanes, size = lowering.plan(), lowering.row_size
+        if in_lanes.tile == LANES[real] and any(by_blas(node, UNCACHED[real]) for node in nodes):
+            lanes = _lanes(in_lanes.tile_memory, real, WIDE_LANES)
+            in_lanes = _Lowering(program, outputs, nodes, real, lanes, wide=UNCACHED[real]).plan()
+        if size * LANES[real] * (8 if real == "float64" else 4) <= CACHE_BYTES:
             return in_lanes
     turned, nodes = turn(outputs, VECTOR[real])
     if tile is None and inner_share(nodes, VECTOR[real]) < ENOUGH_INNER:
@@ -90,6 +114,8 @@ class _Lowering:
     compact: bool = False
     device: bool = False
     schedule: Schedule = Schedule()
+    blas: int = 0
+    wide: int = 0  # multiplications a row from which on weights are taken to lie in no cache; 0 for never
     phase: dict[int, str] = field(default_factory=dict)
     output_names: dict[int, list[str]] = field(default_factory=dict)
     row_direct: dict[int, str] = field(default_factory=dict)  # values with rows that only live in an output
@@ -124,7 +150,7 @@ class _Lowering:
         beside = lanes > 1 and not self.compact and not tile_total.columns and shares_lanes(segments)
         if beside:
             tile_slots, tile_total = self._tile_memory(segments, beside)
-        self._check_size((work_total, tile_total, row_total))
+        self._check_size((work_total, tile_total, row_total), tile_total, lanes)
         lists = [setup, *(s.stages for s in segments), accumulate, finish]
         numbered = _number([[self._conditional(s, direct) for s in stages] for stages in lists])
         names = node_names((*self.program.inputs, *self.nodes))
@@ -162,6 +188,7 @@ class _Lowering:
             chunk_tiles=CHUNK_TILES[0] if self.compact else _chunk_tiles(row_total, lanes, self.real),
             schedule=self.schedule,
             beside=beside,
+            blas=self.blas,
         )
 
     # Who reads what
@@ -378,7 +405,10 @@ class _Lowering:
 
     def _alone(self, node: Map) -> bool:
         """Whether a map is a kernel of its own, which no other map shares."""
-        return is_product(node, self.schedule)
+        if is_product(node, self.schedule) or by_blas(node, self.blas):
+            return True
+        found = by_blas(node, self.wide)
+        return found is not None and found.transposed
 
     def _kept_demands(self) -> list[Demand]:
         return [
@@ -420,6 +450,10 @@ class _Lowering:
             loops = [a for a in (*outer, *reduction) if isinstance(node.extents[a], int)]
             at = cuts(group, loops, bool(reduction) or carried)
         nest = Nest(tuple(outer), block, width, vector, vector_width, lanes, tuple(reduction), carried, at)
+        found = by_blas(node, self.wide)
+        # blocks that overlap would add some terms twice
+        if found is not None and found.transposed and lanes and vector_width and found.outs % width == 0:
+            nest = replace(nest, piece=PIECE)
         if block is None or node.extents[block] is not COLUMNS:
             return nest
         assert vector is not None
@@ -456,12 +490,10 @@ class _Lowering:
         found = [a for a in range(last) if step(read, a) == 1 and not _extent(node, a) % _block_width(_extent(node, a))]
         return found[-1] if found and step(read, last) not in (0, 1) else None
 
-    def _check_size(self, totals: Iterable[Totals]) -> None:
+    def _check_size(self, totals: Iterable[Totals], tile: Totals, lanes: int) -> None:
         largest = max((_count(n.element_shape) for n in self.nodes), default=0)
-        if (
-            max(largest, *(max(t.constant, t.columns) for t in totals)) * LANES[self.real] * PLAIN
-            > LARGEST_OFFSET
-        ):
+        numbers = max(largest, *(max(t.constant, t.columns) for t in totals)) * LANES[self.real] * PLAIN
+        if max(numbers, max(tile.constant, tile.columns) * lanes) > LARGEST_OFFSET:
             raise UnsupportedError(
                 f"the program {self.program.name} needs arrays of more than 2**31 numbers; reduce the extents or ask for "
                 "fewer entries at a time",
@@ -506,10 +538,10 @@ def _count(shape: Sequence[int]) -> int:
     return count
 
 
-def _lanes(total: Totals, real: str, lanes: int) -> int:
+def _lanes(total: Totals, real: str, lanes: int, most: int = TILE_BYTES) -> int:
     """Rows in a tile: fewer if a tile would not fit the cache anyway."""
     per_lane = (total.constant + total.columns) * (8 if real == "float64" else 4)
-    while lanes > 1 and per_lane * lanes > TILE_BYTES:
+    while lanes > 1 and per_lane * lanes > most:
         lanes //= 2
     return lanes
 
@@ -518,7 +550,8 @@ def _chunk_tiles(rows: Totals, lanes: int, real: str) -> int:
     """Tiles of a chunk for each thread: as many as the cache keeps the rows of, since threads wait after each chunk."""
     tile = lanes * rows.constant * (8 if real == "float64" else 4)
     fitting = CHUNK_BYTES // max(tile, 1) if not rows.columns else 0
-    return min(max(fitting, CHUNK_TILES[0]), CHUNK_TILES[1])
+    least = max(CHUNK_TILES[0] * min(LANES[real] * PLAIN, lanes) // lanes, 1)
+    return min(max(fitting, least), CHUNK_TILES[1])
 
 
 def _number(lists: Sequence[Sequence[Stage]]) -> list[tuple[Stage, ...]]:

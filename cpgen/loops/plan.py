@@ -77,13 +77,15 @@ class Nest:
 
     ``outer`` are the output axes with an ordinary loop.  ``block`` (with ``block_width`` sums at a time) and ``vector``
     (with ``vector_width`` sums at a time) are output axes whose sums are held in a local array; ``lanes`` means that the
-    vector axis is ROWS: one tile, or ``vector_width`` rows of it at a time if that is not 0.  ``reduction`` are the loops around the sums; ``carried`` means that the sums start
-    from the values already there (sums over rows, and over columns inside a column loop).
+    vector axis is ROWS: one tile, or ``vector_width`` rows of it at a time if that is not 0.  ``reduction`` are the loops
+    around the sums; ``carried`` means that the sums start from the values already there (sums over rows, and over columns
+    inside a column loop).
 
     Where ``block`` is COLUMNS, ``rest`` are the loops for the last columns, which fill no block.
 
     ``cuts``: the axes whose loops run in several pieces, in each of which no test on that axis alone is left, and where
-    the pieces after the first begin.
+    the pieces after the first begin.  ``piece``: of a product that reads its weights transposed, so many terms of all
+    sums are added up before the next, the weights of a block being copied side by side first; 0 for whole sums at once.
     """
 
     outer: tuple[int, ...]
@@ -96,6 +98,7 @@ class Nest:
     carried: bool
     cuts: tuple[tuple[int, tuple[int, ...]], ...] = ()
     rest: Nest | None = None
+    piece: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,8 @@ class Plan:
 
     ``chunk_tiles``: tiles of a chunk, for each thread; threads wait for each other after a chunk.  ``schedule``: for a
     GPU; the values of ``schedule.columns`` columns then have memory together.  ``beside``: lanes without a row stand for
-    further columns (:mod:`cpgen.loops.beside`).
+    further columns (:mod:`cpgen.loops.beside`).  ``blas``: products of at least this many multiplications a row are
+    stages of their own, which the caller's BLAS may compute; 0 for none.
     """
 
     program: Program
@@ -176,6 +180,13 @@ class Plan:
     chunk_tiles: int
     schedule: Schedule = Schedule()
     beside: bool = False
+    blas: int = 0
+
+    @property
+    def group(self) -> int:
+        """Lanes whose sums are held at once where a tile has more, else 0."""
+        nests = [stage.nest for stage in self.stages if stage.nest is not None and stage.nest.lanes]
+        return max((nest.vector_width for nest in nests), default=0)
 
     @property
     def name(self) -> str:

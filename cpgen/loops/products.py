@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cpgen.ir.nodes import Access, Dim, Map
+from cpgen.ir.nodes import Access, Dim, Map, Node
 from cpgen.loops.plan import is_scale
 from cpgen.loops.ranges import access_checks
 from cpgen.loops.schedule import Schedule
 from cpgen.scalar import placeholder
+
+# Multiplications a row of a product whose weights lie in no cache from tile to tile: they take 16 MiB.  Measured by
+# benchmarks/blas_size.py, as is that a BLAS is slower than a program's own loops below, by a tenth and more, and within a
+# tenth of them above.
+UNCACHED = {"float64": 1 << 21, "float32": 1 << 22}
+LEAST_BLAS = UNCACHED  # from which on a product is handed to a BLAS, where one is asked for
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,13 @@ class Product:
     outs: int
     depth: int
     transposed: bool
+
+    @property
+    def pitch(self) -> int:
+        """Numbers between two rows of the weights."""
+        pitch = self.weights.node.shape[-1]
+        assert isinstance(pitch, int)
+        return pitch
 
 
 def product(node: Map) -> Product | None:
@@ -44,6 +57,13 @@ def product(node: Map) -> Product | None:
     if [i.axis for i in values.index] != [*range(node.lead), depth]:
         return None
     return Product(weights, values, axes[0], axes[1], where == [depth, out])
+
+
+def by_blas(node: Node, least: int) -> Product | None:
+    """``node`` as a product of at least ``least`` multiplications a row, which a BLAS may compute; None if it is not, or
+    ``least`` is 0."""
+    found = product(node) if least and isinstance(node, Map) else None
+    return found if found is not None and found.outs * found.depth >= least else None
 
 
 def is_product(node: Map, schedule: Schedule) -> bool:

@@ -17,6 +17,8 @@ from cpgen.emit.views import ProgramView, arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
 from cpgen.loops import Plan, plan
+from cpgen.loops.products import LEAST_BLAS
+from cpgen.native.blas import Blas
 from cpgen.native.compiler import Compiler, compile_library, find_compiler
 from cpgen.native.fastcall import bound_call_type, pointer_writer
 
@@ -51,19 +53,26 @@ def build(
     tile: int | None | Sequence[int | None] = None,
     compiler: Compiler | None = None,
     libm: bool = False,
+    blas: Blas | None = None,
+    least: int | None = None,
 ) -> NativeModule:
     """Plan, emit, compile (or find in the cache) and load ``programs``; ``libm`` as in :func:`cpgen.emit.emit_c`.
 
-    ``tile``: rows in a tile, of all programs or of each; None leaves it to the plan.
+    ``tile``: rows in a tile, of all programs or of each; None leaves it to the plan.  ``blas``: computes products of at
+    least ``least`` multiplications a row (None: of a measured size); with ``blas=None`` and a ``least`` the programs are
+    made for a BLAS, but run without.
 
     Raises EnvironmentProblem without a working C compiler and UnsupportedError for programs that loops cannot express.
     """
     tiles = [tile] * len(programs) if tile is None or isinstance(tile, int) else tile
-    plans = [plan(program, real, t) for program, t in zip(programs, tiles, strict=True)]
-    return load(emit_c(model_name, plans, real, libm=libm), plans, compiler)
+    least = least if least is not None else LEAST_BLAS[real] if blas is not None else 0
+    plans = [plan(program, real, t, blas=least) for program, t in zip(programs, tiles, strict=True)]
+    return load(emit_c(model_name, plans, real, libm=libm), plans, compiler, blas)
 
 
-def load(files: CFiles, plans: Sequence[Plan], compiler: Compiler | None = None) -> NativeModule:
+def load(
+    files: CFiles, plans: Sequence[Plan], compiler: Compiler | None = None, blas: Blas | None = None
+) -> NativeModule:
     """Compile (or find in the cache) and load the text of ``plans``.  Raises EnvironmentProblem like :func:`build`."""
     compiler = compiler or find_compiler()
     library = compile_library(files.name, files.files(), compiler)
@@ -76,7 +85,7 @@ def load(files: CFiles, plans: Sequence[Plan], compiler: Compiler | None = None)
     if compiler.openmp:
         _KEPT.setdefault(compiler.identity, loaded)
     made = {
-        p.name: NativeProgram(p, view, ffi, loaded, compiler)
+        p.name: NativeProgram(p, view, ffi, loaded, compiler, blas)
         for p, view in zip(plans, files.programs, strict=True)
     }
     return NativeModule(made, files, compiler)
@@ -103,9 +112,15 @@ class Sizes:
 
 
 class NativeProgram:
-    """One compiled program.  Calls release the GIL and may be made from several threads at once."""
+    """One compiled program.  Calls release the GIL and may be made from several threads at once.
 
-    def __init__(self, plan: Plan, view: ProgramView, ffi: Any, library: Any, compiler: Compiler) -> None:
+    ``blas``: the library that computes its large products, None if it has none or computes them itself.  The library's
+    own threads are off during a call, for everybody in this process.
+    """
+
+    def __init__(
+        self, plan: Plan, view: ProgramView, ffi: Any, library: Any, compiler: Compiler, blas: Blas | None = None
+    ) -> None:
         self.plan = plan
         self.program = plan.program
         self.name = plan.name
@@ -129,6 +144,12 @@ class NativeProgram:
         self._all = tuple(name for name, _, _ in self._outputs)
         self._sized: tuple[tuple[int, int, int], Sizes] | None = None
         self._spare: list[NDArray[np.uint8]] = []
+        self.blas = blas if plan.blas else None
+        if self.blas is not None:
+            self._products = ffi.new(dict(ffi.typeof(f"{view.name}_args").fields)["blas"].type)
+            field = "gemm_64" if self.blas.wide else "gemm"
+            kind = ffi.typeof(getattr(self._products, field))
+            setattr(self._products, field, ffi.cast(kind, self.blas.gemm[plan.real]))
 
     def workspace_bytes(self, rows: int, columns: int = 0, threads: int | None = None) -> int:
         """Bytes of workspace of one call."""
@@ -175,7 +196,8 @@ class NativeProgram:
             threads,
             wanted,
         )
-        status = self._run(*target)
+        with self._alone():
+            status = self._run(*target)
         self._give_back(keep[-1])
         if status:
             self.refuse(status)
@@ -222,13 +244,14 @@ class NativeProgram:
         )
         answer = result if returned is None else returned
         made = bound_call_type()
-        if made is not None:
+        if made is not None and self.blas is None:
             places = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
             brief = self.plan.operations(rows, columns).total < BRIEF
             return cast(NativeCall, made(*places, target[2], brief, answer, (self, keep), self.refuse))
 
         def call() -> dict[str, Array]:
-            status = self._run(*target)
+            with self._alone():
+                status = self._run(*target)
             if status:
                 self.refuse(status)
             return answer
@@ -273,6 +296,8 @@ class NativeProgram:
         factors = {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale}
         for name, field in self._scales:
             setattr(args, field, float(arrays[name] if name in arrays else factors[name]))
+        if self.blas is not None:
+            args.blas = self._products
         work = self._take(sizes.workspace)
         keep.append(work)
         return (args, self._ffi.from_buffer(work), work.size), result, tuple(keep)
@@ -368,6 +393,10 @@ class NativeProgram:
     def _give_back(self, work: NDArray[np.uint8]) -> None:
         if work.size <= SPARE_BYTES and len(self._spare) < SPARES:
             self._spare.append(work)
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """Within it a library for products uses no threads of its own."""
+        return contextlib.nullcontext() if self.blas is None else self.blas.alone()
 
     def refuse(self, status: int) -> NoReturn:
         """Raise the error behind a status other than 0."""
