@@ -7,6 +7,7 @@ from cpgen.emit.places import Places
 from cpgen.emit.statements import Body, Statement, branch, factor, line, loop, times
 from cpgen.ir.nodes import Access, Input
 from cpgen.ir.noise import node_key
+from cpgen.loops.names import identifier
 from cpgen.loops.phases import ROW
 from cpgen.loops.plan import is_scale
 
@@ -51,13 +52,7 @@ class Rows:
         return loop(variable, stop, body, pragma="OMP_FOR")
 
     def move_in(self, count: int, target: str, source: str) -> Body:
-        """``target = source`` for each ``item`` and ``lane``; lanes without a row repeat one of the caller's.
-
-        That is the last ``row``, or where columns may lie side by side all of them in turn.
-        """
-        if self.plan.beside:
-            turn = line("row = row + 1 < f->lanes ? row + 1 : 0;")
-            return self.items(count, [line("ptrdiff_t row = 0;"), *self.lanes([line(f"{target} = {source};"), turn])])
+        """``target = source`` for each ``item`` and ``lane``, whose ``row`` of the caller is at most the last."""
         clamped = line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;")
         return self.items(count, self.lanes([clamped, line(f"{target} = {source};")]))
 
@@ -82,7 +77,16 @@ class Rows:
         if self.places.single:
             return self.items(count, [line(f"{target}[item] = source[item];")])
         place = f"source[{self.past(node)}{times('row', str(count))} + item]"
+        if self.plan.beside:
+            moved = self.move_out(count, f"{target}[{self.places.spot(node, 'item')}]", place.replace("row", "lane"))
+            return [*moved, self._repeat(node, "f->lanes")]
         return self.move_in(count, f"{target}[{self.places.spot(node, 'item')}]", place)
+
+    def _repeat(self, node: Input, lanes: str) -> Statement:
+        """Fill the lanes from ``lanes`` on, for which there is nothing, with what the lanes before have."""
+        repeat = f"{identifier(self.plan.name, 'program')}_repeat_lanes"
+        call = line(f"{repeat}({self.places.tile(node, False)}, {elements(node)}, {lanes});")
+        return branch(f"{lanes} < LANES", [call])
 
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
@@ -122,13 +126,11 @@ class Rows:
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
         count = elements(node)
-        side: Body = []
         if self.stage.phase == ROW:
             target = self.places.tile(node, False)
             row = "f->args->first_row + f->begin + f->row"
             if self.plan.beside:
-                side.append(line("const ptrdiff_t part = lane < f->lanes ? 0 : lane / f->lanes;"))
-                row += " + lane - part * f->lanes"
+                row += " + lane - first"
             elif not self.places.single:
                 self.places.declare("last", "const ptrdiff_t", "f->lanes - 1")
                 row += " + (lane < last ? lane : last)"
@@ -138,12 +140,14 @@ class Rows:
             target = self.places.target(node)
             row = "0"
             put = f"{target}[{times('col', str(count))} + item + bit]"
-        column = f"f->args->first_column + {self.places.column()}{' + part' if side else ''}"
+        column = f"f->args->first_column + {self.places.column()}"
+        beside = self.plan.beside and self.stage.phase == ROW
+        if beside:
+            column += " + part"
         self.places.declare("noise_offset", "const uint32_t", f"{node.offset}U")
         self.places.declare("noise_key", "const uint32_t", f"{node_key(node.name)}U")
         key = f"{self.plan.noise_order}U, noise_offset, noise_key"
         header = [
-            *side,
             line("const cpgen_noise noise = cpgen_noise_at("),
             line(f"    f->args->seed, f->args->design, {key}, (uint64_t)({column}), (uint32_t)({row}));"),
         ]
@@ -155,7 +159,16 @@ class Rows:
             self.bits([put_one]),
         ]
         body = [*header, loop("item", count, words, step=128)]
-        return self.lanes(body) if self.stage.phase == ROW else [self.dealt("col", "f->columns", body)]
+        if self.stage.phase != ROW:
+            return [self.dealt("col", "f->columns", body)]
+        if not self.plan.beside:
+            return self.lanes(body)
+        first = line("const ptrdiff_t first = part * f->lanes;")
+        each = loop("lane", "first + f->lanes", body, start="first")
+        return [
+            Statement("for (ptrdiff_t part = 0; part * f->lanes < f->used; ++part)", [first, each]),
+            self._repeat(node, "f->used"),
+        ]
 
 
 def _without_items(statement: Statement) -> Statement:

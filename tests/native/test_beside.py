@@ -127,12 +127,12 @@ def test_sums_over_rows_go_on_from_call_to_call(number: int, modules: tuple[str,
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("(f->beside < left ? f->beside : left) * f->lanes", "f->beside * f->lanes"),  # columns that do not exist
-        ("(f->beside < left ? f->beside : left) * f->lanes", "LANES"),  # lanes that stand for nothing
+        ("(f->beside < f->columns - f->col ? f->beside : f->columns - f->col)", "f->beside"),  # columns that do not exist
+        ("lane < f->used; lane += f->lanes", "lane < LANES; lane += f->lanes"),  # lanes that stand for nothing
         ("lane += f->lanes", "++lane"),  # another row's
         ("f->col > 0 ? sums[first + row] : 0.0", "0.0"),  # the last pass alone
         (" + col + part)", " + col)"),  # the same column again
-        ("row = row + 1 < f->lanes ? row + 1 : 0", "row = row + 1 < f->lanes ? row + 1 : row"),  # another row's inputs
+        ("values[first + lane - lanes]", "values[first]"),  # another row's inputs
     ],
 )
 def test_a_fault_would_be_seen(right: str, wrong: str) -> None:
