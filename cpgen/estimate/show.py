@@ -59,7 +59,7 @@ def products(p: Plan, blas: str) -> list[str]:
         times = f"{found.outs} x {found.depth} multiplications a row"
         enough = LEAST_BLAS[p.real]
         if by_blas(node, p.blas):
-            who = f"by {blas}: {times}, and only below {enough} are loops of its own measured to be faster"
+            who = f"by {blas}: {times}, at least the {enough} below which its own loops are measured to win"
         elif found.outs * found.depth < enough:
             who = f"by loops of its own: {times}, and below {enough} these are measured to be faster than a BLAS"
         elif blas:

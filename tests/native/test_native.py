@@ -23,7 +23,7 @@ from cpgen.errors import CheckError, DataError, EnvironmentProblem, RequestError
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read, reduce_sum
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Node, Origin, Program, topological
 from cpgen.ir.noise import noise_array
-from cpgen.loops import plan
+from cpgen.loops import Plan, plan
 from cpgen.native import Compiler, build, check_against_interpreter, compiler, find_compiler
 from cpgen.native.compiler import compile_library, warnings_of
 from cpgen.scalar import placeholder as p
@@ -244,11 +244,25 @@ def test_header_is_usable_from_cpp(tmp_path: Path) -> None:
 
 
 def test_text_size_does_not_depend_on_extents() -> None:
-    small = emit_c("toy", [plan(classifier(30, 21, 10))]).source
-    large = emit_c("toy", [plan(classifier(3000, 2100, 1000))]).source
-    # only the loops over the ragged end of an axis come and go
-    assert abs(small.count("\n") - large.count("\n")) <= 10
-    assert abs(len(small) - len(large)) < 0.02 * len(small)
+    def sizes(made: Plan) -> tuple[int, int]:
+        source = emit_c("toy", [made]).source
+        return source.count("\n"), len(source)
+
+    small, large, wide, wider = (
+        classifier(*e) for e in ((30, 21, 10), (1200, 1021, 10), (3000, 2100, 1000), (9000, 4200, 2000))
+    )
+    alike = [(plan(a), plan(b)) for a, b in ((small, large), (wide, wider))]
+    for one, other in alike:
+        (lines, length), (lines_then, length_then) = sizes(one), sizes(other)
+        # only the loops over the ragged end of an axis come and go
+        assert abs(lines - lines_then) <= 10
+        assert abs(length - length_then) < 0.02 * length
+    compact, compact_wider = (sizes(plan(p, tile=1, compact=True)) for p in (small, wider))
+    assert compact_wider[0] <= compact[0] + 10 and compact_wider[1] < 1.02 * compact[1]
+    # where weights lie in no cache, a product with them has loops over pieces, and what it was computed with its own
+    (lines, _), (lines_wide, _) = sizes(plan(small)), sizes(plan(wide))
+    pieces = sum(s.nest is not None and s.nest.piece > 0 for s in plan(wide).stages)
+    assert pieces > 0 and lines_wide - lines <= 20 + 40 * pieces
 
 
 HASH_SCRIPT = """
