@@ -85,8 +85,9 @@ class Rows:
     def _repeat(self, node: Input, lanes: str) -> Statement:
         """Fill the lanes from ``lanes`` on, for which there is nothing, with what the lanes before have."""
         repeat = f"{identifier(self.plan.name, 'program')}_repeat_lanes"
-        call = line(f"{repeat}({self.places.tile(node, False)}, {elements(node)}, {lanes});")
-        return branch(f"{lanes} < LANES", [call])
+        stop = self.places.filled()
+        call = line(f"{repeat}({self.places.tile(node, False)}, {elements(node)}, {lanes}, {stop});")
+        return branch(f"{lanes} < {stop}", [call])
 
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
