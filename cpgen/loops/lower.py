@@ -487,7 +487,8 @@ class _Lowering:
             return None
         (read,) = node.args
         last = node.rank - 1
-        found = [a for a in range(last) if step(read, a) == 1 and not _extent(node, a) % _block_width(_extent(node, a))]
+        along = [a for a in range(node.lead, last) if step(read, a) == 1]
+        found = [a for a in along if not _extent(node, a) % _block_width(_extent(node, a))]
         return found[-1] if found and step(read, last) not in (0, 1) else None
 
     def _check_size(self, totals: Iterable[Totals], tile: Totals, lanes: int) -> None:

@@ -137,3 +137,11 @@ def test_copies_in_another_order(shape: tuple[int, ...]) -> None:
     found = build("rowless", [program(y=twice, z=copied)])["rowless"].run({"A": array}, 1)
     assert np.array_equal(found["z"], np.moveaxis(array, last, 0))
     assert np.array_equal(found["y"], 2 * np.moveaxis(array, last, 0))
+
+
+def test_a_read_at_the_number_of_the_column() -> None:
+    """Side by side from column to column, of which there are any number."""
+    doubled = make_map((COLUMNS, HIDDEN), 2, [read(W, 1, 0)], p(0) * 2)
+    array = np.random.default_rng(3).normal(size=(HIDDEN, SIZE))
+    found = build("rowless", [program(y=doubled)])["rowless"].run({"W": array}, 1, 5)
+    assert np.array_equal(found["y"], 2 * array.T[:5])
