@@ -27,7 +27,7 @@ from cpgen.derive.units import fold
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, elementwise, is_zero, new_input
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region, topological
-from cpgen.scalar import diff, maximum, placeholder
+from cpgen.scalar import diff, maximum, placeholder, vanishes
 
 Field = tuple[Node | None, Node | None]
 
@@ -62,7 +62,7 @@ class Curvature:
         self.adjoints = Adjoints(graph.objective, self.uses, lift=True)
         self.rows: tuple[Dim, ...] = (ROWS,) if graph.objective.has_rows else ()
         self.inside = {id(n) for region in graph.regions for n in region.nodes}
-        self.signs: dict[int, int | None] = {}
+        self.signs: dict[Node, int | None] = {}
         self._self: dict[tuple[int, bool], Node | None] = {}
 
     def sources(self) -> list[Source]:
@@ -82,7 +82,7 @@ class Curvature:
             ):
                 found += self._crosses(node)
         for region in self.graph.regions:
-            if id(region.source) in self.uses.order and self.uses.active(region.source):
+            if region.source in self.uses.order and self.uses.active(region.source):
                 if self.adjoints.of(region.output) is not None:
                     found.append((Logsumexp if region.kind == "logsumexp" else Softmax)(self, region))
         return named_apart(found)
@@ -121,7 +121,7 @@ class Curvature:
 
     def _second(self, m: Map, k: int, lift: bool) -> Node | None:
         second = diff(diff(m.expr, placeholder(k)), placeholder(k))
-        if second.is_zero:
+        if vanishes(second):
             return None
         cotangent = self.adjoints.of(m)
         if cotangent is None:
@@ -152,7 +152,7 @@ class Curvature:
             Cross(self, m, a, b)
             for position, a in enumerate(active)
             for b in active[position + 1 :]
-            if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
+            if not vanishes(diff(diff(m.expr, placeholder(a)), placeholder(b)))
         ]
 
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
@@ -523,7 +523,7 @@ class Mixed(Source):
             (a, b)
             for a in active
             for b in active
-            if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
+            if not vanishes(diff(diff(m.expr, placeholder(a)), placeholder(b)))
         ]
         touched = sorted({a for pair in self.pairs for a in pair})
         self.variables = tuple({id(m.args[a].node): m.args[a].node for a in touched}.values())

@@ -33,6 +33,7 @@ from cpgen.native import (
 )
 from cpgen.native.blas import Blas, find_blas
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
+from cpgen.scalar import scoped
 from cpgen.simplify import PASSES, simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
@@ -170,6 +171,7 @@ class Compiled:
         self._loaded: dict[str, Loaded] = {}
         self._fallback = ""
 
+    @scoped
     def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
         """The simplified derivation behind ``key``; ``make`` derives what a key alone cannot describe.
 
@@ -247,6 +249,7 @@ class Compiled:
             f"{name!r} is not among wrt ({', '.join(v.name for v in self.wrt)}): compile with wrt containing it"
         )
 
+    @scoped
     def load(self, *keys: str) -> None:
         """Compile several programs together (those not loaded yet).
 
@@ -295,6 +298,7 @@ class Compiled:
         found = find_compiler()
         return found.fused() if self.options.fused else found
 
+    @scoped
     def plan(self, key: str) -> Plan:
         """The plan of a program for the CPU."""
         real = self.options.real

@@ -28,6 +28,7 @@ from cpgen.scalar.functions import (
     step,
 )
 from cpgen.scalar.lower import Cost, cost, operations
+from cpgen.scalar.memo import free_symbols, remembered, scoped, vanishes
 from cpgen.scalar.numeric import to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
@@ -45,6 +46,7 @@ __all__ = [
     "diff",
     "expm1",
     "factors",
+    "free_symbols",
     "function",
     "gelu",
     "hypot",
@@ -58,6 +60,8 @@ __all__ = [
     "operations",
     "placeholder",
     "relu",
+    "remembered",
+    "scoped",
     "second_order_zero",
     "sigmoid",
     "sign0",
@@ -67,4 +71,5 @@ __all__ = [
     "step",
     "to_c",
     "to_numpy",
+    "vanishes",
 ]

@@ -11,6 +11,7 @@ Conventions at kinks: the derivative of a kinked function at its kink is the lef
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -19,6 +20,7 @@ from sympy import Expr, Integer, Rational, S, Symbol
 from cpgen.errors import ModelError
 
 
+@lru_cache(maxsize=1 << 12)
 def placeholder(k: int) -> Symbol:
     """The real symbol ``_k`` that stands for argument ``k >= 0`` of a map."""
     return Symbol(f"_{k}", real=True)

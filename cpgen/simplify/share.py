@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import sympy
 
 from cpgen.ir.build import always_valid, axis, make_map, substitute
 from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Origin, Program
-from cpgen.scalar import canonical, operations, placeholder
+from cpgen.scalar import canonical, free_symbols, operations, placeholder, remembered
 
 # additions: below, reading a stored value costs as much as computing it again
 WORTH_STORING = 8
@@ -122,7 +121,7 @@ class _Parts:
     def _find(self, node: Map) -> Iterator[tuple[sympy.Expr, _Found]]:
         reads = {placeholder(k): a for k, a in enumerate(node.args)}
         for sub in _expensive(canonical(node.expr)):
-            symbols = sub.free_symbols
+            symbols = free_symbols(sub)
             if not all(
                 always_valid(i, e, node.extents)
                 for s in symbols
@@ -146,7 +145,7 @@ def _rank(extent: Extent) -> int:
     return 0 if extent is Dim.COLUMNS else 1 if extent is Dim.ROWS else 2
 
 
-@lru_cache(maxsize=1 << 14)
+@remembered
 def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
     """Subexpressions worth storing, larger ones first."""
     weights: dict[sympy.Expr, int] = {}
@@ -165,5 +164,5 @@ def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
     weigh(expr)
     order = {sub: k for k, sub in enumerate(sympy.preorder_traversal(expr))}
     found = [s for s, weight in weights.items() if weight >= WORTH_STORING and isinstance(s, sympy.Expr)]
-    found = [s for s in found if s.free_symbols]
+    found = [s for s in found if free_symbols(s)]
     return tuple(sorted(found, key=order.__getitem__))
