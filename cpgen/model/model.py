@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
+from cpgen.model.split import LARGE, MOST_DEPTH, cut, measures, symbols_in
 from cpgen.scalar import operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
@@ -357,7 +359,8 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
     Up to a few thousand operations the expression stays one map, whose local Hessian is taken by SymPy and exact; a
     larger one is split at its common subexpressions.  Raises ModelError if ``wrt`` names something that is not in it.
     """
-    letters = {str(s) for s in expr.free_symbols}
+    free = symbols_in(expr)
+    letters = {str(s) for s in free}
     for letter in wrt or ():
         if letter not in letters:
             raise ModelError(
@@ -365,12 +368,23 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
             )
     model = Model(name)
     n = model.axis("n", ROWS)
-    symbols = sorted(expr.free_symbols, key=str)
+    symbols = sorted(free, key=str)
     reads: dict[sympy.Basic, sympy.Expr] = {}
     for symbol in symbols:
         if str(symbol) == "n":
             raise ModelError("the symbol n is the name of the rows in a plain expression; rename it")
         reads[symbol] = model.input(str(symbol), n)[n]
+    depth, size = measures(expr)
+    if depth > MOST_DEPTH or size > LARGE:
+        names = (name for k in itertools.count() if (name := f"part{k}") not in letters)
+
+        def define(part: sympy.Expr) -> sympy.Symbol:
+            symbol = sympy.Symbol(next(names), real=True)
+            reads[symbol] = model.define(symbol.name, (n,), part.xreplace(reads))[n]
+            return symbol
+
+        model.objective(cut(expr, define).xreplace(reads))
+        return model
     if operations(expr) <= ONE_MAP:
         model.objective(expr.xreplace(reads))
         return model
