@@ -19,13 +19,14 @@ from functools import cached_property
 
 import sympy
 
+from cpgen.derive.forward import tangents
 from cpgen.derive.linear import Extra, element_index, kept_dims, output_axes, own_output, pull, target_of
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.signs import sign_of_node
 from cpgen.derive.units import fold
 from cpgen.derive.uses import Uses
-from cpgen.ir.build import add, elementwise, is_zero, new_input
+from cpgen.ir.build import add, constant, elementwise, is_zero, new_input
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region, topological
 from cpgen.scalar import diff, maximum, placeholder, vanishes
 
@@ -64,6 +65,7 @@ class Curvature:
         self.inside = {id(n) for region in graph.regions for n in region.nodes}
         self.signs: dict[Node, int | None] = {}
         self._self: dict[tuple[int, bool], Node | None] = {}
+        self._slopes: dict[Node, dict[Node, Node | None]] = {}
 
     def sources(self) -> list[Source]:
         """Every source of the graph that some leaf can see, in graph order."""
@@ -154,6 +156,14 @@ class Curvature:
             for b in active[position + 1 :]
             if not vanishes(diff(diff(m.expr, placeholder(a)), placeholder(b)))
         ]
+
+    def slopes(self, node: Node) -> dict[Node, Node | None]:
+        """The derivative by ``node``, one number a row, of every node that depends on it."""
+        if node not in self._slopes:
+            above = [n for n in self.uses.nodes if self.uses.depends(n, node)]
+            one = constant(1, node.shape, adjoint_origin(node, "slope"))
+            self._slopes[node] = dict(zip(above, tangents(above, {node: one}), strict=True))
+        return self._slopes[node]
 
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
         """A fresh noise input of ``shape`` elements a row."""

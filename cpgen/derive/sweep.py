@@ -30,6 +30,7 @@ from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
 from cpgen.scalar import placeholder
 
 Pair = tuple[Input, Input]
+MANY_NODES = 256  # of a graph: gradients of a number are then taken for all sources at once
 _0, _1 = placeholder(0), placeholder(1)
 
 
@@ -265,7 +266,12 @@ def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Te
 
 def _of_one_number(curvature: Curvature, source: Self, node: Node, origin: Origin) -> Node | None:
     """``m G**2`` for the curvature of a variable that is one number a row: a matrix of rank one along its gradient."""
-    gradient = Adjoints(source.variable, curvature.uses, lift=True).of(node)
+    numbers = not node.element_shape and not source.variable.element_shape
+    if numbers and len(curvature.uses.nodes) >= MANY_NODES:
+        # one pass upwards for all sources, where each would go down on its own
+        gradient = curvature.slopes(node)[source.variable]
+    else:
+        gradient = Adjoints(source.variable, curvature.uses, lift=True).of(node)
     if gradient is None:
         return None
     m, extents = source.diagonal, source.variable.element_shape
