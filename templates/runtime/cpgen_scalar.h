@@ -2,9 +2,9 @@
  * Scalar functions for generated code: plain C99, no state, every function for double (suffix _f64) and for float (_f32;
  * no double arithmetic in it).  math.h is not needed.
  *
- * exp, expm1, log, log1p, tanh, sin, cos and what is built from them (sigmoid, softplus, logcosh, silu, sech) contain no
- * branches, calls or tables, so a compiler can vectorise a loop over them; the same operations run in scalar and in vector
- * code, so both give the same bits if contraction into fused multiply-adds is off.
+ * exp, expm1, log, log1p, tanh, what is built from them (sigmoid, softplus, logcosh, silu, sech) and the moderate sin, cos
+ * and tan contain no branches, calls or tables, so a compiler can vectorise a loop over them; the same operations run in
+ * scalar and in vector code, so both give the same bits if contraction into fused multiply-adds is off.
  *
  * Largest errors against the exact value, in units in the last place of the result, double/float, over the whole range
  * (polygamma1 is polygamma with n = 1; more n cost about one unit each):
@@ -13,8 +13,7 @@
  * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, silu 3/3.5, normcdf 4.5/5, gelu 5/5.5,
  * gamma 5.5/5, loggamma 4/3.5, digamma 4/4, polygamma1 5/4, polygamma2 5.5/4.5, polygamma3 7/6.5, polygamma4 7.5/6,
  * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5.
- * sin, cos and tan need |x| <= 1e6 (double), 1e4 (float).  NaN gives NaN; overflow gives infinity; a point outside the
- * domain gives NaN.
+ * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
  *
  * Needs round-to-nearest arithmetic and no value-changing compiler options: rounding to an integer is done by adding
  * and subtracting 1.5 * 2^52 (2^23), which -ffast-math would remove.
@@ -338,7 +337,8 @@ static inline double cpgen_tanh_f64(double x)
     return (x == x) ? cpgen_copysign_f64(y, x) : x;
 }
 
-/* ---- trigonometric and hyperbolic functions: sin, cos and tan need |x| <= 1e6 and give NaN beyond, double ---- */
+/* ---- trigonometric and hyperbolic functions; the moderate ones, which a compiler can vectorise, have the bits of the
+ * others for |x| <= 1e6 and give NaN beyond, double ---- */
 
 /* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
 static inline double cpgen_quarter_f64(double x, uint64_t *quarter)
@@ -380,7 +380,7 @@ static inline double cpgen_cos_near_f64(double r)
     return w + (((1.0 - w) - half) + ((z * z) * p));
 }
 
-static inline double cpgen_sin_f64(double x)
+static inline double cpgen_sin_moderate_f64(double x)
 {
     uint64_t quarter;
     const int inside = cpgen_fabs_f64(x) <= 1000000.0;
@@ -393,7 +393,7 @@ static inline double cpgen_sin_f64(double x)
     return inside ? exact : cpgen_nan_f64();
 }
 
-static inline double cpgen_cos_f64(double x)
+static inline double cpgen_cos_moderate_f64(double x)
 {
     uint64_t quarter;
     const int inside = cpgen_fabs_f64(x) <= 1000000.0;
@@ -405,9 +405,136 @@ static inline double cpgen_cos_f64(double x)
     return inside ? y : cpgen_nan_f64();
 }
 
+static inline double cpgen_tan_moderate_f64(double x)
+{
+    return cpgen_sin_moderate_f64(x) / cpgen_cos_moderate_f64(x);
+}
+
+/* x = k pi/2 + r for any finite x of 2^19 or more in size, after Payne and Hanek (1983): 192 bits of 2/pi, from the first
+ * that leaves a remainder modulo 4 on, times the mantissa, in integers.  Returns r, *quarter = k modulo 4. */
+static inline double cpgen_quarter_far_f64(double x, uint64_t *quarter)
+{
+    /* 64 zeros, then the bits of 2/pi */
+    static const uint32_t digits[40] = {
+        UINT32_C(0x00000000), UINT32_C(0x00000000), UINT32_C(0xa2f9836e), UINT32_C(0x4e441529), UINT32_C(0xfc2757d1),
+        UINT32_C(0xf534ddc0), UINT32_C(0xdb629599), UINT32_C(0x3c439041), UINT32_C(0xfe5163ab), UINT32_C(0xdebbc561),
+        UINT32_C(0xb7246e3a), UINT32_C(0x424dd2e0), UINT32_C(0x06492eea), UINT32_C(0x09d1921c), UINT32_C(0xfe1deb1c),
+        UINT32_C(0xb129a73e), UINT32_C(0xe88235f5), UINT32_C(0x2ebb4484), UINT32_C(0xe99c7026), UINT32_C(0xb45f7e41),
+        UINT32_C(0x3991d639), UINT32_C(0x835339f4), UINT32_C(0x9c845f8b), UINT32_C(0xbdf9283b), UINT32_C(0x1ff897ff),
+        UINT32_C(0xde05980f), UINT32_C(0xef2f118b), UINT32_C(0x5a0a6d1f), UINT32_C(0x6d367ecf), UINT32_C(0x27cb09b7),
+        UINT32_C(0x4f463f66), UINT32_C(0x9e5fea2d), UINT32_C(0x7527bac7), UINT32_C(0xebe5f17b), UINT32_C(0x3d0739f7),
+        UINT32_C(0x8a5292ea), UINT32_C(0x6bfb5fb1), UINT32_C(0x1f8d5d08), UINT32_C(0x56033046), UINT32_C(0xfc7b6bab)
+    };
+    const uint64_t size = cpgen_to_bits_f64(x) & UINT64_C(0x7fffffffffffffff);
+    const uint64_t mantissa = (size & UINT64_C(0xfffffffffffff)) | UINT64_C(0x10000000000000);
+    const uint32_t first = (uint32_t)(size >> 52U) - 1013U;
+    const uint32_t word = first >> 5U;
+    const uint32_t shift = first & 31U;
+    const uint64_t low = mantissa & UINT32_C(0xffffffff);
+    const uint64_t high = mantissa >> 32U;
+    uint64_t product[6];
+    uint64_t carry = 0U;
+    uint64_t before = 0U;
+    uint64_t a;
+    uint64_t b;
+    uint64_t top;
+    uint64_t up;
+    uint64_t right;
+    uint64_t left;
+    uint64_t across;
+    double scale = 0x1p-63;
+    double r;
+    int k;
+    /* modulo 2^192, the last word first */
+    for (k = 5; k >= 0; --k)
+    {
+        const uint32_t at = word + (uint32_t)k;
+        const uint64_t pair = ((uint64_t)digits[at] << 32U) | digits[at + 1U];
+        const uint64_t piece = (pair >> (32U - shift)) & UINT32_C(0xffffffff);
+        const uint64_t one = low * piece;
+        const uint64_t two = high * before;
+        const uint64_t sum = (one & UINT32_C(0xffffffff)) + (two & UINT32_C(0xffffffff)) + carry;
+        product[k] = sum & UINT32_C(0xffffffff);
+        carry = (sum >> 32U) + (one >> 32U) + (two >> 32U);
+        before = piece;
+    }
+    a = (product[0] << 32U) | product[1];
+    b = (product[2] << 32U) | product[3];
+    /* two bits count quarters; the fraction after them is taken from the nearer end */
+    top = a >> 62U;
+    a = (a << 2U) | (b >> 62U);
+    b = (b << 2U) | (product[4] >> 30U);
+    up = a >> 63U;
+    a ^= (uint64_t)0U - up;
+    b ^= (uint64_t)0U - up;
+    top += up;
+    /* leading zeros away, in six steps */
+    for (k = 5; k >= 0; --k)
+    {
+        const uint32_t step = (uint32_t)1U << (uint32_t)k;
+        const int zeros = (a >> (64U - step)) == 0U;
+        a = zeros ? ((a << step) | (b >> (64U - step))) : a;
+        b = zeros ? (b << step) : b;
+        scale = zeros ? (scale * cpgen_from_bits_f64((uint64_t)(1023U - step) << 52U)) : scale;
+    }
+    /* the upper 64 of the 128 bits of a times pi/2 */
+    right = a & UINT32_C(0xffffffff);
+    left = a >> 32U;
+    across = ((right * UINT32_C(0x2168c235)) >> 32U) + ((right * UINT32_C(0xc90fdaa2)) & UINT32_C(0xffffffff))
+        + ((left * UINT32_C(0x2168c235)) & UINT32_C(0xffffffff));
+    a = (left * UINT32_C(0xc90fdaa2)) + ((right * UINT32_C(0xc90fdaa2)) >> 32U) + ((left * UINT32_C(0x2168c235)) >> 32U)
+        + (across >> 32U);
+    r = (double)a * scale;
+    r = (up != 0U) ? -r : r;
+    *quarter = (x < 0.0) ? ((uint64_t)0U - top) : top;
+    return (x < 0.0) ? -r : r;
+}
+
+/* x = k pi/2 + r for any x; infinity and NaN give NaN */
+static inline double cpgen_quarter_any_f64(double x, uint64_t *quarter)
+{
+    const double size = cpgen_fabs_f64(x);
+    if (size <= 1000000.0)
+    {
+        return cpgen_quarter_f64(x, quarter);
+    }
+    if (size < cpgen_infinity_f64())
+    {
+        return cpgen_quarter_far_f64(x, quarter);
+    }
+    *quarter = 0U;
+    return cpgen_nan_f64();
+}
+
+static inline double cpgen_sin_f64(double x)
+{
+    uint64_t quarter;
+    const double r = cpgen_quarter_any_f64(x, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? c : s;
+    const double y = ((quarter & 2U) != 0U) ? -size : size;
+    return (x == 0.0) ? x : y;
+}
+
+static inline double cpgen_cos_f64(double x)
+{
+    uint64_t quarter;
+    const double r = cpgen_quarter_any_f64(x, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? s : c;
+    return (((quarter + 1U) & 2U) != 0U) ? -size : size;
+}
+
 static inline double cpgen_tan_f64(double x)
 {
-    return cpgen_sin_f64(x) / cpgen_cos_f64(x);
+    uint64_t quarter;
+    const double r = cpgen_quarter_any_f64(x, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double y = ((quarter & 1U) != 0U) ? (-c / s) : (s / c);
+    return (x == 0.0) ? x : y;
 }
 
 static inline double cpgen_sinh_f64(double x)
@@ -1227,7 +1354,8 @@ static inline float cpgen_tanh_f32(float x)
     return (x == x) ? cpgen_copysign_f32(y, x) : x;
 }
 
-/* ---- trigonometric and hyperbolic functions: sin, cos and tan need |x| <= 1e4 and give NaN beyond, float ---- */
+/* ---- trigonometric and hyperbolic functions; the moderate ones, which a compiler can vectorise, have the bits of the
+ * others for |x| <= 1e4 and give NaN beyond, float ---- */
 
 /* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
 static inline float cpgen_quarter_f32(float x, uint32_t *quarter)
@@ -1263,7 +1391,7 @@ static inline float cpgen_cos_near_f32(float r)
     return w + (((1.0f - w) - half) + ((z * z) * p));
 }
 
-static inline float cpgen_sin_f32(float x)
+static inline float cpgen_sin_moderate_f32(float x)
 {
     uint32_t quarter;
     const int inside = cpgen_fabs_f32(x) <= 10000.0f;
@@ -1276,7 +1404,7 @@ static inline float cpgen_sin_f32(float x)
     return inside ? exact : cpgen_nan_f32();
 }
 
-static inline float cpgen_cos_f32(float x)
+static inline float cpgen_cos_moderate_f32(float x)
 {
     uint32_t quarter;
     const int inside = cpgen_fabs_f32(x) <= 10000.0f;
@@ -1288,9 +1416,115 @@ static inline float cpgen_cos_f32(float x)
     return inside ? y : cpgen_nan_f32();
 }
 
+static inline float cpgen_tan_moderate_f32(float x)
+{
+    return cpgen_sin_moderate_f32(x) / cpgen_cos_moderate_f32(x);
+}
+
+/* x = k pi/2 + r for any finite x of 2^12 or more in size, after Payne and Hanek (1983): 96 bits of 2/pi, from the first
+ * that leaves a remainder modulo 4 on, times the mantissa, in integers.  Returns r, *quarter = k modulo 4. */
+static inline float cpgen_quarter_far_f32(float x, uint32_t *quarter)
+{
+    /* 64 zeros, then the bits of 2/pi */
+    static const uint32_t digits[10] = {
+        UINT32_C(0x00000000), UINT32_C(0x00000000), UINT32_C(0xa2f9836e), UINT32_C(0x4e441529), UINT32_C(0xfc2757d1),
+        UINT32_C(0xf534ddc0), UINT32_C(0xdb629599), UINT32_C(0x3c439041), UINT32_C(0xfe5163ab), UINT32_C(0xdebbc561)
+    };
+    const uint32_t size = cpgen_to_bits_f32(x) & UINT32_C(0x7fffffff);
+    const uint32_t mantissa = (size & UINT32_C(0x7fffff)) | UINT32_C(0x800000);
+    const uint32_t first = (size >> 23U) - 88U;
+    const uint32_t word = first >> 5U;
+    const uint32_t shift = first & 31U;
+    uint32_t product[3];
+    uint32_t carry = 0U;
+    uint32_t a;
+    uint32_t b;
+    uint32_t top;
+    uint32_t up;
+    float scale = 0x1p-31f;
+    float r;
+    int k;
+    /* modulo 2^96, the last word first */
+    for (k = 2; k >= 0; --k)
+    {
+        const uint32_t at = word + (uint32_t)k;
+        const uint64_t pair = ((uint64_t)digits[at] << 32U) | digits[at + 1U];
+        const uint64_t sum = ((uint64_t)mantissa * (uint32_t)(pair >> (32U - shift))) + carry;
+        product[k] = (uint32_t)sum;
+        carry = (uint32_t)(sum >> 32U);
+    }
+    a = product[0];
+    b = product[1];
+    /* two bits count quarters; the fraction after them is taken from the nearer end */
+    top = a >> 30U;
+    a = (a << 2U) | (b >> 30U);
+    b = (b << 2U) | (product[2] >> 30U);
+    up = a >> 31U;
+    a ^= (uint32_t)0U - up;
+    b ^= (uint32_t)0U - up;
+    top += up;
+    /* leading zeros away, in five steps */
+    for (k = 4; k >= 0; --k)
+    {
+        const uint32_t step = (uint32_t)1U << (uint32_t)k;
+        const int zeros = (a >> (32U - step)) == 0U;
+        a = zeros ? ((a << step) | (b >> (32U - step))) : a;
+        b = zeros ? (b << step) : b;
+        scale = zeros ? (scale * cpgen_from_bits_f32((127U - step) << 23U)) : scale;
+    }
+    /* the upper 32 of the 64 bits of a times pi/2 */
+    a = (uint32_t)(((uint64_t)a * UINT32_C(0xc90fdaa2)) >> 32U);
+    r = (float)a * scale;
+    r = (up != 0U) ? -r : r;
+    *quarter = (x < 0.0f) ? ((uint32_t)0U - top) : top;
+    return (x < 0.0f) ? -r : r;
+}
+
+/* x = k pi/2 + r for any x; infinity and NaN give NaN */
+static inline float cpgen_quarter_any_f32(float x, uint32_t *quarter)
+{
+    const float size = cpgen_fabs_f32(x);
+    if (size <= 10000.0f)
+    {
+        return cpgen_quarter_f32(x, quarter);
+    }
+    if (size < cpgen_infinity_f32())
+    {
+        return cpgen_quarter_far_f32(x, quarter);
+    }
+    *quarter = 0U;
+    return cpgen_nan_f32();
+}
+
+static inline float cpgen_sin_f32(float x)
+{
+    uint32_t quarter;
+    const float r = cpgen_quarter_any_f32(x, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? c : s;
+    const float y = ((quarter & 2U) != 0U) ? -size : size;
+    return (x == 0.0f) ? x : y;
+}
+
+static inline float cpgen_cos_f32(float x)
+{
+    uint32_t quarter;
+    const float r = cpgen_quarter_any_f32(x, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? s : c;
+    return (((quarter + 1U) & 2U) != 0U) ? -size : size;
+}
+
 static inline float cpgen_tan_f32(float x)
 {
-    return cpgen_sin_f32(x) / cpgen_cos_f32(x);
+    uint32_t quarter;
+    const float r = cpgen_quarter_any_f32(x, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float y = ((quarter & 1U) != 0U) ? (-c / s) : (s / c);
+    return (x == 0.0f) ? x : y;
 }
 
 static inline float cpgen_sinh_f32(float x)
