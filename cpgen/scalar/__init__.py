@@ -27,6 +27,7 @@ from cpgen.scalar.functions import (
     softplus,
     step,
 )
+from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
 from cpgen.scalar.numeric import to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
@@ -49,6 +50,7 @@ __all__ = [
     "gelu",
     "hypot",
     "kinks",
+    "lengths",
     "literal",
     "log1p",
     "logcosh",

@@ -127,6 +127,30 @@ def _two_exponentials(expr: Expr) -> tuple[Expr, Expr, Expr] | None:
     return u, c, v - u + shift
 
 
+# a longer sum of exponentials is better written as cp.logsumexp over an axis
+MOST_EXPONENTIALS = 32
+
+
+def _log_sum_exp(expr: Expr) -> Expr | None:
+    """``log(expr)`` without overflow if ``expr`` is a sum of three or more positive exponentials, else None.
+
+    Two by two, so that the derivatives are products of sigmoids.
+    """
+    if not isinstance(expr, Add) or not 2 < len(expr.args) <= MOST_EXPONENTIALS:
+        return None
+    found = [_exponential(term) for term in expr.args]
+    if not all(pair is not None and pair[0].is_positive for pair in found):
+        return None
+    logs = [u if c == 1 else _sum([*Add.make_args(u), sympy.log(c)]) for c, u in found]  # type: ignore[misc]
+
+    def joined(parts: list[Expr]) -> Expr:
+        if len(parts) == 1:
+            return parts[0]
+        return fn.logaddexp(joined(parts[: len(parts) // 2]), joined(parts[len(parts) // 2 :]))
+
+    return joined(logs)
+
+
 def _sum(terms: Iterable[Expr]) -> Expr:
     total = Add(*terms)
     if not isinstance(total, Add):
@@ -217,6 +241,9 @@ def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
         return left * right * sympy.tanh(f.args[0] / 2) ** common
     if isinstance(f, sympy.cosh) and isinstance(g, sympy.sech) and f.args == g.args:
         return left * right
+    if isinstance(f, sympy.exp) and isinstance(g, sympy.exp) and g.has(fn.logaddexp):
+        # a share of a sum of exponentials
+        return _exp(_sum([*Add.make_args(f.args[0]), *Add.make_args(g.args[0])]))
     return None
 
 
@@ -232,6 +259,9 @@ def _power(base: Expr, exponent: Expr) -> Expr:
         if two is not None:
             u, c, v = two
             return _product([c**exponent, _exp(u * exponent), fn.sigmoid(-v) ** -exponent])
+        total = _log_sum_exp(base)
+        if total is not None:
+            return _exp(exponent * total)
     if isinstance(base, Pow) and base.exp.is_Integer and base.exp.is_even and exponent.is_number:
         if not exponent.is_Integer:
             return fn.absval(base.base) ** (base.exp * exponent)
@@ -262,6 +292,9 @@ def _log(x: Expr) -> Expr:
     if two is not None:
         u, c, v = two
         return _sum([u, sympy.log(c), fn.softplus(v)])
+    total = _log_sum_exp(x)
+    if total is not None:
+        return total
     split, rest = S.Zero, []
     found = False
     for factor in Mul.make_args(x):
@@ -294,6 +327,10 @@ def _log_of_positive(base: Expr) -> Expr | None:
         return -fn.softplus(-base.args[0])
     if isinstance(base, sympy.gamma):
         return sympy.loggamma(base.args[0])
+    if isinstance(base, fn.normcdf):
+        return fn.log_ndtr(base.args[0])
+    if isinstance(base, sympy.erfc):
+        return sympy.log(2) + fn.log_ndtr(-sympy.sqrt(2) * base.args[0])
     return None
 
 
@@ -433,7 +470,7 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
         result = sympy_class(*arguments)
         if result.func == sympy_class:
             return result
-        if result.func in (Add, Mul, Pow) or entry_of(result) is None:
+        if result.func in (Add, Mul, Pow) or (entry_of(result) is None and not isinstance(result, fn.Composite)):
             return _canonical(result)
         return result
 
@@ -443,3 +480,5 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
 for _entry in BY_NAME.values():
     if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
+for _composite in fn.COMPOSITES:
+    _RULES[_composite] = _plain(_composite)

@@ -114,6 +114,8 @@ class _Builder:
             return result
         if isinstance(expr, fn.UserFunction):
             return self.emit("call", *(self.lower(a) for a in expr.args), value=type(expr))
+        if isinstance(expr, fn.Composite):
+            return self.lower(expr.definition())
         entry = entry_of(expr)
         if entry is None:
             raise UnsupportedError(f"{expr} has no C or NumPy form")

@@ -112,6 +112,9 @@ PRIMITIVES: tuple[Entry, ...] = (
     _runtime("logcosh", functions.logcosh, special.logcosh),
     _runtime("silu", functions.silu, special.silu),
     _runtime("normcdf", functions.normcdf, special.normcdf),
+    _runtime("log_ndtr", functions.log_ndtr, special.log_ndtr, weight=48),
+    _runtime("mills", functions.mills, special.mills, weight=48),
+    _runtime("mills_gap", functions.mills_gap, special.mills_gap, weight=48),
     _runtime("gelu", functions.gelu, special.gelu),
     _runtime("relu", functions.relu, special.relu, kink="derivative 0 at x = 0", kink_at=_same, weight=1),
     _runtime(
@@ -157,7 +160,7 @@ PRIMITIVES: tuple[Entry, ...] = (
         "hypotf({0}, {1})",
         np.hypot,
         kink="derivative NaN where both are 0",
-        kink_at=functions.hypot,
+        kink_at=functions.vanishing_length,
     ),
     _runtime("gamma", sympy.gamma, special.gamma, "x > 0", weight=64),
     _runtime("loggamma", sympy.loggamma, special.loggamma, "x > 0", weight=64),

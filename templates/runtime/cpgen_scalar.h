@@ -916,6 +916,80 @@ static inline double cpgen_gelu_f64(double x)
     return cpgen_normal_f64(x, x);
 }
 
+/* ---- logarithm of the normal distribution function and its derivatives, double ---- */
+
+/* (x + phi(x) / Phi(x)) for x = -t, t >= 0: 1 / (1 + t) times a polynomial in (t - 4) / (t + 4) */
+static inline double cpgen_mills_left_f64(double t)
+{
+    const double near = (t < 1e30) ? t : 1e30;
+    const double z = (near - 4.0) / (near + 4.0);
+    double p = 0x1.dada646b8dfbep-28;
+    p = (p * z) + 0x1.c30a8b144a4b8p-30;
+    p = (p * z) + (-0x1.3a5ea4945dc65p-24);
+    p = (p * z) + 0x1.613cd08a5b1b3p-27;
+    p = (p * z) + 0x1.ad43be885843ep-22;
+    p = (p * z) + (-0x1.2d2455b6fdec6p-22);
+    p = (p * z) + (-0x1.9bc23f79ce5dcp-20);
+    p = (p * z) + 0x1.3924d3582736ep-19;
+    p = (p * z) + 0x1.341b12a31c17bp-18;
+    p = (p * z) + (-0x1.ad525d8f41976p-17);
+    p = (p * z) + (-0x1.58b47fd62c610p-17);
+    p = (p * z) + 0x1.d01dc7802374bp-15;
+    p = (p * z) + 0x1.351b8dcb2007dp-17;
+    p = (p * z) + (-0x1.a88b89a0639e3p-13);
+    p = (p * z) + 0x1.2051ac1a5cbe9p-14;
+    p = (p * z) + 0x1.4f05c8921a123p-11;
+    p = (p * z) + (-0x1.25cd63870b883p-11);
+    p = (p * z) + (-0x1.bbff43eed6a56p-10);
+    p = (p * z) + 0x1.68b70be0e9e4cp-9;
+    p = (p * z) + 0x1.af935c3235834p-9;
+    p = (p * z) + (-0x1.5b85b57e5da6fp-7);
+    p = (p * z) + (-0x1.27fbb009cc4afp-10);
+    p = (p * z) + 0x1.099e7c887a559p-5;
+    p = (p * z) + (-0x1.f8202f1ccf5acp-6);
+    p = (p * z) + (-0x1.f44b58ac48cd4p-5);
+    p = (p * z) + 0x1.8b202da160976p-3;
+    p = (p * z) + (-0x1.896db09f596bep-3);
+    p = (p * z) + (-0x1.fc5da950de3f6p-5);
+    p = (p * z) + 0x1.20c6f2f8a1916p+0;
+    return p / (1.0 + t);
+}
+
+/* phi(x) / Phi(x) of the standard normal for x >= 0 */
+static inline double cpgen_mills_right_f64(double x)
+{
+    const double size = (x < 40.0) ? x : 40.0;
+    const double high = cpgen_upper_f64(size);
+    const double low = (size - high) * (size + high);
+    const double decay = cpgen_exp_f64(-(0.5 * (high * high))) * (1.0 + cpgen_expm1_f64(-(0.5 * low)));
+    return (0.398942280401432678 * decay) / cpgen_normcdf_f64(x);
+}
+
+/* phi(x) / Phi(x), the slope of log(Phi(x)) */
+static inline double cpgen_mills_f64(double x)
+{
+    const double left = cpgen_mills_left_f64((x < 0.0) ? -x : 0.0) - x;
+    const double right = cpgen_mills_right_f64((x < 0.0) ? 0.0 : x);
+    return (x < 0.0) ? left : ((x == x) ? right : x);
+}
+
+/* x + phi(x) / Phi(x) */
+static inline double cpgen_mills_gap_f64(double x)
+{
+    const double left = cpgen_mills_left_f64((x < 0.0) ? -x : 0.0);
+    const double right = x + cpgen_mills_right_f64((x < 0.0) ? 0.0 : x);
+    return (x < 0.0) ? left : ((x == x) ? right : x);
+}
+
+/* log(Phi(x)) = -x^2/2 - log(sqrt(2 pi) phi(x) / Phi(x)) on the left */
+static inline double cpgen_log_ndtr_f64(double x)
+{
+    const double side = (x < 0.0) ? x : 0.0;
+    const double left = -((0.5 * (side * side)) + (cpgen_log_f64(cpgen_mills_left_f64(-side) - side) + 0.918938533204672742));
+    const double right = cpgen_log1p_f64(-cpgen_normcdf_f64((x < 0.0) ? 0.0 : -x));
+    return (x < 0.0) ? left : ((x == x) ? right : x);
+}
+
 /* ---- functions with kinks, double; comparisons are arranged so that NaN is kept ---- */
 
 static inline double cpgen_relu_f64(double x)
@@ -1873,6 +1947,66 @@ static inline float cpgen_normcdf_f32(float x)
 static inline float cpgen_gelu_f32(float x)
 {
     return cpgen_normal_f32(x, x);
+}
+
+/* ---- logarithm of the normal distribution function and its derivatives, float ---- */
+
+/* (x + phi(x) / Phi(x)) for x = -t, t >= 0: 1 / (1 + t) times a polynomial in (t - 4) / (t + 4) */
+static inline float cpgen_mills_left_f32(float t)
+{
+    const float near = (t < 1e12f) ? t : 1e12f;
+    const float z = (near - 4.0f) / (near + 4.0f);
+    float p = 0x1.f754340000000p-15f;
+    p = (p * z) + 0x1.a5d8b60000000p-13f;
+    p = (p * z) + (-0x1.17d1640000000p-11f);
+    p = (p * z) + (-0x1.31762e0000000p-10f);
+    p = (p * z) + 0x1.6590040000000p-9f;
+    p = (p * z) + 0x1.80210e0000000p-9f;
+    p = (p * z) + (-0x1.5b2d740000000p-7f);
+    p = (p * z) + (-0x1.037b8e0000000p-10f);
+    p = (p * z) + 0x1.0999b40000000p-5f;
+    p = (p * z) + (-0x1.f896740000000p-6f);
+    p = (p * z) + (-0x1.f44ae60000000p-5f);
+    p = (p * z) + 0x1.8b21840000000p-3f;
+    p = (p * z) + (-0x1.896db20000000p-3f);
+    p = (p * z) + (-0x1.fc5dce0000000p-5f);
+    p = (p * z) + 0x1.20c6f20000000p+0f;
+    return p / (1.0f + t);
+}
+
+/* phi(x) / Phi(x) of the standard normal for x >= 0 */
+static inline float cpgen_mills_right_f32(float x)
+{
+    const float size = (x < 15.0f) ? x : 15.0f;
+    const float high = cpgen_upper_f32(size);
+    const float low = (size - high) * (size + high);
+    const float decay = cpgen_exp_f32(-(0.5f * (high * high))) * (1.0f + cpgen_expm1_f32(-(0.5f * low)));
+    return (0.398942280401432678f * decay) / cpgen_normcdf_f32(x);
+}
+
+/* phi(x) / Phi(x), the slope of log(Phi(x)) */
+static inline float cpgen_mills_f32(float x)
+{
+    const float left = cpgen_mills_left_f32((x < 0.0f) ? -x : 0.0f) - x;
+    const float right = cpgen_mills_right_f32((x < 0.0f) ? 0.0f : x);
+    return (x < 0.0f) ? left : ((x == x) ? right : x);
+}
+
+/* x + phi(x) / Phi(x) */
+static inline float cpgen_mills_gap_f32(float x)
+{
+    const float left = cpgen_mills_left_f32((x < 0.0f) ? -x : 0.0f);
+    const float right = x + cpgen_mills_right_f32((x < 0.0f) ? 0.0f : x);
+    return (x < 0.0f) ? left : ((x == x) ? right : x);
+}
+
+/* log(Phi(x)) = -x^2/2 - log(sqrt(2 pi) phi(x) / Phi(x)) on the left */
+static inline float cpgen_log_ndtr_f32(float x)
+{
+    const float side = (x < 0.0f) ? x : 0.0f;
+    const float left = -((0.5f * (side * side)) + (cpgen_log_f32(cpgen_mills_left_f32(-side) - side) + 0.918938533204672742f));
+    const float right = cpgen_log1p_f32(-cpgen_normcdf_f32((x < 0.0f) ? 0.0f : -x));
+    return (x < 0.0f) ? left : ((x == x) ? right : x);
 }
 
 /* ---- functions with kinks, float; comparisons are arranged so that NaN is kept ---- */
