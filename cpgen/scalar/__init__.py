@@ -15,6 +15,7 @@ from cpgen.scalar.functions import (
     gelu,
     hypot,
     log1p,
+    log_ndtr,
     logcosh,
     maximum,
     minimum,
@@ -26,6 +27,7 @@ from cpgen.scalar.functions import (
     silu,
     softplus,
     step,
+    xlogy,
 )
 from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
@@ -53,6 +55,7 @@ __all__ = [
     "lengths",
     "literal",
     "log1p",
+    "log_ndtr",
     "logcosh",
     "maximum",
     "minimum",
@@ -69,4 +72,5 @@ __all__ = [
     "step",
     "to_c",
     "to_numpy",
+    "xlogy",
 ]

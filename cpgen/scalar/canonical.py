@@ -20,17 +20,15 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
-from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, entry_of
+from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
 
 # What to suggest for functions whose name gives no hint.
 _ADVICE = {
     "floor": "step",
     "ceiling": "step",
     "Mod": "sin, Piecewise",
-    "LambertW": "log, exp",
-    "factorial": "gamma (factorial(n) = gamma(n + 1))",
+    **dict.fromkeys(("besselj", "bessely", "besseli", "besselk", "yn", "hankel1", "hankel2"), "jn of order 0 to 4 (spherical), sinc"),
     "binomial": "loggamma",
-    "beta": "loggamma",
     "re": "declare the symbols real",
     "im": "declare the symbols real",
     "conjugate": "declare the symbols real",
@@ -370,6 +368,26 @@ def _polygamma(order: Expr, x: Expr) -> Expr:
     return result
 
 
+def _spherical(order: Expr, x: Expr) -> Expr:
+    if order == 0:
+        return sympy.sinc(x)
+    if order not in SPHERICAL_ORDERS:
+        raise _unsupported(sympy.jn(order, x))
+    return sympy.jn(order, x)
+
+
+def _lambertw(x: Expr, branch: Expr = S.Zero) -> Expr:
+    result = sympy.LambertW(x)
+    if branch != 0:
+        raise UnsupportedError(f"{sympy.LambertW(x, branch)}: of LambertW only the principal branch is supported")
+    return result if isinstance(result, sympy.LambertW) else _canonical(result)
+
+
+def _beta(x: Expr, y: Expr) -> Expr:
+    logarithm = sympy.loggamma(x) + sympy.loggamma(y) - sympy.loggamma(x + y)
+    return _exp(_canonical(logarithm))
+
+
 def _expm1(x: Expr) -> Expr:
     return _sum([S.NegativeOne, x.args[0]]) if isinstance(x, sympy.log) else fn.expm1(x)
 
@@ -439,6 +457,10 @@ _RULES: dict[Any, Callable[..., Expr]] = {
     fn.log1p: _log1p,
     fn.expm1: _expm1,
     sympy.polygamma: _polygamma,
+    sympy.jn: _spherical,
+    sympy.LambertW: _lambertw,
+    sympy.beta: _beta,
+    sympy.factorial: lambda x: _canonical(sympy.gamma(x + 1)),
     sympy.digamma: lambda x: sympy.polygamma(0, x),
     sympy.trigamma: lambda x: sympy.polygamma(1, x),
     sympy.sec: _reciprocal(sympy.cos),
@@ -478,7 +500,7 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
 
 
 for _entry in BY_NAME.values():
-    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma):
+    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
 for _composite in fn.COMPOSITES:
     _RULES[_composite] = _plain(_composite)

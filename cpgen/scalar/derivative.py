@@ -74,6 +74,9 @@ _PARTIALS: dict[Any, Callable[..., Expr]] = {
     sympy.atan2: lambda k, y, x: (fn.unit(x, y) if k == 1 else -fn.unit(y, x)) / fn.hypot(y, x),
     sympy.asinh: lambda _, x: fn.unit(1, x),
     sympy.acosh: lambda _, x: fn.acosh_slope(x),
+    sympy.sinc: lambda _, x: -sympy.jn(1, x),
+    sympy.jn: lambda _, n, x: (n * sympy.jn(n - 1, x) - (n + 1) * sympy.jn(n + 1, x)) / (2 * n + 1),
+    sympy.LambertW: lambda _, x, *branch: fn.lambertw_slope(x),
     sympy.atanh: lambda _, x: 1 / fn.complement_square(x),
 }
 

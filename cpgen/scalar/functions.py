@@ -273,6 +273,54 @@ class mills_gap(Primitive):
         return self.args[0] + mills(self.args[0]).definition()
 
 
+class xlogy(Primitive):
+    """``x * log(y)``, which is 0 where ``x`` is, ``y = 0`` included."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, x: Expr, y: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x, y = self.args
+        return sympy.log(y) if argindex == 1 else xdivy(x, y)
+
+    def definition(self) -> Expr:
+        return self.args[0] * sympy.log(self.args[1])
+
+
+class xdivy(Primitive):
+    """``x / y``, which is 0 where ``x`` is, ``y = 0`` included."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, x: Expr, y: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x, y = self.args
+        return 1 / y if argindex == 1 else -xdivy(self, y)
+
+    def definition(self) -> Expr:
+        return self.args[0] / self.args[1]
+
+
+class lambertw_slope(Primitive):
+    """Derivative of the principal branch of Lambert's W, ``exp(-W(x)) / (1 + W(x))``."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        w = sympy.LambertW(self.args[0])
+        return -(self**2) * (2 + w) / (1 + w)
+
+    def definition(self) -> Expr:
+        w = sympy.LambertW(self.args[0])
+        return sympy.exp(-w) / (1 + w)
+
+
 class gelu(Primitive):
     """``x`` times the standard normal distribution function, the exact (erf) form."""
 

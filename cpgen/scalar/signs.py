@@ -201,4 +201,8 @@ _RANGES: dict[Any, Callable[..., Interval]] = {
     fn.acosh_ratio: _within(_ZERO, _INF),
     fn.logistic_density: _within(_ZERO, Fraction(1, 4)),
     sympy.gamma: _within(_ZERO, _INF),
+    sympy.erfinv: _odd(_INF),
+    sympy.sinc: _within(-Fraction(1, 4), _ONE),
+    sympy.LambertW: lambda x: (_ZERO if x[0] >= 0 else -_ONE, _ZERO if x[1] <= 0 else _INF),
+    fn.lambertw_slope: _within(_ZERO, _INF),
 }

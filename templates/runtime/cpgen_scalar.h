@@ -11,6 +11,7 @@
  * sqrt 0.5/0.5, exp 1.5/1.5, expm1 3/2, log 1.5/1.5, log1p 2/2, sin 2/2, cos 2/2, tan 3.5/3.5, asin 2.5/3.5,
  * acos 2.5/3, atan 1.5/2.5, sinh 3.5/3, cosh 3.5/3, tanh 3/2.5, asinh 2.5/2.5, acosh 3.5/3, atanh 2.5/2.5, erf 2/3,
  * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, silu 3/3.5, normcdf 4.5/5, gelu 5/5.5,
+ * log_ndtr 5.5/5.5, mills 5/5, mills_gap 5/5, sinc 3/3, erfinv 4/4, erfcinv 4/4,
  * gamma 5.5/5, loggamma 4/3.5, digamma 4/4, polygamma1 5/4, polygamma2 5.5/4.5, polygamma3 7/6.5, polygamma4 7.5/6,
  * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5.
  * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
@@ -988,6 +989,155 @@ static inline double cpgen_log_ndtr_f64(double x)
     const double left = -((0.5 * (side * side)) + (cpgen_log_f64(cpgen_mills_left_f64(-side) - side) + 0.918938533204672742));
     const double right = cpgen_log1p_f64(-cpgen_normcdf_f64((x < 0.0) ? 0.0 : -x));
     return (x < 0.0) ? left : ((x == x) ? right : x);
+}
+
+/* ---- spherical Bessel functions, inverse error functions, Lambert's W, double ---- */
+
+/* j_n(x) for n >= 0: the power series up to |x| = n + 1, the recurrence upwards from there */
+static inline double cpgen_jn_f64(int n, double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    double lower;
+    double value;
+    int k;
+    if (size <= ((double)n + 1.0))
+    {
+        const double half = 0.5 * (x * x);
+        double sum = 1.0;
+        value = 1.0;
+        for (k = 22; k >= 1; --k)
+        {
+            sum = 1.0 - (((half / (double)k) / (double)((2 * (n + k)) + 1)) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= x / (double)((2 * k) + 1);
+        }
+        return value * sum;
+    }
+    if (size == cpgen_infinity_f64())
+    {
+        return 0.0;
+    }
+    value = cpgen_sin_f64(x) / x;
+    lower = cpgen_cos_f64(x) / x;
+    for (k = 0; k < n; ++k)
+    {
+        const double next = (((double)((2 * k) + 1) / x) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return value;
+}
+
+/* sin(x) / x */
+static inline double cpgen_sinc_f64(double x)
+{
+    return cpgen_jn_f64(0, x);
+}
+
+/* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */
+static inline double cpgen_erfc_tail_f64(double q)
+{
+    const double target = -cpgen_log_f64(q);
+    double w = cpgen_sqrt_f64(target - (0.5 * cpgen_log_f64(1.0 + (3.0 * target))));
+    int k;
+    for (k = 0; k < 5; ++k)
+    {
+        const double scaled = cpgen_erfc_scaled_f64(w);
+        w += ((target - (w * w)) + cpgen_log_f64(scaled)) * (0.886226925452758014 * scaled);
+    }
+    return w;
+}
+
+/* w with erf(w) = x for |x| <= 1/2, by Newton's method */
+static inline double cpgen_erfinv_near_f64(double x)
+{
+    double w = 0.886226925452758014 * (x * (1.0 + ((x * x) * (0.261799387799149436 + (0.143931730849218955 * (x * x))))));
+    int k;
+    for (k = 0; k < 3; ++k)
+    {
+        w -= ((cpgen_erf_near_f64(w) - x) * 0.886226925452758014) * cpgen_exp_f64(w * w);
+    }
+    return (x == 0.0) ? x : w;
+}
+
+static inline double cpgen_erfinv_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    if (size <= 0.5)
+    {
+        return cpgen_erfinv_near_f64(x);
+    }
+    if (!(size < 1.0))
+    {
+        return (size == 1.0) ? cpgen_copysign_f64(cpgen_infinity_f64(), x) : cpgen_nan_f64();
+    }
+    return cpgen_copysign_f64(cpgen_erfc_tail_f64(1.0 - size), x);
+}
+
+static inline double cpgen_erfcinv_f64(double q)
+{
+    if ((q > 0.0) && (q < 0.5))
+    {
+        return cpgen_erfc_tail_f64(q);
+    }
+    return (q == 0.0) ? cpgen_infinity_f64() : cpgen_erfinv_f64(1.0 - q);
+}
+
+/* w exp(w) = x, the branch with w >= -1, by the iteration of Iacono and Boyd (2017) */
+static inline double cpgen_lambertw_f64(double x)
+{
+    /* e (x + 1/e) */
+    const double above = 2.71828182845904524 * ((x + 0x1.78b56362cef38p-2) - 0x1.ca8a4270fadf5p-57);
+    double w;
+    int k;
+    if (!(above >= 0.0) || (x == 0.0) || (x == cpgen_infinity_f64()))
+    {
+        return (above < 0.0) ? cpgen_nan_f64() : x;
+    }
+    if (x < -0.25)
+    {
+        const double p = cpgen_sqrt_f64(2.0 * above);
+        w = -1.0 + (p * (1.0 + (p * (-0.333333333333333333 + (p * (0.152777777777777778 - (p * 0.0796296296296296296)))))));
+        if (p < 1e-4)
+        {
+            return w;
+        }
+    }
+    else
+    {
+        const double growth = cpgen_log1p_f64(x);
+        w = growth * (1.0 - (cpgen_log1p_f64(growth) / (2.0 + growth)));
+    }
+    for (k = 0; k < 5; ++k)
+    {
+        w = (w / (1.0 + w)) * (1.0 + cpgen_log_f64(x / w));
+    }
+    return w;
+}
+
+/* dw/dx = 1 / (exp(w) (1 + w)) */
+static inline double cpgen_lambertw_slope_f64(double x)
+{
+    const double w = cpgen_lambertw_f64(x);
+    if (x == cpgen_infinity_f64())
+    {
+        return 0.0;
+    }
+    return (x > 1.0) ? ((w / (1.0 + w)) / x) : (cpgen_exp_f64(-w) / (1.0 + w));
+}
+
+/* x log(y), 0 where x is 0 */
+static inline double cpgen_xlogy_f64(double x, double y)
+{
+    return ((x == 0.0) && (y == y)) ? 0.0 : (x * cpgen_log_f64(y));
+}
+
+/* x / y, 0 where x is 0 */
+static inline double cpgen_xdivy_f64(double x, double y)
+{
+    return ((x == 0.0) && (y == y)) ? 0.0 : (x / y);
 }
 
 /* ---- functions with kinks, double; comparisons are arranged so that NaN is kept ---- */
@@ -2007,6 +2157,155 @@ static inline float cpgen_log_ndtr_f32(float x)
     const float left = -((0.5f * (side * side)) + (cpgen_log_f32(cpgen_mills_left_f32(-side) - side) + 0.918938533204672742f));
     const float right = cpgen_log1p_f32(-cpgen_normcdf_f32((x < 0.0f) ? 0.0f : -x));
     return (x < 0.0f) ? left : ((x == x) ? right : x);
+}
+
+/* ---- spherical Bessel functions, inverse error functions, Lambert's W, float ---- */
+
+/* j_n(x) for n >= 0: the power series up to |x| = n + 1, the recurrence upwards from there */
+static inline float cpgen_jn_f32(int n, float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    float lower;
+    float value;
+    int k;
+    if (size <= ((float)n + 1.0f))
+    {
+        const float half = 0.5f * (x * x);
+        float sum = 1.0f;
+        value = 1.0f;
+        for (k = 13; k >= 1; --k)
+        {
+            sum = 1.0f - (((half / (float)k) / (float)((2 * (n + k)) + 1)) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= x / (float)((2 * k) + 1);
+        }
+        return value * sum;
+    }
+    if (size == cpgen_infinity_f32())
+    {
+        return 0.0f;
+    }
+    value = cpgen_sin_f32(x) / x;
+    lower = cpgen_cos_f32(x) / x;
+    for (k = 0; k < n; ++k)
+    {
+        const float next = (((float)((2 * k) + 1) / x) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return value;
+}
+
+/* sin(x) / x */
+static inline float cpgen_sinc_f32(float x)
+{
+    return cpgen_jn_f32(0, x);
+}
+
+/* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */
+static inline float cpgen_erfc_tail_f32(float q)
+{
+    const float target = -cpgen_log_f32(q);
+    float w = cpgen_sqrt_f32(target - (0.5f * cpgen_log_f32(1.0f + (3.0f * target))));
+    int k;
+    for (k = 0; k < 5; ++k)
+    {
+        const float scaled = cpgen_erfc_scaled_f32(w);
+        w += ((target - (w * w)) + cpgen_log_f32(scaled)) * (0.886226925452758014f * scaled);
+    }
+    return w;
+}
+
+/* w with erf(w) = x for |x| <= 1/2, by Newton's method */
+static inline float cpgen_erfinv_near_f32(float x)
+{
+    float w = 0.886226925452758014f * (x * (1.0f + ((x * x) * (0.261799387799149436f + (0.143931730849218955f * (x * x))))));
+    int k;
+    for (k = 0; k < 3; ++k)
+    {
+        w -= ((cpgen_erf_near_f32(w) - x) * 0.886226925452758014f) * cpgen_exp_f32(w * w);
+    }
+    return (x == 0.0f) ? x : w;
+}
+
+static inline float cpgen_erfinv_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    if (size <= 0.5f)
+    {
+        return cpgen_erfinv_near_f32(x);
+    }
+    if (!(size < 1.0f))
+    {
+        return (size == 1.0f) ? cpgen_copysign_f32(cpgen_infinity_f32(), x) : cpgen_nan_f32();
+    }
+    return cpgen_copysign_f32(cpgen_erfc_tail_f32(1.0f - size), x);
+}
+
+static inline float cpgen_erfcinv_f32(float q)
+{
+    if ((q > 0.0f) && (q < 0.5f))
+    {
+        return cpgen_erfc_tail_f32(q);
+    }
+    return (q == 0.0f) ? cpgen_infinity_f32() : cpgen_erfinv_f32(1.0f - q);
+}
+
+/* w exp(w) = x, the branch with w >= -1, by the iteration of Iacono and Boyd (2017) */
+static inline float cpgen_lambertw_f32(float x)
+{
+    /* e (x + 1/e) */
+    const float above = 2.71828182845904524f * ((x + 0x1.78b5640000000p-2f) - 0x1.3a621a0000000p-27f);
+    float w;
+    int k;
+    if (!(above >= 0.0f) || (x == 0.0f) || (x == cpgen_infinity_f32()))
+    {
+        return (above < 0.0f) ? cpgen_nan_f32() : x;
+    }
+    if (x < -0.25f)
+    {
+        const float p = cpgen_sqrt_f32(2.0f * above);
+        w = -1.0f + (p * (1.0f + (p * (-0.333333333333333333f + (p * (0.152777777777777778f - (p * 0.0796296296296296296f)))))));
+        if (p < 0.01f)
+        {
+            return w;
+        }
+    }
+    else
+    {
+        const float growth = cpgen_log1p_f32(x);
+        w = growth * (1.0f - (cpgen_log1p_f32(growth) / (2.0f + growth)));
+    }
+    for (k = 0; k < 5; ++k)
+    {
+        w = (w / (1.0f + w)) * (1.0f + cpgen_log_f32(x / w));
+    }
+    return w;
+}
+
+/* dw/dx = 1 / (exp(w) (1 + w)) */
+static inline float cpgen_lambertw_slope_f32(float x)
+{
+    const float w = cpgen_lambertw_f32(x);
+    if (x == cpgen_infinity_f32())
+    {
+        return 0.0f;
+    }
+    return (x > 1.0f) ? ((w / (1.0f + w)) / x) : (cpgen_exp_f32(-w) / (1.0f + w));
+}
+
+/* x log(y), 0 where x is 0 */
+static inline float cpgen_xlogy_f32(float x, float y)
+{
+    return ((x == 0.0f) && (y == y)) ? 0.0f : (x * cpgen_log_f32(y));
+}
+
+/* x / y, 0 where x is 0 */
+static inline float cpgen_xdivy_f32(float x, float y)
+{
+    return ((x == 0.0f) && (y == y)) ? 0.0f : (x / y);
 }
 
 /* ---- functions with kinks, float; comparisons are arranged so that NaN is kept ---- */
