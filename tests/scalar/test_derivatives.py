@@ -102,3 +102,44 @@ def test_logarithm_of_a_vanishing_distribution_function(native):
             want = [mp.log(tail), ratio, -ratio * (v + ratio)]
         for order in range(3):
             assert got[order][k] == pytest.approx(float(want[order]), rel=5e-15)
+
+
+@pytest.mark.parametrize("real, tolerance", [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+def test_exact_diagonal_of_a_log_sum_exp_is_a_variance(real, tolerance, backend):
+    m = cp.Model("shares")
+    n, i, h = m.axes("n i h", n=cp.ROWS, i=3, h=2)
+    a, w, b = m.input("a", n, i), m.param("W", i, h), m.param("b", h)
+    s = m.define("s", (n, i), cp.sum(w[i, h] * b[h], h) + a[n, i])
+    m.objective(cp.logsumexp(s[n, i], i))
+    est = cp.compile(m, wrt=["b"], real=real, backend=backend)
+    data = {
+        "a": np.array([[0.1, -3.0, 12.0], [14.0, 0.0, 1.0], [0.3, 0.2, 0.1]], real),
+        "W": np.array([[0.3, -0.1], [1.1, 0.6], [1.7, 0.2]], real),
+        "b": np.array([1.5, -0.5], real),
+    }
+    got = est.diagonal(samples=4, **data)["b"]
+    with mp.workdps(40):
+        weights = [[mp.mpf(float(v)) for v in row] for row in data["W"]]
+        total = [mp.mpf(0), mp.mpf(0)]
+        for row in data["a"]:
+            e = [
+                mp.exp(mp.mpf(float(v)) + sum(u * mp.mpf(float(c)) for u, c in zip(weights[k], data["b"], strict=True)))
+                for k, v in enumerate(row)
+            ]
+            p = [v / mp.fsum(e) for v in e]
+            for j in range(2):
+                mean = mp.fsum(p[k] * weights[k][j] for k in range(3))
+                total[j] += mp.fsum(p[k] * (weights[k][j] - mean) ** 2 for k in range(3))
+    assert got.exact
+    np.testing.assert_allclose(got.value, [float(v) for v in total], rtol=tolerance)
+
+
+def test_a_single_number_shared_by_all_logits():
+    m = cp.Model("one")
+    i = m.axes("i", i=3)
+    a, b = m.input("a", i), m.param("b")
+    m.objective(cp.logsumexp(a[i] * b, i))
+    est = cp.compile(m, wrt=["b"], real="float32", backend="interpreter")
+    got = est.diagonal(a=np.array([0.3, 1.1, 1.7], np.float32), b=np.float32(20))["b"]
+    assert got.exact and float(got.value) == pytest.approx(2.2119e-6, rel=1e-4)
