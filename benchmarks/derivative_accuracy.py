@@ -1,10 +1,10 @@
 """Largest errors of value, first and second derivative: ``python -m benchmarks.derivative_accuracy [points]``.
 
-Every smooth primitive of one argument and some forms that are recognised, as C text with the built-in mathematics, float64
-and float32, on points spread over the exponents of the range, dense near its ends, against mpmath at 60 digits.  The unit
-is ``|result - exact| / (u + eps |x d(exact)/dx|)``, ``u`` the distance of neighbouring numbers at the exact value: 1 is what
-rounding the result and the argument alone may cost, so that zeros, poles and steep places do not count against a function.
-Points whose exact value is no normal number are left out.  The table goes to docs/mathematics.md by hand.
+Every smooth primitive of one argument and some forms that are recognised, as C text with the built-in mathematics,
+float64 and float32, on points spread over the exponents of the range, dense near its ends, against mpmath.  The unit is
+``|result - exact| / (u + eps |x d(exact)/dx|)``, ``u`` the distance of neighbouring numbers at the exact value: 1 is what
+rounding the result and the argument alone may cost, so that zeros, poles and steep places do not count against a
+function.  Points whose exact value is no normal number are left out.  The table goes to docs/mathematics.md by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mpmath
 import numpy as np
 import sympy
 from mpmath import mp

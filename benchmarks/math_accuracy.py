@@ -36,7 +36,8 @@ SUFFIX = {"float64": "f64", "float32": "f32"}
 C_TYPE = {"float64": "double", "float32": "float"}
 UNARY = (
     "sqrt exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc softplus sigmoid"
-    " logcosh sech silu normcdf gelu log_ndtr mills mills_gap sinc erfinv erfcinv gamma loggamma digamma polygamma1 polygamma2 polygamma3 polygamma4"
+    " logcosh sech silu normcdf gelu log_ndtr mills mills_gap sinc erfinv erfcinv gamma loggamma"
+    " digamma polygamma1 polygamma2 polygamma3 polygamma4"
 ).split()
 BINARY = ("pow", "atan2", "hypot")
 LIBRARY = (
@@ -186,8 +187,8 @@ def by_mpmath(name: str) -> Callable[..., Any]:
         "loggamma": mp.loggamma,
         "digamma": lambda x: mp.psi(0, x),
     }
-    table |= {"log_ndtr": _log_ndtr, "mills": lambda x: _mills(x)[0], "mills_gap": lambda x: _mills(x)[1], "sinc": mp.sinc}
-    table |= {"erfinv": mp.erfinv, "erfcinv": _erfcinv}
+    table |= {"log_ndtr": _log_ndtr, "mills": lambda x: _mills(x)[0], "mills_gap": lambda x: _mills(x)[1]}
+    table |= {"sinc": mp.sinc, "erfinv": mp.erfinv, "erfcinv": _erfcinv}
     if name.startswith("polygamma"):
         return lambda x: mp.psi(int(name[-1]), x)
     return table.get(name) or getattr(mp, name)
@@ -196,7 +197,7 @@ def by_mpmath(name: str) -> Callable[..., Any]:
 def defined(name: str, args: tuple[float, ...]) -> bool:
     """Whether the exact value at finite ``args`` is a real number and inside what the function takes."""
     x = args[0]
-    if name in POSITIVE - {"sqrt", "acosh"}:
+    if name in POSITIVE - {"sqrt", "acosh", "erfcinv"}:
         return x > 0
     return {
         "sqrt": x >= 0, "acosh": x >= 1, "asin": abs(x) <= 1, "acos": abs(x) <= 1, "atanh": abs(x) < 1,

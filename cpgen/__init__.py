@@ -25,7 +25,19 @@ from cpgen.model import (
     softmax,
     sum,
 )
-from cpgen.scalar import function, gelu, hypot, log_ndtr, logcosh, normcdf, relu, sigmoid, silu, softplus, xlogy
+from cpgen.scalar import (
+    function,
+    gelu,
+    hypot,
+    log_ndtr,
+    logcosh,
+    normcdf,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    xlogy,
+)
 
 __all__ = [
     "ROWS",

@@ -27,7 +27,7 @@ _ADVICE = {
     "floor": "step",
     "ceiling": "step",
     "Mod": "sin, Piecewise",
-    **dict.fromkeys(("besselj", "bessely", "besseli", "besselk", "yn", "hankel1", "hankel2"), "jn of order 0 to 4 (spherical), sinc"),
+    **dict.fromkeys(("besselj", "bessely", "besseli", "besselk", "yn"), "jn of order 0 to 4 (spherical), sinc"),
     "binomial": "loggamma",
     "re": "declare the symbols real",
     "im": "declare the symbols real",

@@ -224,7 +224,7 @@ def _erfc_tail(q: float) -> float:
     for _ in range(5):
         # erfc(w) = 2 Phi(-sqrt(2) w) and Phi'/Phi are known where erfc is below the smallest number
         t = math.sqrt(2.0) * w
-        scaled = math.sqrt(2.0 / math.pi) / float(mills(np.float64(-t)))
+        scaled = math.sqrt(2.0 / math.pi) / float(mills(np.asarray(-t)))
         w += (target - w * w + math.log(scaled)) * 0.5 * math.sqrt(math.pi) * scaled
     return w
 

@@ -41,7 +41,8 @@ GAMMA_FAMILY[mpmath.loggamma] = lambda x, order: (
 
 
 def _spherical(order, x):
-    return mpmath.sqrt(mpmath.pi / (2 * abs(x))) * mpmath.besselj(order + mpmath.mpf(1) / 2, abs(x)) * mpmath.sign(x) ** order
+    half = mpmath.besselj(order + mpmath.mpf(1) / 2, abs(x))
+    return mpmath.sqrt(mpmath.pi / (2 * abs(x))) * half * mpmath.sign(x) ** order
 
 
 # name -> (SymPy expression, mpmath function, points)
