@@ -986,7 +986,7 @@ static inline double cpgen_mills_gap_f64(double x)
 static inline double cpgen_log_ndtr_f64(double x)
 {
     const double side = (x < 0.0) ? x : 0.0;
-    const double left = -((0.5 * (side * side)) + (cpgen_log_f64(cpgen_mills_left_f64(-side) - side) + 0.918938533204672742));
+    const double left = -(((0.5 * side) * side) + (cpgen_log_f64(cpgen_mills_left_f64(-side) - side) + 0.918938533204672742));
     const double right = cpgen_log1p_f64(-cpgen_normcdf_f64((x < 0.0) ? 0.0 : -x));
     return (x < 0.0) ? left : ((x == x) ? right : x);
 }
@@ -2154,7 +2154,7 @@ static inline float cpgen_mills_gap_f32(float x)
 static inline float cpgen_log_ndtr_f32(float x)
 {
     const float side = (x < 0.0f) ? x : 0.0f;
-    const float left = -((0.5f * (side * side)) + (cpgen_log_f32(cpgen_mills_left_f32(-side) - side) + 0.918938533204672742f));
+    const float left = -(((0.5f * side) * side) + (cpgen_log_f32(cpgen_mills_left_f32(-side) - side) + 0.918938533204672742f));
     const float right = cpgen_log1p_f32(-cpgen_normcdf_f32((x < 0.0f) ? 0.0f : -x));
     return (x < 0.0f) ? left : ((x == x) ? right : x);
 }
