@@ -264,7 +264,7 @@ class mills(Primitive):
 
 
 class mills_gap(Primitive):
-    """``x + mills(x)``, accurate for large negative ``x``."""
+    """``x + mills(x)``, accurate for large negative ``x``; its derivative cancels there."""
 
     nargs = 1
 
