@@ -15,6 +15,7 @@ from cpgen.scalar.functions import (
     gelu,
     hypot,
     log1p,
+    log_ndtr,
     logcosh,
     maximum,
     minimum,
@@ -26,7 +27,9 @@ from cpgen.scalar.functions import (
     silu,
     softplus,
     step,
+    xlogy,
 )
+from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
 from cpgen.scalar.memo import free_symbols, remembered, scoped, vanishes
 from cpgen.scalar.numeric import to_numpy
@@ -51,8 +54,10 @@ __all__ = [
     "gelu",
     "hypot",
     "kinks",
+    "lengths",
     "literal",
     "log1p",
+    "log_ndtr",
     "logcosh",
     "maximum",
     "minimum",
@@ -72,4 +77,5 @@ __all__ = [
     "to_c",
     "to_numpy",
     "vanishes",
+    "xlogy",
 ]
