@@ -1,6 +1,6 @@
 """C text to callable: compiler, cache, loading, calling, numeric check."""
 
-from cpgen.native.check import check_against_interpreter
+from cpgen.native.check import check_against_interpreter, check_program
 from cpgen.native.compiler import Compiler, find_compiler
 from cpgen.native.cuda import CudaProgram, DeviceArray, build_cuda, find_nvcc, on_device
 from cpgen.native.fastcall import ANY_ROWS, Shapes, rows_of
@@ -18,6 +18,7 @@ __all__ = [
     "build",
     "build_cuda",
     "check_against_interpreter",
+    "check_program",
     "find_compiler",
     "find_nvcc",
     "load",
