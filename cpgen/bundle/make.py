@@ -289,7 +289,7 @@ def _program(
 def _described(v: Input, weights: Mapping[str, Array]) -> dict[str, str]:
     shape = ", ".join("n_rows" if e is ROWS else str(e) for e in v.shape)
     where = "constant" if v.name in weights else "argument"
-    return {"name": v.name, "kind": v.kind, "shape": f"({shape})", "where": where}
+    return {"name": v.name, "kind": v.kind, "shape": f"({shape})", "where": where, "about": v.range_text}
 
 
 def _mathematics(estimator: Estimator, key: str, p: Plan) -> dict[str, object]:

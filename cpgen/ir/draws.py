@@ -28,7 +28,9 @@ INTERVALS: tuple[tuple[float, float, bool], ...] = (
     (-1e-6, 1e-6, False),
     (1e-7, 1e-6, False),
 )
-MIXED = 20  # further draws in which every input has an interval of its own
+# further draws in which every input has an interval of its own: one of these, so many times (few where that takes long)
+MIXED = (0, 1, 3, 6, 8, 9)
+TIMES, TIMES_LARGE, LARGE = 120, 20, 10_000
 
 
 def draws(
@@ -41,11 +43,13 @@ def draws(
     """
     sizes = {ROWS: rows, COLUMNS: columns}
     terms = _terms(nodes)
-    for attempt in range(len(INTERVALS) + (MIXED if len(inputs) > 1 else 0)):
+    elements = sum(int(np.prod([e for e in node.shape if isinstance(e, int)], dtype=np.int64)) for node in inputs)
+    mixed = 0 if len(inputs) < 2 else TIMES if elements * len(nodes) < LARGE else TIMES_LARGE
+    for attempt in range(len(INTERVALS) + mixed):
         rng = np.random.default_rng([seed, attempt])
         made = {}
         for node in inputs:
-            which = attempt if attempt < len(INTERVALS) else int(rng.integers(len(INTERVALS)))
+            which = attempt if attempt < len(INTERVALS) else MIXED[int(rng.integers(len(MIXED)))]
             shape = tuple(sizes[e] if isinstance(e, Dim) else e for e in node.shape)
             made[node.name] = _draw(rng, node, shape, which, terms.get(id(node), 1))
         yield made
