@@ -307,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verifier.add_argument("--rows", type=_count, default=3, metavar="N", help="rows of random data (default: 3)")
     verifier.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
-    verifier.add_argument("--vectors", metavar="FILE.npz", help="an array for every input and parameter (default: random)")
+    verifier.add_argument("--vectors", metavar="FILE.npz", help="arrays of all inputs (default: random)")
     tuner = command(tune)
     tuner.add_argument("--rows", type=_count, default=1024, metavar="N", help="rows of random data (default: 1024)")
     tuner.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")

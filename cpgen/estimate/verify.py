@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.derive import programs
+from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.errors import DataError, RequestError
 from cpgen.estimate.arrays import check_arrays
 from cpgen.estimate.compiled import Options
@@ -312,7 +312,7 @@ def _jacobian(
         step = STEP * (float(np.max(np.abs(point[v.name]))) or 1.0)
         for k in range(point[v.name].size):
 
-            def moved(steps: int, name: str = v.name, k: int = k) -> Array:
+            def moved(steps: int, name: str = v.name, k: int = k, step: float = step) -> Array:
                 array = point[name].copy()
                 array.flat[k] += steps * step
                 return function({**point, name: array})

@@ -1,4 +1,4 @@
-"""Random arrays on which a program can be tried: several magnitudes, inside declared ranges and the functions' domains."""
+"""Random arrays on which a program can be tried: several magnitudes, inside the domains."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _draw(rng: np.random.Generator, node: Input, shape: tuple[int, ...], which: 
         return rng.uniform(node.low, node.high, shape)
     if node.low is not None or node.high is not None:
         away = np.abs(rng.uniform(low, high, shape))
-        return node.low + away if node.low is not None else node.high - away  # type: ignore[operator]
+        return node.low + away if node.low is not None else node.high - away
     if node.kind == "tangent":
         return rng.uniform(-1.0, 1.0, shape)
     return rng.uniform(low, high, shape) / (np.sqrt(terms) if divided else 1.0)

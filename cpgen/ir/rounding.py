@@ -9,7 +9,7 @@ import sympy
 from numpy.typing import NDArray
 
 from cpgen.ir.interpret import Labelled, _as_product, _broadcast, _contract, _gather, _mask, _sizes
-from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Input, Map, Program
 from cpgen.scalar import placeholder
 from cpgen.scalar.rounding import Arithmetic, with_rounding
 
@@ -60,7 +60,7 @@ def run_bounded(
 def _evaluate(
     node: Map,
     values: Mapping[int, tuple[Array, Array | None]],
-    sizes: Mapping,  # type: ignore[type-arg]
+    sizes: Mapping[Dim, int],
     first_column: int,
     how: Arithmetic,
 ) -> tuple[Array, Array]:

@@ -148,13 +148,13 @@ class Model:
         origin = self._new_name(name, what)
         self._check_axes(name, axes, origin)
         origin = Origin(name, origin.file, origin.line, "", tuple(a.name for a in axes))
-        ends = [_end(name, "low", low, origin), _end(name, "high", high, origin)]
-        if None not in ends and not ends[0] < ends[1]:  # type: ignore[operator]
+        low, high = _end(name, "low", low, origin), _end(name, "high", high, origin)
+        if low is not None and high is not None and not low < high:
             raise ModelError(f"{name}: low={low} is not below high={high}", origin)
         if not isinstance(unit, str) or not unit.isprintable() or "*/" in unit or len(unit) > 40:
             raise ModelError(f"{name}: unit={unit!r} is not a short text such as 'V' or 'm/s'", origin)
         shape = tuple(a.extent for a in axes)
-        self._variables[name] = Input(name, shape, kind, origin, 0, *ends, unit)  # type: ignore[misc]
+        self._variables[name] = Input(name, shape, kind, origin, 0, low, high, unit)
         self._shapes[name] = axes
         return Variable(self, name, axes) if axes else Read(name)
 
@@ -369,7 +369,7 @@ def _end(name: str, which: str, value: object, origin: Origin) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if isinstance(value, (bool, str)) or not math.isfinite(number):
-        raise ModelError(f"{name}: {which}={value!r} is not a finite number; leave it out where there is no limit", origin)
+        raise ModelError(f"{name}: {which}={value!r} is not a finite number; leave it out if there is no limit", origin)
     return number
 
 

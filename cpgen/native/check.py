@@ -28,9 +28,12 @@ COMPARED = 4  # magnitudes at most on which code and interpreter are compared
 
 @dataclass(frozen=True)
 class Comparison:
-    """``error``: the largest, relative to the largest element of its output, at least 1.  ``exercised``: for each output
-    the entries that are larger than what rounding may do to them.  ``lost``: whether the code gave NaN where it is allowed
-    to (a range it does not cover) and the interpreter did not."""
+    """What a comparison saw.
+
+    ``error``: the largest, relative to the largest element of its output, at least 1.  ``exercised``: for each output
+    the entries that are larger than what rounding may do to them.  ``lost``: whether the code gave NaN where it may (a
+    range it does not cover) and the interpreter did not.
+    """
 
     error: float
     exercised: Mapping[str, NDArray[np.bool_]]
@@ -55,8 +58,8 @@ def check_against_interpreter(
     """Run ``native`` and the float64 interpreter on the same input; returns the largest error.
 
     The error of an output is relative to its largest magnitude, at least 1.  Raises CheckError if it is above
-    ``tolerance`` - by default, if an element is further off than rounding explains (:func:`cpgen.ir.rounding.run_bounded`)
-    - or if one result is finite where the other is not.
+    ``tolerance`` - by default, if an element is further off than rounding explains
+    (:func:`cpgen.ir.rounding.run_bounded`) - or if one result is finite where the other is not.
     """
     given = _given(native, arrays, rows, columns, seed, design, first_row, first_column,
                    {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale})  # fmt: skip
@@ -113,7 +116,7 @@ def check_program(native: NativeProgram | CudaProgram, narrow: bool = False) -> 
         expected = run(program, given, *size)
         if not all(_finite(value, real) for value in expected.values()):
             continue
-        found = native.run(arrays, *size, 1, HADAMARD, **scales)  # type: ignore[misc]
+        found = native.run(arrays, *size, 1, HADAMARD, **scales)  # type: ignore[arg-type]
         seen = _compare(native, given, expected, found, *size, narrow=narrow)
         before = sum(int(mask.sum()) for mask in reached.values())
         for name, mask in seen.exercised.items():
@@ -126,7 +129,7 @@ def check_program(native: NativeProgram | CudaProgram, narrow: bool = False) -> 
             return
     if not reached and first is not None:
         given = _given(native, first, *size, 1, HADAMARD, 0, 0, scales)
-        found = native.run(first, *size, 1, HADAMARD, **scales)  # type: ignore[misc]
+        found = native.run(first, *size, 1, HADAMARD, **scales)  # type: ignore[arg-type]
         _compare(native, given, run(program, given, *size), found, *size, narrow=narrow)
 
 
@@ -224,6 +227,6 @@ def _message(
     return (
         f"the compiled program {native.name} disagrees with the interpreter: {where} is {found[at]:.9g}, expected "
         f"{value[at]:.9g} within {bound[at]:.1e}, the bound of rounding in {native.plan.real} ({int(wrong.sum())} of "
-        f"{value.size} entries are further off). Cancellation in the model is part of that bound, so this is the compiled "
-        "code: run `cpgen doctor`, try another compiler (CC=...), or backend='interpreter', and report the model"
+        f"{value.size} entries are further off). Cancellation in the model is part of that bound, so this is the "
+        "compiled code: run `cpgen doctor`, try another compiler (CC=...), or backend='interpreter', and report the model"
     )
