@@ -221,7 +221,7 @@ def test_the_bound_of_a_long_sum_and_of_a_deep_network() -> None:
         program = est.derive(key).program
         given = [node for node in program.inputs if node.kind != "scale"]
         arrays = {k: v.astype(np.float32) for k, v in next(draws(program.nodes(), given, rows)).items()}
-            single = run(program, arrays, rows)
+        single = run(program, arrays, rows)
         values, bounds = run_bounded(program, {k: v.astype(float) for k, v in arrays.items()}, rows, real="float32")
         for name, value in values.items():
             assert (np.abs(single[name] - value) <= bounds[name]).all(), name
