@@ -177,7 +177,7 @@ def test_cmake_package_is_found(bundles, tmp_path):
     )
     (user / "user.cpp").write_text(
         '#include "motor_selftest.h"\nstatic double memory[65536];\n'
-        "int main() { return motor_selftest(memory, sizeof memory, nullptr) > 1e-9; }\n"
+        "int main() { return motor_selftest(memory, sizeof memory, nullptr) > MOTOR_SELFTEST_TOLERANCE; }\n"
     )
     run("cmake", "-S", user, "-B", user / "b", f"-DCMAKE_PREFIX_PATH={tmp_path}/prefix")
     run("cmake", "--build", user / "b")
