@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import sympy
@@ -108,6 +110,8 @@ def diode() -> cp.Model:
 
 def test_declared_ranges_are_kept_to_and_shown() -> None:
     graph = diode().graph()
+    again = pickle.loads(pickle.dumps(cp.compile(diode(), backend="interpreter"))).graph
+    assert [v.range_text for v in again.variables] == [v.range_text for v in graph.variables]
     assert [v.range_text for v in graph.variables] == ["0 to 0.8 V", "from 250 K", "1e-12 to 1e-06 A"]
     data = random_arrays(graph, 4, 0, np.dtype("float64"))
     assert data["v"].min() >= 0 and data["v"].max() <= 0.8 and data["t"] >= 250 and 1e-12 <= data["i_s"] <= 1e-6
