@@ -12,6 +12,7 @@ import cpgen as cp
 from cpgen.errors import DataError, ModelError, RequestError
 from cpgen.estimate.estimator import Estimator
 from cpgen.estimate.verify import random_arrays
+from tests.catalogue import CATALOGUE
 
 X, Y, T = sympy.symbols("x y T", real=True)
 
@@ -75,6 +76,24 @@ def test_a_wrong_gradient_is_refused(real: str) -> None:
     assert cp.verify(est).ok
     found = cp.verify(Wrong(est.graph, est.wrt, est.options))
     assert not found.ok and not found.checks[0].ok and "FAIL gradient" in str(found)
+
+
+def test_a_wrong_sign_in_a_small_gradient_is_refused() -> None:
+    """The gradient by y is 1e-12 of that by x."""
+    class Small(Estimator):
+        def gradient(self, *args: object, **arrays: object) -> dict[str, np.ndarray]:
+            found = dict(super().gradient(*args, **arrays))  # type: ignore[arg-type]
+            found["y"] = -found["y"]
+            return found
+
+    est = cp.compile(1e6 * X**2 + 1e-6 * sympy.sin(Y), backend="interpreter")
+    assert cp.verify(est).ok
+    assert not cp.verify(Small(est.graph, est.wrt, est.options)).ok
+
+
+def test_attention_is_not_saturated_by_its_data() -> None:
+    found = cp.verify(cp.compile(CATALOGUE["attention"].build(), backend="interpreter"), rows=2)
+    assert found.ok and found.zero == () and found.checks[0].error < 1e-9
 
 
 def test_kinks_are_printed() -> None:
