@@ -28,9 +28,10 @@ from cpgen.scalar.functions import (
     step,
 )
 from cpgen.scalar.lower import Cost, cost, operations
-from cpgen.scalar.numeric import to_numpy
+from cpgen.scalar.numeric import exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
+from cpgen.scalar.together import fold, is_whole
 
 __all__ = [
     "PRIMITIVES",
@@ -43,11 +44,14 @@ __all__ = [
     "canonical",
     "cost",
     "diff",
+    "exact_float",
     "expm1",
     "factors",
+    "fold",
     "function",
     "gelu",
     "hypot",
+    "is_whole",
     "kinks",
     "literal",
     "log1p",
