@@ -2,10 +2,10 @@
 
 The expression is canonical already, so no rule of the canonical form can be missed where a part is read by name.  Three
 kinds of subexpression get no name of their own.  What stands inside a branch is not computed outside of it: a Piecewise
-and the products of :mod:`cpgen.scalar.together` are shared as wholes or not at all.  Conditions are not numbers.  And what
-has an infinite derivative where its value is finite (roots, powers that are no whole numbers), or is a logarithm, stays
-where it is read: beside its other factors it cancels in the derivative, ``x**(3/2)`` and not ``sqrt(x)**3``, while the
-chain rule through a name would multiply 0 by infinity.
+and the products of :mod:`cpgen.scalar.together` are shared as wholes or not at all.  Conditions are not numbers.  And
+what has an infinite derivative where its value is finite (roots, powers that are no whole numbers), or is a logarithm,
+stays where it is read: beside its other factors it cancels in the derivative, ``x**(3/2)`` and not ``sqrt(x)**3``, while
+the chain rule through a name would multiply 0 by infinity.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from cpgen.scalar.functions import (
     step,
 )
 from cpgen.scalar.lower import Cost, cost, operations
-from cpgen.scalar.numeric import exact_float, to_numpy
+from cpgen.scalar.numeric import check_constants, exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
 from cpgen.scalar.together import fold, is_whole
@@ -42,6 +42,7 @@ __all__ = [
     "UserFunction",
     "absval",
     "canonical",
+    "check_constants",
     "cost",
     "diff",
     "exact_float",

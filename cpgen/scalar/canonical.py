@@ -401,8 +401,6 @@ def piecewise(pieces: list[tuple[Expr, Boolean]]) -> Expr:
 
 def _heaviside(x: Expr, at_zero: Expr = S.Half) -> Expr:
     """The value at 0 is the one that was written (SymPy's own default is 1/2); derivatives are 0 everywhere."""
-    if at_zero is S.NaN:
-        raise UnsupportedError(f"Heaviside({x}, nan) has no value at 0; give one, for example Heaviside({x}, 1)")
     if at_zero == 0:
         return fn.step(x)
     if at_zero == 1:

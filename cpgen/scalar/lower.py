@@ -146,8 +146,8 @@ class _Builder:
         return self.emit("select", nothing, zero, self.emit("mul", power, other))
 
     def _exponential(self, g: Expr, c: Expr) -> int:
-        """``c * exp(g)``: where ``c`` is a number of the type, halfway to the result and then the rest of the way, so that
-        no intermediate value lies beyond both ends; else ``exp(g + log(c))``."""
+        """``c * exp(g)``: where ``c`` is a number of the type, halfway to the result and then the rest of the way, so
+        that no intermediate value lies beyond both ends; else ``exp(g + log(c))``."""
         if is_within(c, self.real):
             half = self.emit("mul", self.number(S.Half), self.lower(g))
             root = self.emit("call", half, value="exp")

@@ -45,6 +45,13 @@ def exact_float(value: Expr, real: str = "float64") -> float:
     )
 
 
+def check_constants(expr: Expr, real: str) -> None:
+    """Raise UnsupportedError if the operations of ``expr`` need a constant that ``real`` does not hold."""
+    for op in lower([expr], real).ops:
+        if op.kind == "number":
+            exact_float(op.value, real)
+
+
 def _nearest(number: Expr) -> float:
     try:
         return int(number.p) / int(number.q) if number.is_Rational else float(number)

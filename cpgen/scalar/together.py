@@ -67,7 +67,7 @@ class scaled(Together):
 
 
 class vanishing(Together):
-    """``p * g``, and 0 where ``p`` is 0 and ``g`` infinite: ``g`` holds a logarithm of something that ``p`` is a power of."""
+    """``p * g``, and 0 where ``p`` is 0 and ``g`` infinite: ``g`` holds a logarithm of what ``p`` is a power of."""
 
     @classmethod
     def eval(cls, p: Expr, g: Expr) -> Expr | None:
@@ -109,7 +109,7 @@ def plain_product(expr: Expr) -> Expr:
 
 
 def fold(expr: Expr) -> Expr:
-    """The inverse of :func:`unfold`: each dangerous product of the outermost sum, or the product itself, gets its name."""
+    """The inverse of :func:`unfold`: a dangerous product, or each that is a term of the sum, gets its name."""
     if isinstance(expr, Add):
         terms = [_fold_product(term) if isinstance(term, Mul) else term for term in expr.args]
         return expr if all(n is o for n, o in zip(terms, expr.args, strict=True)) else Add(*terms)

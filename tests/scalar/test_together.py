@@ -77,16 +77,11 @@ def test_products_whose_constant_leaves_the_range(real, expr, x, y, want):
 def test_a_constant_beyond_the_type_names_the_definition(real, constant):
     m = cp.Model("m")
     w = m.param("w")
-    m.define("shifted", (), sp.sqrt(w + sp.Float(constant)))
-    m.objective(cp_read(m, "shifted") ** 2)
-    with pytest.raises(UnsupportedError, match=f"shifted: the constant {float(sp.Float(constant)) or 1:.0e}"[:26]):
-        cp.compile(m, real=real, backend="interpreter", programs=("value",)).value(w=np.asarray(1.0, real))
-
-
-def cp_read(model, name):
-    from cpgen.model.expressions import Read
-
-    return Read(name)
+    shifted = m.define("shifted", (), sp.sin(w + sp.Float(constant)))
+    m.objective(shifted**2)
+    message = f"^shifted: the constant .*{constant[2:]} .*flows in {real}.*test_together.py"
+    with pytest.raises(UnsupportedError, match=message):
+        cp.compile(m, real=real, backend="interpreter", programs=())
 
 
 def test_reductions_keep_products_together():
@@ -109,7 +104,7 @@ def test_reductions_keep_products_together():
 def test_a_hill_fit_with_a_control_row(real, backend):
     dose, y, k, h = sp.symbols("dose y K h")
     est = cp.compile((y - dose**h / (k**h + dose**h)) ** 2, wrt=[k, h], real=real, backend=backend, programs=())
-    rows = dict(dose=[0, 1, 3], y=[0.1, 0.4, 0.6], K=[2, 2, 2], h=[1.5, 1.5, 1.5])
+    rows = {"dose": [0, 1, 3], "y": [0.1, 0.4, 0.6], "K": [2, 2, 2], "h": [1.5, 1.5, 1.5]}
     arrays = {name: np.array(v, real) for name, v in rows.items()}
     gradient = est.gradient(**arrays)
     np.testing.assert_allclose([gradient[v].sum() for v in "Kh"], [0.02390, 0.04593], atol=6e-6)
@@ -172,5 +167,5 @@ def test_heaviside_beside_other_terms(backend):
 def test_a_distribution_is_refused():
     with pytest.raises(UnsupportedError, match="DiracDelta.* has no value at a point"):
         canonical(X * sp.DiracDelta(X - 1) + Y)
-    with pytest.raises(UnsupportedError, match="no value at 0"):
+    with pytest.raises(UnsupportedError, match="the constant nan"):
         canonical(sp.Heaviside(X, sp.nan))
