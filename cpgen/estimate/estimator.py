@@ -30,6 +30,7 @@ from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
+from cpgen.ir.verify import verify_constants
 from cpgen.loops.device import device_plan
 from cpgen.native import rows_of
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
@@ -55,6 +56,7 @@ class Estimator:
         self.wrt = tuple(wrt)
         self.options = options
         self.real = np.dtype(options.real)
+        verify_constants(graph, options.real)
         self._compiled = Compiled(graph, wrt, options)
         self._with_rows = [v for v in graph.variables if v.has_rows]
         self._names = {v.name for v in graph.variables}
