@@ -58,3 +58,11 @@ class BudgetError(CpgenError):
 
 class CheckError(CpgenError):
     """A numeric check of generated code failed."""
+
+
+class NonFiniteWarning(RuntimeWarning):
+    """A sum over rows is NaN because some rows are not finite (with ``nonfinite="nan"``)."""
+
+
+class ArithmeticWarning(RuntimeWarning):
+    """The processor was told to deviate from IEEE arithmetic, so results may have other bits."""

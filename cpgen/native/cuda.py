@@ -22,6 +22,7 @@ from cpgen.emit.render import template_folder
 from cpgen.emit.views import arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Node, Program
+from cpgen.ir.noise import part
 from cpgen.loops import Plan
 from cpgen.loops.device import device_plan
 from cpgen.loops.schedule import Schedule
@@ -416,7 +417,7 @@ class CudaProgram:
                 raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
             else:
                 results[name] = np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
-        numbers = {"seed": seed & 0xFFFFFFFFFFFFFFFF, "design": design, "accumulate": int(accumulate)}
+        numbers = {"seed": seed & 0xFFFFFFFFFFFFFFFF, "design": part(design, self.program), "accumulate": int(accumulate)}
         numbers |= {"first_row": first_row, "first_column": first_column}
         with self.prepared(given, results, rows, columns, numbers, scales) as (launch, places):
             if accumulate:
