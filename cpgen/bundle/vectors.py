@@ -87,8 +87,8 @@ def _check_finite(results: Mapping[str, Mapping[str, Array]], where: str) -> Non
         for output, value in outputs.items():
             if not np.isfinite(value).all():
                 raise CheckError(
-                    f"the test vector of {program} is useless: {output} is not finite{where} for the inputs given and random "
-                    "ones in (0.2, 0.8); give arrays inside the model's domain with vectors={...}"
+                    f"the test vector of {program} is useless: {output} is not finite{where} for the given "
+                    "inputs and random ones in (0.2, 0.8); give arrays inside the model's domain with vectors={...}"
                     + (", or compile for float64" if "float32" in where else "")
                 )
 

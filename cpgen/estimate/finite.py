@@ -6,12 +6,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import sympy
 from numpy.typing import NDArray
 
 from cpgen.errors import CheckError, NonFiniteWarning
 from cpgen.estimate.arrays import all_finite
-from cpgen.ir.nodes import Graph, Map, topological
+from cpgen.ir.nodes import Graph
 
 Array = NDArray[np.floating]
 POLICIES = ("error", "nan")
@@ -40,7 +39,7 @@ def settle(
     if not bad:
         return
     if policy == "error":
-        raise CheckError(_message(bad[0], outputs[bad[0]], asked, row_axis, find_rows, graph, real), graph.origin)
+        raise CheckError(_message(bad[0], outputs[bad[0]], asked, row_axis, find_rows, real), graph.origin)
     summed = []
     for label in bad:
         value, axis = outputs[label], row_axis(label)
@@ -73,7 +72,6 @@ def _message(
     asked: Mapping[str, str],
     row_axis: Callable[[str], int | None],
     find_rows: Callable[[Sequence[str]], list[int]],
-    graph: Graph,
     real: np.dtype,
 ) -> str:
     where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
@@ -87,21 +85,6 @@ def _message(
     entry = f"entry {list(where)} of the result" if where else "the result"
     return (
         f"{asked[label]}: {entry} is {value[where]}{place}: the model left the range of its functions or of {real} at "
-        f"these inputs. Look for {_suspects(graph)}; compile(..., nonfinite='nan') gives NaN for such rows instead"
-    )
-
-
-def _open(expr: sympy.Expr) -> bool:
-    """Whether ``expr`` has cases that leave some inputs without a value."""
-    found = expr.atoms(sympy.Piecewise)
-    return any(case.args[-1][1] != True or case.has(sympy.nan) for case in found)  # noqa: E712
-
-
-def _suspects(graph: Graph) -> str:
-    """What a model has that may not be finite."""
-    pieces = any(_open(node.expr) for node in topological([graph.objective]) if isinstance(node, Map))
-    first = "a Piecewise (or interpolating_spline) with no piece for the input, " if pieces else ""
-    return (
-        f"{first}a log or root of a negative number, a division by zero, an exp that overflows, a derivative that is "
-        "infinite there"
+        f"these inputs. Look for a log or root of a negative number, a division by zero, an exp that overflows, a "
+        "derivative that is infinite there; compile(..., nonfinite='nan') gives NaN for such rows instead"
     )
