@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
 from typing import Protocol
 
 
@@ -60,9 +63,22 @@ class CheckError(CpgenError):
     """A numeric check of generated code failed."""
 
 
-class NonFiniteWarning(RuntimeWarning):
+class CpgenWarning(UserWarning):
+    """Something works, but less well than it could."""
+
+
+class NonFiniteWarning(CpgenWarning):
     """A sum over rows is NaN because some rows are not finite (with ``nonfinite="nan"``)."""
 
 
-class ArithmeticWarning(RuntimeWarning):
+class ArithmeticWarning(CpgenWarning):
     """The processor was told to deviate from IEEE arithmetic, so results may have other bits."""
+
+
+def warn_user(message: str, category: type[CpgenWarning] = CpgenWarning) -> None:
+    """Issue a warning for the line outside this package that led here."""
+    package = Path(__file__).resolve().parent
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).resolve().is_relative_to(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.errors import CheckError, NonFiniteWarning
+from cpgen.errors import CheckError, NonFiniteWarning, warn_user
 from cpgen.estimate.arrays import all_finite
 from cpgen.ir.nodes import Graph
 
@@ -56,7 +55,7 @@ def settle(
         rows_found = find_rows(summed)
         if rows_found:
             names = ", ".join(asked[label] for label in summed)
-            warnings.warn(f"{names}: NaN, because {_rows(rows_found)}", NonFiniteWarning, stacklevel=4)
+            warn_user(f"{names}: NaN, because {_rows(rows_found)}", NonFiniteWarning)
 
 
 def _rows(rows: Sequence[int]) -> str:

@@ -6,9 +6,7 @@ for every floating-point operation after it, in whoever's code (Intel SDM, volum
 
 from __future__ import annotations
 
-import warnings
-
-from cpgen.errors import ArithmeticWarning
+from cpgen.errors import ArithmeticWarning, warn_user
 
 # names, since constants would be multiplied by Python's compiler
 _LEAST, _HALF, _ONE, _STEP = 2.0**-1022, 0.5, 1.0, 2.0**-55
@@ -30,10 +28,9 @@ def arithmetic() -> int:
 def warn_of_arithmetic(found: int) -> None:
     """Warn where ``found``, of :func:`arithmetic`, is not 0."""
     if found:
-        warnings.warn(
+        warn_user(
             f"{_MEANING[found]} in this thread, which another library has switched on: results of cpgen may have other "
             "bits than elsewhere, and tiny ones may be 0. Switch it off (for example torch.set_flush_denormal(False), or "
             "load the library that was linked with -ffast-math in another process)",
             ArithmeticWarning,
-            stacklevel=4,
         )
