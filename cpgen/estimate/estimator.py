@@ -635,7 +635,7 @@ class Estimator:
             else:
                 stderr = np.sqrt(outputs[f"var_{label}"])
             if not all_finite(value):  # it is NaN there, and nothing is known about its error
-                stderr[np.isnan(value)] = np.nan
+                stderr = np.where(np.isfinite(value), stderr, np.nan).astype(value.dtype)
             result[name] = Estimate(
                 name=name,
                 value=value,

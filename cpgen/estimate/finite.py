@@ -84,6 +84,6 @@ def _message(
     entry = f"entry {list(where)} of the result" if where else "the result"
     return (
         f"{asked[label]}: {entry} is {value[where]}{place}: the model left the range of its functions or of {real} at "
-        f"these inputs. Look for a log or root of a negative number, a division by zero, an exp that overflows, a "
+        f"these inputs. Look for a log of a negative number or its root, a division by zero, an exp that overflows, a "
         "derivative that is infinite there; compile(..., nonfinite='nan') gives NaN for such rows instead"
     )

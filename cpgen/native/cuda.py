@@ -419,7 +419,7 @@ class CudaProgram:
                 raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
             else:
                 results[name] = np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
-        numbers = {"seed": seed & 0xFFFFFFFFFFFFFFFF, "design": part(design, self.program), "accumulate": int(accumulate)}
+        numbers = {"seed": seed & 0xFFFFFFFFFFFFFFFF, "design": design, "accumulate": int(accumulate)}
         numbers |= {"first_row": first_row, "first_column": first_column}
         with self.prepared(given, results, rows, columns, numbers, scales) as (launch, places):
             if accumulate:
@@ -480,6 +480,7 @@ class CudaProgram:
                 args.gemm, args.gemm_context = self._gemm, self.blas
             for field, number in numbers.items():
                 setattr(args, field, number)
+            args.design = part(numbers.get("design", 0), self.program)
             for scale in self._scales:
                 setattr(args, self.plan.value(scale).name, float(scales[scale.name]))
             needed = self.workspace_bytes(rows, columns)
