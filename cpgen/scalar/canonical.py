@@ -441,7 +441,10 @@ def _piecewise(expr: sympy.Piecewise) -> Expr:
         if checked == S.true:
             break
     if not pieces or pieces[-1][1] != S.true:
-        raise UnsupportedError(f"{expr} has no value when no condition holds; end it with (value, True)")
+        raise UnsupportedError(
+            f"{expr} has no value when no condition holds; end it with (value, True), "
+            "which for an interpolating_spline says what holds beyond its points"
+        )
     return piecewise(pieces)
 
 
