@@ -75,7 +75,7 @@ def _evaluate(
     finite = all(np.isfinite(a).all() for a, _ in given) and all(np.isfinite(e[0]).all() for e in errors if e)
     count = int(np.prod([extents[a] for a in node.reduced], dtype=np.int64))
     if node.reduce == "sum" and finite:
-        factored = [_as_product(term) for term in sympy.Add.make_args(node.expr)]
+        factored = [_as_product(term, np.dtype(np.float64)) for term in sympy.Add.make_args(node.expr)]
         if all(f is not None for f in factored):
             return _products(node, factored, given, errors, mask, extents, count, how)  # type: ignore[arg-type]
     rank = len(extents)
