@@ -97,12 +97,12 @@ def bundle(
     """Write C99 sources, header, test vectors, self-test, example, build files and README of a model to ``directory``.
 
     ``model``: a model, an expression or an estimator.  ``weights``: parameters that become constant data.  ``vectors``:
-    arrays for the self-test (default: random in (0.2, 0.8)).  ``math``: "builtin" (same bits on every machine, no math.h)
-    or "libm".  ``tile``: rows computed at once (default 1, the least memory).  ``ram``, ``flash``: budgets for one row
-    and ``columns`` noise columns, in bytes or as "32k".  ``recompute``: trade time for workspace.  ``instructions``:
-    measured instructions for one row, machine -> program -> count, for the README.  ``target="cuda"`` adds the programs
-    as CUDA text, under the prefix followed by ``_cuda``.  ``directory=None`` only makes the
-    report.
+    arrays for the self-test (default: random, inside declared ranges).  ``math``: "builtin" (same bits on every machine,
+    no math.h) or "libm".  ``tile``: rows computed at once (default 1, the least memory).  ``ram``, ``flash``: budgets for
+    one row and ``columns`` noise columns, in bytes or as "32k". ``recompute``: trade time for workspace.
+    ``instructions``: measured instructions for one row, machine -> program -> count, for the README.
+    ``target="cuda"`` adds the programs as CUDA text, under the prefix followed by ``_cuda``. ``directory=None``
+    only makes the report.
 
     The folder is written whole or not at all.  Raises BudgetError with the numbers where a budget does not fit,
     RequestError, ShapeError or DataError for wrong arguments.

@@ -151,9 +151,11 @@ def verify(options: argparse.Namespace) -> Reply:
     """Compare gradient, Hessian and diagonal with an independent reference."""
     from cpgen.estimate.verify import verify as compare
 
-    found = compare(_estimator(options), options.rows, options.seed, options.reference)
+    arrays = _stored(options.vectors) or {}
+    found = compare(_estimator(options), options.rows, options.seed, options.reference, **arrays)
     checks = [{"what": c.what, "error": c.error, "allowed": c.tolerance, "ok": c.ok} for c in found.checks]
     data = {"model": found.model, "reference": found.reference, "backend": found.backend, "ok": found.ok}
+    data |= {"zero": found.zero, "kinks": found.kinks}
     return Reply(str(found), {**data, "checks": checks}, DONE if found.ok else CHECK_FAILED)
 
 
@@ -305,6 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verifier.add_argument("--rows", type=_count, default=3, metavar="N", help="rows of random data (default: 3)")
     verifier.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
+    verifier.add_argument("--vectors", metavar="FILE.npz", help="arrays of all inputs (default: random)")
     tuner = command(tune)
     tuner.add_argument("--rows", type=_count, default=1024, metavar="N", help="rows of random data (default: 1024)")
     tuner.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
@@ -313,7 +316,7 @@ def _parser() -> argparse.ArgumentParser:
     bundler = command(bundle)
     bundler.add_argument("--prefix", default="", metavar="NAME", help="starts every external name (default: the model's)")
     bundler.add_argument("--weights", metavar="FILE.npz", help="parameters that become constant data")
-    bundler.add_argument("--vectors", metavar="FILE.npz", help="inputs of the self-test (default: random in (0.2, 0.8))")
+    bundler.add_argument("--vectors", metavar="FILE.npz", help="inputs of the self-test (default: random)")
     bundler.add_argument("--amalgamate", action="store_true", help="one .c file besides the header")
     bundler.add_argument(
         "--math", choices=("builtin", "libm"), default="builtin", help="mathematical functions (default: builtin)"

@@ -277,7 +277,8 @@ def _fields(plan: Plan, model: str) -> list[Field]:
     fields = []
     for given in arrays(plan):
         name = plan.value(given).name
-        fields.append(Field(name, f"const {real} *{name}", _shape(given, f"{given.kind} {given.name}")))
+        about = f", {_safe(given.range_text)}" if given.range_text else ""
+        fields.append(Field(name, f"const {real} *{name}", _shape(given, f"{given.kind} {given.name}") + about))
     for name, field, node in output_fields(plan):
         fields.append(Field(field, f"{real} *{field}", _shape(node, f"output {name}") + ", or NULL"))
     fields += [

@@ -130,7 +130,8 @@ class Input(Node):
 
     ``kind`` is "data", "param", "noise" (random signs drawn by the runtime, see :mod:`cpgen.noise`) or "cotangent" /
     "tangent" (a direction supplied by the caller).  For noise, ``offset`` is the position of its first element among all
-    noise elements of one row, which orthogonal designs need.
+    noise elements of one row, which orthogonal designs need.  ``low``, ``high`` and ``unit`` are what the user declared
+    about the values (None and "": nothing): test data keep to them, and they are shown; nothing is computed from them.
     """
 
     name: str
@@ -138,6 +139,16 @@ class Input(Node):
     kind: str
     origin: Origin
     offset: int = 0
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    @property
+    def range_text(self) -> str:
+        """What was declared about the values, such as "0 to 5 V"; "" if nothing was."""
+        low, high = ("" if end is None else f"{end:g}" for end in (self.low, self.high))
+        ends = f"{low} to {high}" if low and high else f"from {low}" if low else f"to {high}" if high else ""
+        return f"{ends} {self.unit}".strip() if ends else f"in {self.unit}" if self.unit else ""
 
 
 @dataclass(frozen=True)

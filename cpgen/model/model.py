@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -119,13 +120,22 @@ class Model:
         self._axes[name] = Axis(name, size)
         return self._axes[name]
 
-    def input(self, name: str, *axes: Axis) -> Any:
-        """Data: usually with the rows axis first."""
-        return self._declare(name, axes, "data")
+    def input(
+        self, name: str, *axes: Axis, low: float | None = None, high: float | None = None, unit: str = ""
+    ) -> Any:
+        """Data: usually with the rows axis first.
 
-    def param(self, name: str, *axes: Axis) -> Any:
-        """A parameter: shared by all rows."""
-        variable = self._declare(name, axes, "param")
+        ``low`` and ``high``: between what the values lie (either may be left out), ``unit``: in what they are measured.
+        Test data (the check after loading, ``verify``, a bundle's vectors) keep to the range and what is printed says
+        it; calls do not test it.  Raises ModelError unless low < high, both finite.
+        """
+        return self._declare(name, axes, "data", low, high, unit)
+
+    def param(
+        self, name: str, *axes: Axis, low: float | None = None, high: float | None = None, unit: str = ""
+    ) -> Any:
+        """A parameter: shared by all rows.  ``low``, ``high`` and ``unit`` as for :meth:`input`."""
+        variable = self._declare(name, axes, "param", low, high, unit)
         if any(a.is_rows for a in axes):
             del self._variables[name], self._shapes[name]
             raise ModelError(
@@ -133,12 +143,20 @@ class Model:
             )
         return variable
 
-    def _declare(self, name: str, axes: tuple[Axis, ...], kind: str) -> Any:
+    def _declare(
+        self, name: str, axes: tuple[Axis, ...], kind: str, low: float | None, high: float | None, unit: str
+    ) -> Any:
         what = "the input" if kind == "data" else "the parameter"
         origin = self._new_name(name, what)
         self._check_axes(name, axes, origin)
         origin = Origin(name, origin.file, origin.line, "", tuple(a.name for a in axes))
-        self._variables[name] = new_input(name, tuple(a.extent for a in axes), kind, origin)
+        low, high = _end(name, "low", low, origin), _end(name, "high", high, origin)
+        if low is not None and high is not None and not low < high:
+            raise ModelError(f"{name}: low={low} is not below high={high}", origin)
+        if not isinstance(unit, str) or not unit.isprintable() or "*/" in unit or len(unit) > 40:
+            raise ModelError(f"{name}: unit={unit!r} is not a short text such as 'V' or 'm/s'", origin)
+        shape = tuple(a.extent for a in axes)
+        self._variables[name] = Input(name, shape, kind, origin, 0, low, high, unit)
         self._shapes[name] = axes
         return Variable(self, name, axes) if axes else Read(name)
 
@@ -342,6 +360,19 @@ class Model:
         if name in self._definitions:
             return self._definitions[name]
         raise ModelError(f"{origin.name}: {name} is not declared in the model {self.name!r}", origin)
+
+
+def _end(name: str, which: str, value: object, origin: Origin) -> float | None:
+    """A declared end of a range as a number."""
+    if value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if isinstance(value, (bool, str)) or not math.isfinite(number):
+        raise ModelError(f"{name}: {which}={value!r} is not a finite number; leave it out if there is no limit", origin)
+    return number
 
 
 def _reductions(expr: sympy.Expr) -> list[Reduction]:

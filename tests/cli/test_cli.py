@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cpgen import cli, doctor, errors
@@ -193,3 +194,19 @@ def test_tune_keeps_what_it_measured(network: str, tmp_path: Path, capsys: pytes
     assert status == 0 and data["model"] == "net" and data["file"] == str(place)
     kept = json.loads(place.read_text())
     assert kept["tiles"] == data["tiles"] and kept["schedules"] == {} and kept["wrt"] == ["w"]
+
+
+def test_verify_with_given_arrays(rosenbrock: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "data.npz"
+    np.savez(place, u=np.array([1.5, 2.0]), v=np.array([0.5, -1.0]))
+    status, data = answer(capsys, "verify", rosenbrock, "--vectors", str(place))
+    assert status == 0 and data["ok"] and data["kinks"] == 0
+    np.savez(place, other=np.zeros(2))
+    status, data = answer(capsys, "verify", rosenbrock, "--vectors", str(place))
+    assert status != 0 and "other" in str(data)
+
+
+def test_verify_refuses_a_negative_seed(rosenbrock: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("verify", "tune"):
+        status, data = answer(capsys, command, rosenbrock, "--seed", "-1")
+        assert status != 0 and "seed=-1" in str(data) and "Traceback" not in str(data)
