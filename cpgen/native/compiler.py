@@ -7,10 +7,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 
 from cpgen.errors import EnvironmentProblem
@@ -26,6 +28,9 @@ FLAGS = (
     "-fPIC",
     "-shared",
 )
+# GCC's work sharing between the threads of team.c: only the compiler proper is told of OpenMP, the linker is not
+TEAM = ("-Xpreprocessor", "-fopenmp", "-DOMP_SHARE=dynamic", "-DOMP_SHARE_SIMD=dynamic,256", "-Wl,-z,defs")
+CLIENT = ("team.h", "team_client.c")  # compiled with every program then
 OPENMP = ("-fopenmp",)
 SERIAL = ("-fopenmp-simd", "-DCPGEN_OPENMP_SIMD")
 WARNINGS = (
@@ -49,6 +54,24 @@ WARNINGS = (
     ),
 )
 TIMEOUT = 300  # seconds
+# every kind of work sharing that a program may use
+TEAM_PROBE = """
+#include <omp.h>
+#include <stddef.h>
+int probe(ptrdiff_t n, int threads, int *x) {
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(dynamic) collapse(2) nowait
+        for (ptrdiff_t i = 0; i < n; ++i) { for (ptrdiff_t j = 0; j < n; ++j) { x[i + j * n] = omp_get_level(); } }
+#pragma omp for simd schedule(dynamic, 256)
+        for (ptrdiff_t i = 0; i < n; ++i) { x[i] += 1; }
+#pragma omp single
+        x[0] = omp_get_thread_num();
+#pragma omp barrier
+    }
+    return x[0];
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,11 @@ class Compiler:
         return "\n".join((self.path, self.version, " ".join(self.flags), self.target, platform.machine()))
 
 
+    @property
+    def team(self) -> bool:
+        """Whether the threads are those of ``team.c``, which programs are linked to, and not of an OpenMP library."""
+        return "-DOMP_SHARE=dynamic" in self.flags
+
     def fused(self) -> Compiler:
         """The same with multiplications and additions joined where the processor can: one rounding in place of two."""
         kept = tuple(f for f in self.flags if not f.startswith("-ffp-contract"))
@@ -79,7 +107,7 @@ class Compiler:
 
     def serial(self) -> Compiler:
         """The same without OpenMP, for calls too short to be shared between threads."""
-        flags = tuple(f for f in self.flags if f not in OPENMP)
+        flags = tuple(f for f in self.flags if f not in OPENMP + TEAM)
         return replace(self, flags=flags + SERIAL, openmp=False) if self.openmp else self
 
     def extension(self, headers: str) -> Compiler:
@@ -111,17 +139,24 @@ def _find(preferred: str, path: str) -> Compiler:
     plain = tuple(f for f in FLAGS if f != "-march=native")
     parallel = probe % "#pragma omp parallel for reduction(+ : s)"
     trials = (
+        (FLAGS + TEAM, TEAM_PROBE, True),
         (FLAGS + OPENMP, parallel, True),
         (plain + OPENMP, parallel, True),
         (FLAGS + SERIAL, probe % "", False),
         (plain, probe % "", False),
     )
     message = ""
+    if not sys.platform.startswith("linux"):
+        trials = trials[1:]
     with tempfile.TemporaryDirectory(prefix="cpgen-") as folder:
         for flags, text, openmp in trials:
             source = Path(folder) / "probe.c"
             source.write_text(text)
-            command = [found, *flags, str(source), "-o", str(Path(folder) / "probe.so"), "-lm"]
+            others = CLIENT if flags == FLAGS + TEAM else ()
+            for file in others:
+                (Path(folder) / file).write_text(source_file(file), encoding="utf-8")
+            sources = [str(Path(folder) / f) for f in ("probe.c", *others) if f.endswith(".c")]
+            command = [found, *flags, *sources, "-o", str(Path(folder) / "probe.so"), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
             if done.returncode == 0:
                 return Compiler(found, version, flags, openmp, _target(found, flags))
@@ -129,6 +164,11 @@ def _find(preferred: str, path: str) -> Compiler:
     raise EnvironmentProblem(
         f"the C compiler {found} cannot make a shared library:\n{message.strip()[:2000]}"
     )
+
+
+def source_file(name: str) -> str:
+    """A C file of this package."""
+    return resources.files("cpgen.native").joinpath(name).read_text(encoding="utf-8")
 
 
 def _target(path: str, flags: Sequence[str]) -> str:
@@ -175,13 +215,14 @@ def cache_folder() -> Path:
 
 
 def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> Path:
-    """Path of the shared library made of ``files``: ``<name>.c`` and the headers it includes.
+    """Path of the shared library made of ``files``: C files and the headers they include.
 
     Comes from the cache if possible.  Raises EnvironmentProblem with the compiler's message if it cannot be made.
     """
+    sources = [file for file in files if file.endswith(".c")]
 
     def command(target: str) -> list[str]:
-        return [compiler.path, *compiler.flags, f"{name}.c", "-o", target, "-lm"]
+        return [compiler.path, *compiler.flags, *sources, "-o", target, "-lm"]
 
     return compile_files(name, files, compiler.identity, command)
 
