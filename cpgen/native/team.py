@@ -17,7 +17,7 @@ from typing import Any
 import cffi
 
 from cpgen.errors import EnvironmentProblem
-from cpgen.native.compiler import CLIENT, Compiler, compile_library, find_compiler, source_file
+from cpgen.native.compiler import CLIENT, Compiler, compile_library, source_file
 
 NAME = "cpgen_team"
 # nodelete: its threads sleep in it until the process ends
@@ -33,13 +33,17 @@ def join(library: Path, compiler: Compiler) -> None:
     """Let the programs of a loaded library use the team.  Raises EnvironmentProblem if there is none to be had."""
     ffi = cffi.FFI()
     ffi.cdef("void cpgen_use_team(const void *given);")
-    ffi.dlopen(str(library)).cpgen_use_team(_team(compiler.path)[0])
+    if not _TEAM:
+        _TEAM.append(_load(replace(compiler, flags=FLAGS, openmp=False)))
+    ffi.dlopen(str(library)).cpgen_use_team(_TEAM[0][0])
 
 
-@lru_cache(maxsize=1)
-def _team(path: str) -> tuple[Any, Any]:
-    """The address of the team and the library that holds it, made by the first compiler that needs it."""
-    compiler = replace(find_compiler(), path=path, flags=FLAGS, openmp=False)
+# two threads that load it at once find the same library, and in it the same team
+_TEAM: list[tuple[Any, Any]] = []
+
+
+def _load(compiler: Compiler) -> tuple[Any, Any]:
+    """The address of the team, and the library that holds it."""
     files = {f"{NAME}.c": source_file("team.c"), "team.h": source_file("team.h")}
     ffi = cffi.FFI()
     ffi.cdef("const void *cpgen_make_team(void);")

@@ -279,7 +279,7 @@ def test_the_team_itself(flags: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "main.c").write_text(STRESS)
     sources = ["main.c", "team.c", "team_client.c"]
     flags = ("-std=gnu11", "-O1", *flags, "-Xpreprocessor", "-fopenmp")
-    build = [compiler.path, *flags, *sources, "-o", "a", "-pthread", "-lm"]
+    build = [*compiler.command, *flags, *sources, "-o", "a", "-pthread", "-lm"]
     made = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
     if "-fsanitize=thread" in flags and made.returncode:
         pytest.skip("no thread sanitizer")
