@@ -165,12 +165,13 @@ def _find(preferred: str, path: str) -> Compiler:
     trials = (
         (FLAGS + TEAM, TEAM_PROBE, True),
         (FLAGS + OPENMP, parallel, True),
+        (plain + TEAM, TEAM_PROBE, True),
         (plain + OPENMP, parallel, True),
         (FLAGS + SERIAL, probe % "", False),
         (plain, probe % "", False),
     )
     if not sys.platform.startswith("linux"):
-        trials = trials[1:]
+        trials = tuple(trial for trial in trials if trial[1] is not TEAM_PROBE)
     message = ""
     try:
         with tempfile.TemporaryDirectory(prefix="cpgen-", ignore_cleanup_errors=True) as folder:
