@@ -33,7 +33,6 @@ enum { FREE, TAKEN, OFFERED, RUNNING, WAITING, REVOKED, KINDS = 8 }; /* what a w
 
 typedef struct region {
     _Alignas(LINE) uint32_t used;
-    uint32_t number; /* from 1 */
     unsigned threads;
     void (*body)(void *);
     void *data;
@@ -68,6 +67,12 @@ static _Thread_local jmp_buf outside;
 #define LOAD(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
 #define STORE(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
 #define ADD(place, value) __atomic_add_fetch(&(place), (value), __ATOMIC_SEQ_CST)
+
+/* From 1; not kept in a region, where somebody late would read it while the next call writes it. */
+static uint32_t number_of(const region *r)
+{
+    return (uint32_t)(r - regions) + 1U;
+}
 
 static int change(uint32_t *place, uint32_t old, uint32_t new)
 {
@@ -156,7 +161,7 @@ static void barrier(void)
         return;
     }
     if (me.self != NULL) {
-        set_state(me.self, WAITING + KINDS * r->number);
+        set_state(me.self, WAITING + KINDS * number_of(r));
     }
     while ((int32_t)(seen - me.before) < 0) {
         if (me.self != NULL && LOAD(me.self->state) % KINDS == REVOKED) {
@@ -169,7 +174,7 @@ static void barrier(void)
         }
         seen = LOAD(r->finished);
     }
-    if (me.self != NULL && !change(&me.self->state, WAITING + KINDS * r->number, RUNNING + KINDS * r->number)) {
+    if (me.self != NULL && !change(&me.self->state, WAITING + KINDS * number_of(r), RUNNING + KINDS * number_of(r))) {
         longjmp(outside, 1);
     }
 }
@@ -264,7 +269,7 @@ static void offer(region *r, worker *w, unsigned index)
     w->region = r;
     w->index = index;
     w->first = me.before;
-    STORE(w->state, OFFERED + KINDS * r->number);
+    STORE(w->state, OFFERED + KINDS * number_of(r));
 }
 
 /* Workers for `threads` - 1 more threads, as many as are free or can be made. */
@@ -274,7 +279,7 @@ static void gather(region *r, unsigned threads)
     const uint32_t there = LOAD(count);
     for (uint32_t k = 0; k < there && index < threads; ++k) {
         worker *const w = &workers[k];
-        if (LOAD(w->state) == FREE && change(&w->state, FREE, TAKEN + KINDS * r->number)) {
+        if (LOAD(w->state) == FREE && change(&w->state, FREE, TAKEN + KINDS * number_of(r))) {
             offer(r, w, index++);
             if (LOAD(w->asleep)) {
                 wake_at(&w->state);
@@ -308,7 +313,7 @@ static void gather(region *r, unsigned threads)
 /* All work is done: take the workers back. */
 static void dismiss(region *r)
 {
-    const uint32_t mine = KINDS * r->number, there = LOAD(count);
+    const uint32_t mine = KINDS * number_of(r), there = LOAD(count);
     int waiting = 0;
     for (worker *w = workers; w < workers + there; ++w) {
         for (;;) {
@@ -346,7 +351,6 @@ static void parallel(void (*body)(void *), void *data, unsigned threads)
         for (uint32_t k = 0; k < REGIONS && r == NULL; ++k) {
             if (LOAD(regions[k].used) == 0U && change(&regions[k].used, 0U, 1U)) {
                 r = &regions[k];
-                r->number = k + 1U;
             }
         }
     }
