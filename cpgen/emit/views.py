@@ -121,6 +121,7 @@ class ProgramView:
     size: SizeView
     sizes_use_columns: bool
     cost: str
+    barriers: tuple[int, int]  # once, and for each chunk of rows
     uses_noise: bool
     blas: bool  # whether the caller may pass a BLAS
     helpers: tuple[str, ...]
@@ -208,6 +209,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         row_numbers=_size(plan.rows),
         size=_size_view(plan),
         cost=_cost(plan),
+        barriers=_barriers(plan, {stage.number: draft.body for stage, draft in zip(made, drafts, strict=True)}),
         sizes_use_columns=any(t.columns for t in sizes),
         uses_noise=plan.has_noise,
         blas=plan.blas > 0,
@@ -422,6 +424,17 @@ def _cost(plan: Plan) -> str:
     if not plan.segments or tiles == nothing:
         return text(0)
     return f"{text(0)} + (args->n_rows > LANES ? {tiles} : {nothing})"
+
+
+def _barriers(plan: Plan, bodies: Mapping[int, Body]) -> tuple[int, int]:
+    """How often threads wait for each other's work: once in a run, and besides for each chunk of rows."""
+
+    def waits(body: Body) -> int:
+        own = sum(s.pragma.startswith(("OMP_FOR", "OMP_SINGLE")) and not s.pragma.endswith("NOWAIT") for s in body)
+        return own + sum(waits(s.body) for s in body if s.body)
+
+    once = sum(waits(bodies[s.number]) for s in (*plan.setup, *plan.finish) if s.number in bodies)
+    return once, bool(plan.segments) + bool(plan.accumulate)
 
 
 def _size_view(plan: Plan) -> SizeView:

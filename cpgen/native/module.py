@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, cast
@@ -23,6 +22,7 @@ from cpgen.native.arithmetic import warn_of_arithmetic
 from cpgen.native.blas import Blas
 from cpgen.native.compiler import Compiler, compile_library, find_compiler
 from cpgen.native.fastcall import bound_call_type, pointer_writer
+from cpgen.native.team import client_files, default_threads, join
 
 Array = NDArray[np.floating]
 
@@ -77,7 +77,7 @@ def load(
 ) -> NativeModule:
     """Compile (or find in the cache) and load the text of ``plans``.  Raises EnvironmentProblem like :func:`build`."""
     compiler = compiler or find_compiler()
-    library = compile_library(files.name, files.files(), compiler)
+    library = compile_library(files.name, files.files() | (client_files() if compiler.team else {}), compiler)
     ffi = cffi.FFI()
     ffi.cdef(files.declarations)
     try:
@@ -85,7 +85,9 @@ def load(
     except OSError as error:
         raise EnvironmentProblem(f"the compiled library {library} cannot be loaded: {error}") from error
     warn_of_arithmetic(getattr(loaded, f"{files.name}_arithmetic")())
-    if compiler.openmp:
+    if compiler.team:
+        join(library, compiler)
+    elif compiler.openmp:
         _KEPT.setdefault(compiler.identity, loaded)
     made = {
         p.name: NativeProgram(p, view, ffi, loaded, compiler, blas)
@@ -422,7 +424,7 @@ class NativeProgram:
 
     def _threads(self, threads: int | None) -> int:
         if threads is None:
-            threads = _processors() if self.openmp else 1
+            threads = default_threads() if self.openmp else 1
         if not 1 <= threads <= 65536:
             raise RequestError(f"threads must be between 1 and 65536, got {threads}")
         return threads
@@ -448,10 +450,3 @@ class NativeProgram:
 
 def _shape(shape: Sequence[Extent], sizes: Mapping[object, int]) -> tuple[int, ...]:
     return tuple(e if isinstance(e, int) else sizes[e] for e in shape)
-
-
-def _processors() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(len(os.sched_getaffinity(0)), 1)
-    return os.cpu_count() or 1
