@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
 from typing import Protocol
 
 
@@ -58,3 +61,16 @@ class BudgetError(CpgenError):
 
 class CheckError(CpgenError):
     """A numeric check of generated code failed."""
+
+
+class CpgenWarning(UserWarning):
+    """Something works, but less well than it could."""
+
+
+def warn_user(message: str) -> None:
+    """Issue a :class:`CpgenWarning` for the line outside this package that led here."""
+    package = Path(__file__).resolve().parent
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).resolve().is_relative_to(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, CpgenWarning, stacklevel=level)
