@@ -42,7 +42,7 @@ AND_GRADIENT = "+gradient"  # after a key: the program with the value and the gr
 FEW_SAMPLES = 4
 FAR = 32  # times the columns or the products of another method: not worth deriving
 # rows of calls for which a method has to be good: one chosen by the rows of each call would change bits with their split
-ROW_COUNTS = (1, 1024)
+ROW_COUNTS = (4, 1024)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Compiled:
     def _cheapest(self, key: str) -> tuple[str, str]:
         """The key to choose, and why.
 
-        Methods are compared by :func:`cpgen.ir.cost.work` for one row and for many; that method wins whose worst ratio
+        Methods are compared by :func:`cpgen.ir.cost.work` for few rows and for many; that method wins whose worst ratio
         to the best is least.  A diagonal or a trace need not be exact, so unless asked for ":exact" a few samples of
         curvature propagation are compared with the exact answer by directions.
         """
@@ -208,7 +208,7 @@ class Compiled:
         worst = {m: max(w / low for w, low in zip(each, least, strict=True)) for m, each in spent.items()}
         ordered = sorted(found, key=lambda m: worst[m])
         told = ", ".join(f"{spent[m][0]} by {self._said(m, found[m], counted[m])}" for m in found)
-        reason = f"{told} (work of one row)" if len(found) > 1 else ""
+        reason = f"{told} (work, rows: {self._row_counts()[0]})" if len(found) > 1 else ""
         if insisted and ordered[0] == "cp":
             self._by_noise.add(key)
             reason += "; a call takes the noise columns, as unit vectors"
@@ -236,7 +236,7 @@ class Compiled:
         return found
 
     def _row_counts(self) -> tuple[int, ...]:
-        return ROW_COUNTS if self.graph.objective.has_rows else ROW_COUNTS[:1]
+        return ROW_COUNTS if self.graph.objective.has_rows else (1,)
 
     def _said(self, method: str, derived: Derived, columns: int) -> str:
         if columns == 0:

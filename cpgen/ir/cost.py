@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
@@ -13,55 +12,33 @@ from cpgen.ir.stack import stacked
 from cpgen.scalar import operations as of_expression
 
 DRAWN = 12  # a random sign, in instructions
-DRAWN_WORK = 60  # and in the time of an addition in a vector
-ONCE = 2  # an operation outside the loops over rows, likewise
+DRAWN_WORK = 30  # and in the time of additions, which are vectorised
 TESTED = 4  # whether an index that moves with the column is valid
 
 
-def operations(program: Program, rows: int = 1, columns: int = 1) -> int:
+def operations(program: Program, rows: int = 1, columns: int = 1, drawn: int = DRAWN) -> int:
     """A rough count in additions (a division counts 4, a function its weight in the table of primitives).
 
-    Of a guarded sum about the share counts that its guards leave.  benchmarks/cost_model.py holds it against counted
-    instructions.
+    ``drawn``: what a random sign counts.  Of a guarded sum about the share counts that its guards leave.
+    benchmarks/cost_model.py holds it against counted instructions.
     """
-    found = counts(program, rows, columns)
-    return found.by_row + found.once + DRAWN * found.drawn
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Operations of maps over rows and of maps without rows, and random numbers drawn."""
-
-    by_row: int
-    once: int
-    drawn: int
-
-
-def counts(program: Program, rows: int, columns: int) -> Counts:
-    """What one run of ``program`` does, by kind."""
     sizes: dict[Dim, int] = {ROWS: rows, COLUMNS: columns}
-    by_row = once = 0
+    total = 0
     for node in program.maps():
         if stacked(node) is not None:
             continue  # put together, not computed
         extents = [sizes[e] if isinstance(e, Dim) else e for e in node.extents]
-        total = int(prod(extents) * _share(node, extents)) * (of_expression(node.expr) + (1 if node.reduced else 0))
+        total += int(prod(extents) * _share(node, extents)) * (of_expression(node.expr) + (1 if node.reduced else 0))
         if COLUMNS in node.extents:
             total += TESTED * _tests(node) * prod(extents[: node.rank])
-        if ROWS in node.extents:
-            by_row += total
-        else:
-            once += total
-    noise = [i for i in program.inputs if i.kind == "noise"]
-    drawn = sum(elements(i) * columns * (rows if i.has_rows else 1) for i in noise)
-    return Counts(by_row, once, drawn)
+    for noise in (i for i in program.inputs if i.kind == "noise"):
+        total += drawn * elements(noise) * columns * (rows if noise.has_rows else 1)
+    return total
 
 
 def work(program: Program, rows: int, columns: int) -> int:
-    """The same with the weights that fit measured times (benchmarks/exact_choice.py): what is not done for rows side by
-    side is not always vectorised, and numbers are drawn one by one."""
-    found = counts(program, rows, columns)
-    return found.by_row + ONCE * found.once + DRAWN_WORK * found.drawn
+    """The same by time: benchmarks/exact_choice.py holds it against what methods take."""
+    return operations(program, rows, columns, DRAWN_WORK)
 
 
 def _share(node: Map, extents: list[int]) -> Fraction:
