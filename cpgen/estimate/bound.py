@@ -75,7 +75,8 @@ def bind(
     """See :meth:`Estimator.bind`."""
     if what not in PREFIX:
         raise RequestError(f"bind({what!r}): only {', '.join(PREFIX)} can be bound")
-    loaded = estimator.loaded(what + FORM.get(what, ""))
+    key = what + FORM.get(what, "")
+    loaded = estimator.loaded(estimator.exact_key(key) if key.endswith(":exact") else key)
     given, rows = estimator.arrays(loaded, arrays)
     for name, array in given.items():
         if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):

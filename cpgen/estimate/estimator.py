@@ -23,7 +23,7 @@ from cpgen.estimate.arrays import all_finite, check_arrays
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.captured import Captured
-from cpgen.estimate.compiled import ALONE, AND_GRADIENT, Compiled, Loaded, Options
+from cpgen.estimate.compiled import AND_GRADIENT, Compiled, Loaded, Options
 from cpgen.estimate.finite import MOST_ROWS, settle
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
@@ -427,7 +427,11 @@ class Estimator:
         usual = self.derive(what)
         if usual.unit:
             return f"{what}:cp" if sampling.exact is False else what
-        return f"{what}:exact" if sampling.decide(usual)[0] == "exact" else what
+        return self._compiled.exact_key(f"{what}:exact") if sampling.decide(usual)[0] == "exact" else what
+
+    def exact_key(self, key: str) -> str:
+        """The program that a call runs for an exact answer: see :meth:`Compiled.exact_key`."""
+        return self._compiled.exact_key(key)
 
     def block(
         self,
@@ -520,7 +524,7 @@ class Estimator:
         """The ``wanted`` outputs as estimates, and all outputs."""
         mode, used = sampling.decide(self.derive(key))
         exact = mode != "sample"
-        loaded = self.loaded(key if exact or used > 1 else key + ALONE)
+        loaded = self.loaded(key)
         given, rows = self.arrays(loaded, arrays)
         if mode == "closed":
             outputs = self._run(loaded, given, rows)
@@ -722,7 +726,8 @@ class Estimator:
             raise RequestError(f"method={method!r} is not one of cp, directions")
         if method == "directions":
             self._check_directions()
-        loaded = self.loaded({None: "hessian", "cp": "hessian:units"}.get(method, f"hessian:{method}"))
+        usual = self._compiled.exact_key("hessian") if method is None else ""
+        loaded = self.loaded({None: usual, "cp": "hessian:units"}.get(method, f"hessian:{method}"))
         given, rows = self.arrays(loaded, arrays)
         columns = loaded.derived.columns or 0
         if loaded.derived.estimator == "directions":

@@ -478,7 +478,9 @@ class _Lowering:
         if side is None:  # what does not lie side by side is added up number by number, several sums in turn
             return None, others[0] if others else None
         if not in_rows and not self.compact and COLUMNS in node.extents[: node.rank]:
-            others.append(node.extents.index(COLUMNS))
+            column = node.extents.index(COLUMNS)
+            # what is tested of a column is tested outside the loops over a block
+            others += [] if column in checked_axes(node) else [column]
         return vector, next((a for a in others if _reuses(node, side, a)), None)
 
     def _across(self, node: Map, in_rows: bool) -> int | None:

@@ -724,3 +724,18 @@ print(before, held())
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout in ("True True\n", "False False\n")  # the latter without OpenMP
+
+
+def test_loops_over_a_block_of_columns_test_no_column() -> None:
+    """A sum that counts in some columns only is tested outside the loop over a block, where no column is chosen yet."""
+    from benchmarks.exact_choice import encoder
+    from cpgen.loops.ranges import checked_axes
+
+    case = encoder(["Q", "K", "V", "O", "W1", "W2"])
+    est = cpgen.compile(case.model, wrt=case.wrt, programs=(), backend="interpreter")
+    for stage in est._compiled.plan("diagonal:units").stages:
+        if stage.nest is not None and stage.nest.block is not None:
+            assert stage.nest.block not in checked_axes(stage.nodes[0])
+    (source,) = (text for name, text in est.source(["diagonal:units"]).items() if name == "encoder.c")
+    guarded = [line for line in source.splitlines() if "first_column + col)" in line and line.lstrip().startswith("if")]
+    assert guarded
