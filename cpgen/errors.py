@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -13,6 +16,22 @@ class SourcePlace(Protocol):
 
     @property
     def line(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of source."""
+
+    file: str
+    line: int
+
+
+def users_line() -> Place:
+    """The innermost line outside this package that is being executed."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame = frame.f_back
+    return Place(Path(frame.f_code.co_filename).name, frame.f_lineno)
 
 
 class CpgenError(Exception):
@@ -45,7 +64,10 @@ class UnsupportedError(CpgenError):
 
 
 class RequestError(CpgenError):
-    """Something was asked for that cannot be answered."""
+    """Something was asked for that cannot be answered; names the line of the call where no other is given."""
+
+    def __init__(self, message: str, origin: SourcePlace | None = None) -> None:
+        super().__init__(message, origin or users_line())
 
 
 class EnvironmentProblem(CpgenError):

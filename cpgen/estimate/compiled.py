@@ -15,6 +15,7 @@ from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
+from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Graph, Input, Node, Program
@@ -85,8 +86,12 @@ class Options:
             )
         if self.blas and self.backend == "interpreter":
             raise RequestError(f"blas={self.blas!r} is for compiled programs: leave it out with backend='interpreter'")
-        if self.threads is not None and self.threads < 1:
-            raise RequestError(f"threads={self.threads}: at least one thread is needed")
+        if self.threads is not None and (not is_count(self.threads) or self.threads < 1):
+            raise RequestError(f"threads={self.threads!r}: a whole number is needed, at least 1, or None")
+        if self.memory_limit is not None and (not is_count(self.memory_limit) or self.memory_limit < 1):
+            raise RequestError(
+                f"memory_limit={self.memory_limit!r} is no number of bytes (a gigabyte is 1 << 30) and not None"
+            )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.errors import RequestError
-from cpgen.estimate.arrays import check_arrays
+from cpgen.estimate.arrays import check_arrays, gathered
 from cpgen.estimate.compiled import Options
 from cpgen.estimate.estimator import Estimator
+from cpgen.estimate.sampling import is_count
 from cpgen.ir.nodes import ROWS, Graph
 
 Array = NDArray[np.floating]
@@ -64,7 +65,13 @@ class Verification:
 
 
 def verify(
-    estimator: Estimator, rows: int = 3, seed: int = 0, reference: str = "auto", **arrays: object
+    estimator: Estimator,
+    arrays: Mapping[str, object] | None = None,
+    /,
+    rows: int = 3,
+    seed: int = 0,
+    reference: str = "auto",
+    **named: object,
 ) -> Verification:
     """Compare gradient, Hessian and diagonal with an independent reference.
 
@@ -73,25 +80,31 @@ def verify(
     "differences" insists on one of them.  ``arrays`` default to random values in (0.2, 0.8), ``rows`` of them.
     The Hessian is the exact one (sum over unit noise columns), so no statistics are involved.
     """
+    if not isinstance(estimator, Estimator):
+        raise RequestError(f"verify takes what cp.compile returned, not {type(estimator).__name__}")
+    if not is_count(seed) or seed < 0:
+        raise RequestError(f"seed={seed!r} is not a whole number, at least 0")
+    if not is_count(rows) or rows < 1:
+        raise RequestError(f"rows={rows!r} is not a whole number, at least 1")
     if reference not in REFERENCES:
         raise RequestError(f"reference={reference!r} is not one of {', '.join(REFERENCES)}")
     graph = estimator.graph
-    given = dict(arrays) or random_arrays(graph, rows, seed, estimator.real)
+    given = gathered(arrays, named) or random_arrays(graph, rows, seed, estimator.real)
     checked, n = check_arrays(graph, graph.variables, given, estimator.real)
     double = {k: v.astype(np.float64) for k, v in checked.items()}
     loose = estimator.real == np.float32
     (expected_gradient, expected_hessian), source, tolerance = _reference(estimator, double, n, reference)
     tolerance = 2e-4 if loose else tolerance
     checks = []
-    gradient = estimator.gradient(**checked)
+    gradient = estimator.gradient(checked)
     checks.append(Check("gradient", _error(_vector(estimator, gradient, n), expected_gradient), tolerance))
     total = sum(int(np.prod(v.element_shape)) for v in estimator.wrt)
     if total <= HESSIAN_VARIABLES:
-        blocks = estimator.hessian(**checked).blocks  # type: ignore[arg-type]
+        blocks = estimator.hessian(checked).blocks
         checks.append(
             Check("Hessian from unit columns", _error(_dense(estimator, blocks, n), expected_hessian), tolerance)
         )
-    diagonal = estimator.diagonal(exact=True, **checked)  # type: ignore[arg-type]
+    diagonal = estimator.diagonal(checked, exact=True)
     values = _vector(estimator, {k: e.value for k, e in diagonal.items()}, n)
     expected = np.stack([np.diagonal(h) for h in expected_hessian])
     summed = _collapse(estimator, expected)
@@ -210,10 +223,10 @@ def _differences(estimator: Estimator, arrays: Mapping[str, Array], rows: int) -
     weight = 1.0 / rows if estimator.graph.reduction == "mean" else 1.0
 
     def value(point: Mapping[str, Array]) -> Array:
-        return np.asarray(reference.value(**point))
+        return np.asarray(reference.value(point))
 
     def gradient(point: Mapping[str, Array]) -> Array:
-        found = reference.gradient(**point)
+        found = reference.gradient(point)
         return np.concatenate([np.ravel(found[v.name]) for v in estimator.wrt])
 
     gradients, hessians = [], []

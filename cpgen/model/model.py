@@ -107,8 +107,6 @@ class Model:
             raise ModelError(
                 f"the axis {name} is declared already (extent {self._axes[name].size_text})", origin
             )
-        if name in self._shapes:
-            raise ModelError(f"the axis {name} has the name of a variable", origin)
         if extent is ROWS and any(a.is_rows for a in self._axes.values()):
             first = next(a.name for a in self._axes.values() if a.is_rows)
             raise ModelError(
@@ -226,7 +224,7 @@ class Model:
     def _new_name(self, name: str, what: str) -> Origin:
         origin = self._here(str(name))
         check_name(name, what, origin)
-        if name in self._shapes or name in self._axes:
+        if name in self._shapes:
             raise ModelError(
                 f"{what} {name}: the name is taken already; every definition has its own", origin
             )
@@ -368,8 +366,6 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
     symbols = sorted(expr.free_symbols, key=str)
     reads: dict[sympy.Basic, sympy.Expr] = {}
     for symbol in symbols:
-        if str(symbol) == "n":
-            raise ModelError("the symbol n is the name of the rows in a plain expression; rename it")
         reads[symbol] = model.input(str(symbol), n)[n]
     if operations(expr) <= ONE_MAP:
         model.objective(expr.xreplace(reads))
