@@ -20,7 +20,8 @@ _WORDS = """
     NULL INFINITY NAN LANES SHARED GROUP
     offsetof va_list wchar_t max_align_t dim3 threadIdx blockIdx blockDim gridDim warpSize min max memcpy memset
     fpclassify isfinite isnormal signbit isgreater isgreaterequal isless islessequal islessgreater isunordered
-    HUGE_VAL HUGE_VALF HUGE_VALL math_errhandling EOF L_ctermid L_tmpnam P_tmpdir alloca stdin stdout stderr assert complex imaginary I
+    HUGE_VAL HUGE_VALF HUGE_VALL math_errhandling EOF L_ctermid L_tmpnam P_tmpdir alloca
+    stdin stdout stderr assert complex imaginary I
 """
 # macros and types of the headers that generated text includes, and of C libraries' own
 _HEADERS = re.compile(

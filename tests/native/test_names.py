@@ -20,9 +20,9 @@ from cpgen.model.names import SCALES
 TEMPLATES = Path(cp.__file__).parents[1] / "templates"
 HEADERS = ("stddef", "stdint", "math", "stdio", "string", "stdlib", "limits", "float")
 # arguments of methods, prefixes of inputs and outputs, and what stands beside them in the generated structures
-OWN = """n samples seed rows design out what method exact rtol max_samples first_row directions wanted pairs program programs
-    self estimator arrays named value trace jvp kinks columns args work out_weight v_proj v_w dir_w diag_w var_diag_w grad_w
-    hvp_w block_w_w entry_0 p_w q_w column_w cpgen_tanh_f64 row_scale_2 w_2 w_at w_tile k""".split()
+OWN = """n samples seed rows design out what method exact rtol max_samples first_row directions wanted pairs program
+    programs self estimator arrays named value trace jvp kinks columns args work out_weight v_proj v_w dir_w diag_w var_diag_w
+    grad_w hvp_w block_w_w entry_0 p_w q_w column_w cpgen_tanh_f64 row_scale_2 w_2 w_at w_tile k""".split()
 
 
 def usable(name: str) -> bool:
@@ -87,7 +87,7 @@ def test_every_method_takes_the_names_of_its_own_arguments(backend: str) -> None
     est = cp.compile(m, wrt=["w", "out_weight", "v_proj"], backend=backend, programs=())
     plain_names = [f"plain{number}" for number in range(len(names))]
     plain_model, _ = model(plain_names)
-    leaves = {"w": "w", **{x: p for x, p in zip(names, plain_names, strict=True)}}
+    leaves = {"w": "w", **dict(zip(names, plain_names, strict=True))}
     plain = cp.compile(plain_model, wrt=[leaves[v.name] for v in est.wrt], backend="interpreter", programs=())
     given = {leaves[name]: array for name, array in arrays.items()}
 
