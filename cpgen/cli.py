@@ -1,8 +1,8 @@
 """The command ``cpgen``: build, bundle, verify, tune, size, show and doctor.
 
 stdout carries the answer (text, or one JSON object with ``--json``), stderr the log and whatever a model prints.  Exit
-status: 0 done, 1 a check failed, 2 the model or the request is wrong, 3 the machine lacks something, 4 cpgen itself failed,
-130 interrupted, 141 the reader of the answer went away.
+status: 0 done, 1 a check failed, 2 the model or the request is wrong, 3 the machine lacks something, 4 cpgen itself
+failed, 130 interrupted, 141 the reader of the answer went away.
 """
 
 from __future__ import annotations

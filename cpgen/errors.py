@@ -18,6 +18,9 @@ class SourcePlace(Protocol):
     def line(self) -> int: ...
 
 
+THROUGH = ("sympy", "numpy", "contextlib", "functools")
+
+
 @dataclass(frozen=True)
 class Place:
     """A line of source."""
@@ -27,9 +30,9 @@ class Place:
 
 
 def users_line() -> Place:
-    """The innermost line outside this package that is being executed."""
+    """The innermost line that is being executed outside this package and what it calls back through."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (__package__, *THROUGH):
         frame = frame.f_back
     return Place(Path(frame.f_code.co_filename).name, frame.f_lineno)
 

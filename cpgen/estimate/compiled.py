@@ -319,6 +319,10 @@ class Compiled:
             return None
         return replace(schedule_of(numbers, "measured by tune"), gemm=LEAST_GEMM if self.options.blas else 0)
 
+    def labels(self) -> dict[str, str]:
+        """What runs each program that is loaded."""
+        return {key: loaded.backend.label for key, loaded in self._loaded.items()}
+
     def loaded(self, key: str) -> Loaded:
         """The program behind ``key``, compiled if it was not."""
         self.load(key)

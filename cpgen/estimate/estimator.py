@@ -59,6 +59,9 @@ class Estimator:
         self._with_rows = [v for v in graph.variables if v.has_rows]
         self._names = {v.name for v in graph.variables}
 
+    def __repr__(self) -> str:
+        return show.described(self.graph, self.wrt, self.options, self._compiled.labels())
+
     def derive(self, key: str) -> Derived:
         """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
         return self._compiled.derive(key)
@@ -678,6 +681,7 @@ class Estimator:
             backend=loaded.backend.label,
             answers=derived.answers,
             dropped=tuple(d.what for d in derived.dropped),
+            kinks=int(outputs.get("kinks", np.zeros(()))),
         )
 
     def _named(self, pair: tuple[str, str]) -> tuple[str, str]:
@@ -709,7 +713,8 @@ class Estimator:
         }
         sizes = {v.name: v.element_shape for v in self.wrt}
         lead = {v.name: rows if v.has_rows else None for v in self.wrt}
-        return Hessian(blocks, sizes, lead, int(outputs.get("kinks", np.zeros(()))))
+        kinks = int(outputs.get("kinks", np.zeros(())))
+        return Hessian(blocks, sizes, lead, kinks, loaded.derived.estimator, loaded.backend.label)
 
     def _check_directions(self) -> None:
         if direction_count(self.wrt) is None:

@@ -21,8 +21,8 @@ TEMPLATES = Path(cp.__file__).parents[1] / "templates"
 HEADERS = ("stddef", "stdint", "math", "stdio", "string", "stdlib", "limits", "float")
 # arguments of methods, prefixes of inputs and outputs, and what stands beside them in the generated structures
 OWN = """n samples seed rows design out what method exact rtol max_samples first_row directions wanted pairs program
-    programs self estimator arrays named value trace jvp kinks columns args work out_weight v_proj v_w dir_w diag_w var_diag_w
-    grad_w hvp_w block_w_w entry_0 p_w q_w column_w cpgen_tanh_f64 row_scale_2 w_2 w_at w_tile k""".split()
+    programs self estimator arrays named value trace jvp kinks columns args work out_weight v_proj v_w dir_w diag_w
+    var_diag_w grad_w hvp_w block_w_w entry_0 p_w q_w column_w cpgen_tanh_f64 row_scale_2 w_2 w_at w_tile k""".split()
 
 
 def usable(name: str) -> bool:
