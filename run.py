@@ -1,6 +1,7 @@
 """Run the project's tasks on a machine that has only Python (3.10 or newer) and a C compiler.
 
     python3 run.py test [pytest arguments]     the whole test suite
+    python3 run.py minima [pytest arguments]   its quick part on the oldest allowed versions, in .venv-minima
     python3 run.py digits [example arguments]  the handwritten digits example
     python3 run.py kalman                      a second-order Kalman filter, on the host and an emulated Cortex-M4F
     python3 run.py service                     a C++ service around a bundle, on several threads
@@ -19,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,11 +30,15 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv-run"
 PEERS = ROOT / ".venv-bench"  # the peers bring a gigabyte of libraries that nothing else needs
 GPU = ROOT / ".venv-gpu"  # likewise
+MINIMA = ROOT / ".venv-minima"
 LISTS = {PEERS: ROOT / "benchmarks/peers/requirements.txt", GPU: ROOT / "benchmarks/gpu_requirements.txt"}
 
+# what meets NumPy, SymPy, Jinja2 and cffi, each once
+OLD_TESTS = ("tests/ir", "tests/scalar", "tests/estimate", "tests/native/test_native.py", "tests/model/test_language.py")
 # task -> (extras of pyproject.toml it needs, the commands it runs with the environment's python)
 TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "test": (("test", "examples"), (("-m", "pytest"),)),
+    "minima": (("test",), (("-m", "pytest", "-q", "-m", "not slow", *OLD_TESTS),)),
     "digits": (("examples",), (("examples/digits.py",),)),
     "kalman": (("examples",), (("examples/kalman/run.py",),)),
     "service": (("examples",), (("examples/service/run.py",),)),
@@ -41,7 +47,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "bench": ((), (("-m", "benchmarks.peers"),)),
     "gpu": (("test",), (("-m", "pytest", "-q", "-rs", "-m", "gpu", "tests/cuda"), ("benchmarks/gpu.py",))),
 }
-ENVIRONMENTS = {"bench": PEERS, "gpu": GPU}
+ENVIRONMENTS = {"bench": PEERS, "gpu": GPU, "minima": MINIMA}
 LAST = ("gpu",)  # tasks whose arguments are for the last command alone
 
 
@@ -97,16 +103,35 @@ def prepare(extras: tuple[str, ...], environment: Path) -> Path:
     if not installed:
         print(f"run.py: making {environment.name}", file=sys.stderr)
         shutil.rmtree(environment, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        subprocess.run([_interpreter(environment), "-m", "venv", str(environment)], check=True)
     wanted = sorted(installed.union(extras))
     print(f"run.py: installing cpgen{' and its peers' if peers else ''} {', '.join(wanted)}", file=sys.stderr)
     requirement = [*(["-r", str(peers)] if peers else []), "--editable", f"{ROOT}[{','.join(wanted)}]"]
     if not wanted:
         requirement[-1] = str(ROOT)
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirement]
+    if environment == MINIMA:
+        oldest = environment / "oldest.txt"
+        oldest.write_text("\n".join(minima(described.decode())) + "\n")
+        install += ["--constraint", str(oldest)]
     subprocess.run([str(python), *install], check=True)
     record.write_text(json.dumps({**identity, "extras": wanted}))
     return python
+
+
+def _interpreter(environment: Path) -> str:
+    """This Python; for the oldest versions an old one if there is one, since the newest have no wheels of them."""
+    older = [shutil.which(name) for name in ("python3.10", "python3.11")] if environment == MINIMA else []
+    for found in older:
+        if found and subprocess.run([found, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0:
+            return found
+    return sys.executable
+
+
+def minima(project: str) -> list[str]:
+    """The oldest version of each package that pyproject.toml names with one, as pip's constraints."""
+    found = re.findall(r'"([A-Za-z0-9_-]+)>=([0-9.]+)"', project)
+    return sorted({f"{name}=={version}" for name, version in found})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from cpgen.errors import EnvironmentProblem
 
@@ -107,19 +106,20 @@ def _templates() -> Finding:
 
 
 def _cache() -> Finding:
-    from cpgen.native.compiler import cache_folder
+    from cpgen.native.cache import cache_folder
 
-    fix = "set CPGEN_CACHE_DIR to a folder that you own and can write to"
+    fix = "set CPGEN_CACHE_DIR to a folder that you own and that nobody else can write to"
+    lost = "every process compiles anew, in a temporary folder"
     try:
         folder = cache_folder()
     except EnvironmentProblem as problem:
-        return Finding("cache", FAILED, str(problem), fix)
+        return Finding("cache", WARNING, f"{problem}; {lost}", fix)
     try:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
+        count = sum(1 for _ in folder.glob("*/*.so"))
     except OSError as error:
-        return Finding("cache", FAILED, f"{folder} cannot be written to ({error.strerror})", fix)
-    count = len(list(Path(folder).glob("*.so")))
+        return Finding("cache", WARNING, f"{folder} cannot be written to ({error.strerror}); {lost}", fix)
     return Finding("cache", OK, f"{folder}, {count} compiled libraries")
 
 
@@ -152,9 +152,12 @@ def compiler() -> tuple[Finding, ...]:
     if not found.openmp:
         fix = "use a compiler with OpenMP (gcc with libgomp; clang with libomp-dev), for example CC=gcc"
         openmp = Finding(names[1], WARNING, "does not compile or link; programs run on one thread", fix)
-    said = warnings_of("probe", {"probe.c": PROBE}, found).strip()
+    try:
+        said = warnings_of("probe", {"probe.c": PROBE}, found).strip()
+    except (EnvironmentProblem, OSError) as problem:  # no temporary folder, or a compiler that hangs
+        said = str(problem)
     headers = Finding(names[2], OK, "math.h and stdint.h")
     if said:
         fix = "install the C library's headers (Debian and Ubuntu: apt install libc6-dev)"
         headers = Finding(names[2], FAILED, said.splitlines()[0], fix)
-    return (Finding(names[0], OK, f"{found.path}, {found.version}"), openmp, headers)
+    return (Finding(names[0], OK, f"{' '.join(found.command)}, {found.version}"), openmp, headers)

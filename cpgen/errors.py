@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +50,10 @@ class CpgenError(Exception):
         place = f" ({origin.file}:{origin.line})" if origin is not None and origin.file else ""
         super().__init__(message + place)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Out of a worker process it comes with the line that it had there."""
+        return type(self), (self.message, self.origin)
+
 
 class ModelError(CpgenError):
     """A declaration is wrong or contradicts another one."""
@@ -83,3 +88,16 @@ class BudgetError(CpgenError):
 
 class CheckError(CpgenError):
     """A numeric check of generated code failed."""
+
+
+class CpgenWarning(UserWarning):
+    """Something works, but less well than it could."""
+
+
+def warn_user(message: str) -> None:
+    """Issue a :class:`CpgenWarning` for the line outside this package that led here."""
+    package = Path(__file__).resolve().parent
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).resolve().is_relative_to(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, CpgenWarning, stacklevel=level)

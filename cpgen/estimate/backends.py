@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,9 +133,16 @@ class Native:
         serial += ", fused" if compiler.joins else ""
         serial += f", large products by {blas}: not the bits of other machines" if native.blas is not None else ""
         self._without_variances = [n for n, _ in native.program.outputs if not n.startswith("var_")]
-        self.label = f"native ({Path(compiler.path).name}{serial})"
+        self.label = f"native ({compiler.name}{serial})"
         self._wide: NativeProgram | None = None
+        self._variants: dict[object, NativeProgram] = {}
         check(native)
+
+    def variant(self, key: object, make: Callable[[], NativeProgram]) -> NativeProgram:
+        """The same program compiled otherwise, made once for each ``key``."""
+        if key not in self._variants:
+            self._variants[key] = make()
+        return self._variants[key]
 
     def run(
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True

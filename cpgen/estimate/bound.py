@@ -43,15 +43,19 @@ def _specialised(estimator: Estimator, loaded: Loaded, backend: Native, call: Ca
     short = plan.operations(call.rows, call.columns).total < SHORT
     if not few and not (short and backend.native.openmp):
         return backend.native
-    compiler = backend.compiler
-    module = build(
-        estimator.graph.name,
-        [loaded.program],
-        estimator.options.real,
-        1 if few else None,
-        compiler.serial() if short else compiler,
-    )
-    return Native(module[loaded.program.name], module.compiler).native
+
+    def make() -> NativeProgram:
+        compiler = backend.compiler
+        module = build(
+            estimator.graph.name,
+            [loaded.program],
+            estimator.options.real,
+            1 if few else None,
+            compiler.serial() if short else compiler,
+        )
+        return Native(module[loaded.program.name], module.compiler).native
+
+    return backend.variant((few, short), make)
 
 
 class _Interpreted:

@@ -13,7 +13,7 @@ from cpgen.derive import programs
 from cpgen.derive.derived import Derived, program_of
 from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
-from cpgen.errors import EnvironmentProblem, RequestError
+from cpgen.errors import EnvironmentProblem, RequestError, warn_user
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
@@ -281,6 +281,7 @@ class Compiled:
                 if self.options.backend == "native":
                     raise
                 self._fallback = f"interpreter ({problem.message})"
+                warn_user(f"{problem.message}; until then results come from the NumPy interpreter, which is slow")
         for key, d in derived.items():
             backend: Backend
             if module is None:

@@ -27,6 +27,7 @@ from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_na
 from cpgen.estimate.sampling import Sampling, combine, is_count, small_enough
 from cpgen.estimate.stream import Stream
 from cpgen.estimate.tune import Tuning, tune
+from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
 from cpgen.loops.device import device_plan
@@ -61,6 +62,10 @@ class Estimator:
 
     def __repr__(self) -> str:
         return show.described(self.graph, self.wrt, self.options, self._compiled.labels())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled and copied as model and options: programs are compiled, or found in the cache, at their first call."""
+        return _restored, (flat(self.graph), tuple(v.name for v in self.wrt), self.options)
 
     def derive(self, key: str) -> Derived:
         """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
@@ -754,6 +759,11 @@ class Estimator:
         if "kinks" in parts:
             outputs["kinks"] = parts["kinks"][0]
         return outputs
+
+
+def _restored(flattened: FlatGraph, wrt: Sequence[str], options: Options) -> Estimator:
+    graph = graph_of(flattened)
+    return Estimator(graph, [graph.variable(name) for name in wrt], options)
 
 
 __all__ = ["DEFAULT_PROGRAMS", "Estimator"]

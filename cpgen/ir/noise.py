@@ -91,10 +91,17 @@ def noise_array(
         if design == HADAMARD:
             a, b, _, _ = philox((sample, n, DESIGN_NODE, 0), seed)
             column = ((a | np.uint64(1)) * (k % order) + b) % order
-            negative = negative ^ (np.bitwise_count(j & column) & 1).astype(bool)
+            negative = negative ^ _odd(j & column)
         value = np.where(negative, -1.0, 1.0)
     shape = tuple(e if isinstance(e, int) else {COLUMNS: columns, ROWS: rows}[e] for e in node.shape)
     return np.ascontiguousarray(value.reshape(shape))
+
+
+def _odd(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each has an odd number of bits set (``np.bitwise_count`` came with NumPy 2)."""
+    for shift in (32, 16, 8, 4, 2, 1):
+        words = words ^ (words >> np.uint64(shift))
+    return (words & np.uint64(1)).astype(bool)
 
 
 def _sign_bits(

@@ -1,10 +1,13 @@
-"""The C compiler: which one, with which flags; compiled libraries are cached by content."""
+"""The C compiler: which one, with which flags, and what it makes of files."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cpgen.errors import EnvironmentProblem
+from cpgen.native.cache import stored
 
 CANDIDATES = ("cc", "gcc", "clang")
 FLAGS = (
@@ -48,18 +52,34 @@ WARNINGS = (
         "-Werror",
     ),
 )
-TIMEOUT = 300  # seconds
+TIMEOUT = 300  # seconds for a model
+ASKING = 30  # seconds for a question that a compiler answers in a fraction of one
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A C compiler that was found to work.  ``openmp`` says whether programs can use several threads."""
+    """A C compiler that was found to work.
+
+    ``words`` follow ``path`` on its command line ("ccache gcc", "gcc -m32"), before all flags.  ``openmp`` says whether
+    programs can use several threads.
+    """
 
     path: str
     version: str
     flags: tuple[str, ...]
     openmp: bool
     target: str  # what -march=native means here
+    words: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What starts the compiler, without flags."""
+        return (self.path, *self.words)
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return " ".join((Path(self.path).name, *self.words))
 
     @property
     def joins(self) -> bool:
@@ -69,8 +89,7 @@ class Compiler:
     @property
     def identity(self) -> str:
         """Everything besides the source that decides what is compiled."""
-        return "\n".join((self.path, self.version, " ".join(self.flags), self.target, platform.machine()))
-
+        return "\n".join((*self.command, self.version, " ".join(self.flags), self.target, platform.machine()))
 
     def fused(self) -> Compiler:
         """The same with multiplications and additions joined where the processor can: one rounding in place of two."""
@@ -91,22 +110,27 @@ class Compiler:
 def find_compiler() -> Compiler:
     """The compiler named by the environment variable CC, else the first of cc, gcc, clang.
 
-    OpenMP is used if a small program with it compiles and links.  Raises EnvironmentProblem if there is no compiler or
-    it cannot make a shared library.
+    CC may hold a launcher and flags, as in "ccache gcc" or "gcc -m32".  OpenMP is used if a small program with it
+    compiles and links.  Raises EnvironmentProblem if there is no compiler or it cannot make a shared library.
     """
-    return _find(os.environ.get("CC", ""), os.environ.get("PATH", ""))
+    return _find(os.environ.get("CC", "").strip(), os.environ.get("PATH", ""))
 
 
 @lru_cache(maxsize=8)
 def _find(preferred: str, path: str) -> Compiler:
-    names = (preferred,) if preferred else CANDIDATES
+    first, *words = _named(preferred, path)
+    names = (first,) if first else CANDIDATES
     found = next((p for p in (shutil.which(name, path=path) for name in names) if p), None)
     if found is None:
         raise EnvironmentProblem(
             f"no C compiler found (looked for {', '.join(names)}); install gcc or clang, or name one in the environment "
             "variable CC"
         )
-    version = _run([found, "--version"]).splitlines()[0]
+    start = (found, *words)
+    asked = run([*start, "--version"], ASKING)
+    if asked.returncode != 0:
+        raise EnvironmentProblem(f"the C compiler {' '.join(start)} does not run: {_said(asked)}")
+    version = (asked.stdout.strip().splitlines() or ["unknown"])[0]
     probe = "#include <math.h>\nint probe(int n) { int s = 0;\n%s\nfor (int i = 0; i < n; ++i) { s += i; }\nreturn s; }\n"
     plain = tuple(f for f in FLAGS if f != "-march=native")
     parallel = probe % "#pragma omp parallel for reduction(+ : s)"
@@ -117,61 +141,79 @@ def _find(preferred: str, path: str) -> Compiler:
         (plain, probe % "", False),
     )
     message = ""
-    with tempfile.TemporaryDirectory(prefix="cpgen-") as folder:
-        for flags, text, openmp in trials:
-            source = Path(folder) / "probe.c"
-            source.write_text(text)
-            command = [found, *flags, str(source), "-o", str(Path(folder) / "probe.so"), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
-            if done.returncode == 0:
-                return Compiler(found, version, flags, openmp, _target(found, flags))
-            message = done.stderr
-    raise EnvironmentProblem(
-        f"the C compiler {found} cannot make a shared library:\n{message.strip()[:2000]}"
-    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="cpgen-", ignore_cleanup_errors=True) as folder:
+            for flags, text, openmp in trials:
+                message = _tried([*start, *flags], text, Path(folder))
+                if not message:
+                    return Compiler(found, version, flags, openmp, _target(start, flags), tuple(words))
+    except OSError as error:
+        raise EnvironmentProblem(f"there is no temporary folder to try the C compiler in: {error}") from error
+    raise EnvironmentProblem(f"the C compiler {' '.join(start)} cannot make a shared library:\n{message}")
 
 
-def _target(path: str, flags: Sequence[str]) -> str:
+def _named(preferred: str, path: str) -> list[str]:
+    """The words of CC; one word if that is a file as it stands."""
+    if not preferred or shutil.which(preferred, path=path):
+        return [preferred]
+    try:
+        return shlex.split(preferred)
+    except ValueError as error:
+        raise EnvironmentProblem(f"the environment variable CC, {preferred!r}, cannot be read: {error}") from error
+
+
+def _tried(command: Sequence[str], text: str, folder: Path) -> str:
+    """What is wrong with a shared library that the command makes of ``text``; empty if it is good."""
+    source, library = folder / "probe.c", folder / "probe.so"
+    library.unlink(missing_ok=True)
+    source.write_text(text)
+    done = run([*command, str(source), "-o", str(library), "-lm"], ASKING, folder)
+    if done.returncode != 0:
+        return _said(done) or f"it ended with status {done.returncode} and said nothing"
+    if not library.is_file():
+        return "it ended with status 0, but made no file"
+    try:
+        ctypes.CDLL(str(library)).probe  # noqa: B018 - looks the name up
+    except (OSError, AttributeError) as error:
+        return f"what it made cannot be loaded: {error}"
+    return ""
+
+
+def _target(start: Sequence[str], flags: Sequence[str]) -> str:
     """The macros the compiler predefines: they tell what -march=native stands for on this machine."""
-    done = subprocess.run(
-        [path, *flags, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True, timeout=TIMEOUT
-    )
+    done = run([*start, *flags, "-dM", "-E", "-x", "c", os.devnull], ASKING)
     return hashlib.sha256(done.stdout.encode()).hexdigest() if done.returncode == 0 else "unknown"
 
 
-def _run(command: Sequence[str]) -> str:
-    try:
-        return (
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
-            or "unknown"
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise EnvironmentProblem(f"the C compiler {command[0]} does not run: {error}") from error
+def run(command: Sequence[str], timeout: float, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a compiler; its own temporary files go to ``folder``, which is its working directory.
 
-
-def cache_folder() -> Path:
-    """CPGEN_CACHE_DIR, else cpgen under XDG_CACHE_HOME or ~/.cache; made with mode 0700.
-
-    Raises EnvironmentProblem if it cannot be made or belongs to somebody else.
+    Raises EnvironmentProblem if it cannot be started or takes longer than ``timeout`` seconds.
     """
-    named = os.environ.get("CPGEN_CACHE_DIR")
-    if named:
-        folder = Path(named)
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(base) if base else Path.home() / ".cache") / "cpgen"
+    environment = {**os.environ, "LC_ALL": "C"}
+    if folder is not None:
+        environment["TMPDIR"] = str(folder)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"the cache folder {folder} cannot be made ({error}); set CPGEN_CACHE_DIR to a writable folder"
-        ) from error
-    if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        raise EnvironmentProblem(
-            f"the cache folder {folder} belongs to another user, who could replace the compiled code; set CPGEN_CACHE_DIR"
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
         )
-    return folder
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentProblem(
+            f"the compiler {command[0]} did not end within {timeout:g} seconds ({' '.join(command[:2])} ...)"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise EnvironmentProblem(f"the compiler {command[0]} does not run: {error}") from error
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip() or done.stdout.strip())[:4000]
 
 
 def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> Path:
@@ -181,7 +223,7 @@ def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> 
     """
 
     def command(target: str) -> list[str]:
-        return [compiler.path, *compiler.flags, f"{name}.c", "-o", target, "-lm"]
+        return [*compiler.command, *compiler.flags, f"{name}.c", "-o", target, "-lm"]
 
     return compile_files(name, files, compiler.identity, command)
 
@@ -193,28 +235,22 @@ def compile_files(
 
     ``identity`` is all that decides the result besides the files.  Raises EnvironmentProblem.
     """
-    digest = hashlib.sha256(identity.encode())
-    for file in sorted(files):
-        digest.update(b"\0" + file.encode() + b"\0" + files[file].encode())
-    folder = cache_folder()
-    library = folder / f"{name[:40]}_{digest.hexdigest()[:32]}.so"
-    if library.exists():
-        return library
-    # built beside its place and moved there in one step: two processes may build it at once
-    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as work:
-        for file, text in files.items():
-            (Path(work) / file).write_text(text, encoding="utf-8")
-        made = Path(work) / "library.so"
-        try:
-            done = subprocess.run(command(str(made)), cwd=work, capture_output=True, text=True, timeout=TIMEOUT)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise EnvironmentProblem(f"compiling {name}{suffix} failed: {error}") from error
+
+    def make(folder: Path) -> Path:
+        made = folder / "library.so"
+        done = run(command(str(made)), TIMEOUT, folder)
+        if os.strerror(errno.ENOSPC) in done.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        compiler = command("")[0]
         if done.returncode != 0:
             raise EnvironmentProblem(
-                f"{command('')[0]} could not compile the generated {name}{suffix}:\n{done.stderr.strip()[:4000]}"
+                f"{compiler} could not compile the generated {name}{suffix}:\n{_said(done)}"
             )
-        os.replace(made, library)
-    return library
+        if not made.is_file():
+            raise EnvironmentProblem(f"{compiler} made nothing of the generated {name}{suffix}, though its status was 0")
+        return made
+
+    return stored(name, files, identity, make)
 
 
 def warnings_of(name: str, files: Mapping[str, str], compiler: Compiler, extra: Sequence[str] = ()) -> str:
@@ -222,5 +258,5 @@ def warnings_of(name: str, files: Mapping[str, str], compiler: Compiler, extra: 
     with tempfile.TemporaryDirectory(prefix="cpgen-") as work:
         for file, text in files.items():
             (Path(work) / file).write_text(text, encoding="utf-8")
-        command = [compiler.path, "-std=c99", "-O2", *WARNINGS, *extra, "-c", f"{name}.c", "-o", "object.o"]
-        return subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT).stderr
+        command = [*compiler.command, "-std=c99", "-O2", *WARNINGS, *extra, "-c", f"{name}.c", "-o", "object.o"]
+        return run(command, TIMEOUT, Path(work)).stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +24,7 @@ from cpgen.ir.nodes import COLUMNS, ROWS, Node, Program
 from cpgen.loops import Plan
 from cpgen.loops.device import device_plan
 from cpgen.loops.schedule import Schedule
-from cpgen.native.compiler import TIMEOUT, compile_files
+from cpgen.native.compiler import ASKING, compile_files, run
 
 Array = NDArray[np.floating]
 
@@ -107,8 +106,8 @@ def find_nvcc() -> CudaCompiler:
     try:
         version = _ask(found, "--version").strip().splitlines()[-1]
         known = _ask(found, "--list-gpu-arch").split()
-    except (OSError, subprocess.SubprocessError, IndexError) as error:
-        raise EnvironmentProblem(f"nvcc ({found}) does not run: {error}") from error
+    except IndexError as error:
+        raise EnvironmentProblem(f"nvcc ({found}) does not run: it does not tell its version") from error
     chosen = [a for a in ARCHITECTURES if f"compute_{a}" in known] or ["80"]
     code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
     code.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")
@@ -126,7 +125,10 @@ def _candidates() -> Iterator[str | None]:
 
 
 def _ask(path: str, question: str) -> str:
-    return subprocess.run([path, question], capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+    done = run([path, question], ASKING)
+    if done.returncode != 0:
+        raise EnvironmentProblem(f"nvcc ({path}) does not run: {done.stderr.strip()[:2000]}")
+    return done.stdout
 
 
 def build_cuda(

@@ -10,11 +10,13 @@ Conventions at kinks: the derivative of a kinked function at its kink is the lef
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy
 from sympy import Expr, Integer, Rational, S, Symbol
+from sympy.core.function import FunctionClass
 
 from cpgen.errors import ModelError
 
@@ -310,7 +312,23 @@ class hypot(Primitive):
         return sympy.sqrt(self.args[0] ** 2 + self.args[1] ** 2)
 
 
-class UserFunction(Primitive):
+class _Declared(FunctionClass):
+    """The class of user functions: pickled as what declared them, since no module holds them.
+
+    cloudpickle (joblib) rebuilds it attribute by attribute instead; what SymPy gives as ``nargs`` it keeps in ``_nargs``,
+    which is among them.
+    """
+
+    @property
+    def nargs(cls) -> Any:
+        return super().nargs
+
+    @nargs.setter
+    def nargs(cls, value: object) -> None:
+        pass
+
+
+class UserFunction(Primitive, metaclass=_Declared):
     """Base of the classes made by :func:`function`; the class attributes hold what the user declared."""
 
     partials: tuple[Callable[..., Any], ...] = ()
@@ -373,4 +391,14 @@ def function(
         "__doc__": f"User function {name}.",
         "__module__": __name__,
     }
-    return type(name, (UserFunction,), attributes)
+    return _Declared(name, (UserFunction,), attributes)
+
+
+def _declaration(made: type[UserFunction]) -> tuple[Any, ...] | str:
+    if made is UserFunction:
+        return "UserFunction"
+    kink = None if made.kink is None else made.kink
+    return function, (made.__name__, made.partials, made.c64, made.numpy, made.c32, kink)
+
+
+copyreg.pickle(_Declared, _declaration)

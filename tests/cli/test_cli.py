@@ -169,8 +169,8 @@ def test_doctor_with_an_unusable_cache(
     monkeypatch.setenv("CPGEN_CACHE_DIR", str(tmp_path / "file" / "cache"))
     status, data = answer(capsys, "doctor")
     found = {check["what"]: check for check in data["checks"]}
-    assert status == 3
-    assert found["cache"]["state"] == "failed" and "CPGEN_CACHE_DIR" in found["cache"]["fix"]
+    assert status == 0  # a temporary folder serves instead
+    assert found["cache"]["state"] == "warning" and "CPGEN_CACHE_DIR" in found["cache"]["fix"]
 
 
 def test_doctor_knows_the_namesake() -> None:

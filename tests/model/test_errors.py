@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -288,6 +289,13 @@ def test_a_request_names_the_line_of_the_call() -> None:
         with pytest.raises(RequestError) as caught:
             wrong()
         assert str(caught.value).endswith(f"({here}:{line})"), str(caught.value)
+
+
+def test_an_error_keeps_its_line_on_the_way_between_processes() -> None:
+    est, arrays = toy()
+    with pytest.raises(RequestError) as caught:
+        est.diagonal(arrays, samples=0)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_single_precision_refuses_to_lose_digits_whoever_holds_them() -> None:

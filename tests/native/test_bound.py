@@ -117,6 +117,19 @@ def bound_program() -> tuple[NativeProgram, NativeCall]:
 
 
 @needs_headers
+@pytest.mark.parametrize("rows", [1, 40])
+def test_binding_again_makes_no_text(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    est, given = estimator(), arrays(rows)
+    first = est.bind("gradient", **given)()["W"].copy()
+
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("emitted again")
+
+    monkeypatch.setattr("cpgen.native.module.emit_c", never)
+    other = arrays(rows)
+    assert est.bind("gradient", **other)()["W"].tobytes() == first.tobytes()
+
+
 def test_takes_no_arguments() -> None:
     call = estimator().bind("gradient", **arrays(1))
     for refused in (lambda: call(1), lambda: call(x=1)):  # type: ignore[call-arg]

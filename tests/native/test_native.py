@@ -622,6 +622,7 @@ def test_cache_is_private_and_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     first = compile_library(files.name, files.files(), find_compiler())
     assert stat.S_IMODE((tmp_path / "new" / "cache").stat().st_mode) == 0o700
     assert [f.name for f in first.parent.iterdir()] == [first.name]
+    assert [f.name for f in first.parents[1].iterdir()] == [first.parent.name]
     written = first.stat().st_mtime_ns
     assert compile_library(files.name, files.files(), find_compiler()) == first
     assert first.stat().st_mtime_ns == written

@@ -1,0 +1,101 @@
+"""A graph as plain tuples, for pickling and copying: nodes refer to each other by number, so depth costs no recursion."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import sympy
+
+from cpgen.ir.build import make_map
+from cpgen.ir.nodes import Access, Extent, Graph, Guard, Index, Input, Map, Node, Origin, Region, topological
+
+FlatMap: TypeAlias = tuple[
+    tuple[Extent, ...],
+    int,
+    tuple[tuple[int, tuple[Index, ...]], ...],
+    sympy.Expr,
+    tuple[Guard, ...],
+    str,
+    Origin,
+]
+FlatInput: TypeAlias = tuple[str, tuple[Extent, ...], str, Origin, int]
+FlatRegion: TypeAlias = tuple[str, int, int, int, int, tuple[int, ...]]
+FlatGraph: TypeAlias = tuple[
+    str,
+    tuple[FlatInput | FlatMap, ...],
+    int,
+    tuple[int, ...],
+    tuple[tuple[str, int], ...],
+    tuple[FlatRegion, ...],
+    str,
+    int | None,
+    Origin,
+]
+
+
+def flat(graph: Graph) -> FlatGraph:
+    """The graph as tuples."""
+    regions = [node for r in graph.regions for node in (r.source, r.output, r.softmax, *r.nodes)]
+    loss = [graph.loss_argument] if graph.loss_argument is not None else []
+    named = [node for _, node in graph.definitions]
+    nodes = topological([graph.objective, *graph.variables, *named, *regions, *loss])
+    number = {node: k for k, node in enumerate(nodes)}
+
+    def record(node: Node) -> FlatInput | FlatMap:
+        if isinstance(node, Input):
+            return (node.name, node.shape, node.kind, node.origin, node.offset)
+        assert isinstance(node, Map)
+        args = tuple((number[a.node], a.index) for a in node.args)
+        return (node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
+
+    return (
+        graph.name,
+        tuple(record(node) for node in nodes),
+        number[graph.objective],
+        tuple(number[v] for v in graph.variables),
+        tuple((name, number[node]) for name, node in graph.definitions),
+        tuple(
+            (r.kind, number[r.source], number[r.output], number[r.softmax], r.axis, tuple(number[n] for n in r.nodes))
+            for r in graph.regions
+        ),
+        graph.reduction,
+        None if graph.loss_argument is None else number[graph.loss_argument],
+        graph.origin,
+    )
+
+
+def graph_of(flattened: FlatGraph) -> Graph:
+    """The graph behind :func:`flat`, of new inputs."""
+    name, records, objective, variables, definitions, regions, reduction, loss, origin = flattened
+    nodes: list[Node] = []
+    for record in records:
+        if len(record) == 5:
+            nodes.append(Input(*record))
+        else:
+            extents, rank, args, expr, guards, reduce, place = record
+            read = [Access(nodes[k], index) for k, index in args]
+            nodes.append(make_map(extents, rank, read, expr, guards, reduce, place))
+
+    def map_of(k: int) -> Map:
+        node = nodes[k]
+        assert isinstance(node, Map)
+        return node
+
+    def input_of(k: int) -> Input:
+        node = nodes[k]
+        assert isinstance(node, Input)
+        return node
+
+    return Graph(
+        name,
+        nodes[objective],
+        tuple(input_of(k) for k in variables),
+        tuple((label, nodes[k]) for label, k in definitions),
+        tuple(
+            Region(kind, nodes[source], nodes[output], nodes[softmax], axis, tuple(map_of(k) for k in inside))
+            for kind, source, output, softmax, axis, inside in regions
+        ),
+        reduction,
+        None if loss is None else nodes[loss],
+        origin,
+    )
