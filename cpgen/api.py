@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import sympy
-from sympy.core.function import AppliedUndef
 
 from cpgen.bundle import BundleOptions, Report, size_in_bytes, write_bundle
 from cpgen.errors import RequestError
@@ -16,8 +13,7 @@ from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator
 from cpgen.estimate.tune import Tuning, load_tuning
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
-from cpgen.model import Model, Variable, from_expression, is_expression
-from cpgen.model.expressions import Read
+from cpgen.model import Model, from_expression, is_expression, wrt_names
 
 
 def compile(
@@ -135,28 +131,6 @@ def bundle(
         target,
     )
     return write_bundle(estimator, directory, options)
-
-
-def wrt_names(wrt: Any, model: Any) -> list[str] | None:
-    """The names that ``wrt`` means, in order; None for the default.  Raises RequestError."""
-    if wrt is None:
-        return None
-    if isinstance(wrt, str):
-        return [wrt]
-    if isinstance(wrt, Variable):
-        if wrt._model is not model:
-            raise RequestError(f"wrt names {wrt.name} of another model")
-        return [wrt.name]
-    if isinstance(wrt, Read):
-        return [wrt.variable]
-    if isinstance(wrt, sympy.MatrixBase):
-        wrt = wrt.flat()
-    if isinstance(wrt, (sympy.Symbol, AppliedUndef)) or not isinstance(wrt, Iterable):
-        if not isinstance(wrt, sympy.Basic):
-            raise RequestError(f"wrt={wrt!r} names no variable: give names, symbols or variables of the model")
-        return [str(wrt)]
-    found = [name for item in wrt for name in wrt_names(item, model) or ()]
-    return sorted(found) if isinstance(wrt, (set, frozenset)) else found
 
 
 def _check_tuning(tuning: Tuning, graph: Graph, leaves: Sequence[Input], real: str) -> None:

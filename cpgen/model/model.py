@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sympy
 from sympy.core.function import AppliedUndef
 
-from cpgen.errors import ModelError, ShapeError
+from cpgen.errors import ModelError, RequestError, ShapeError
 from cpgen.ir.build import make_map, new_input, read
 from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
@@ -407,6 +407,28 @@ def _check_scalars(name: str, expr: sympy.Expr, origin: Origin) -> None:
 def is_expression(candidate: object) -> bool:
     """Whether something is a plain SymPy expression."""
     return isinstance(candidate, sympy.Expr)
+
+
+def wrt_names(wrt: Any, model: Any) -> list[str] | None:
+    """The names that ``wrt`` means, in order; None for the default.  Raises RequestError."""
+    if wrt is None:
+        return None
+    if isinstance(wrt, str):
+        return [wrt]
+    if isinstance(wrt, Variable):
+        if wrt._model is not model:
+            raise RequestError(f"wrt names {wrt.name} of another model")
+        return [wrt.name]
+    if isinstance(wrt, Read):
+        return [wrt.variable]
+    if isinstance(wrt, sympy.MatrixBase):
+        wrt = wrt.flat()
+    if isinstance(wrt, (sympy.Symbol, AppliedUndef)) or not isinstance(wrt, Iterable):
+        if not isinstance(wrt, sympy.Basic):
+            raise RequestError(f"wrt={wrt!r} names no variable: give names, symbols or variables of the model")
+        return [str(wrt)]
+    found = [name for item in wrt for name in wrt_names(item, model) or ()]
+    return sorted(found) if isinstance(wrt, (set, frozenset)) else found
 
 
 def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "expression") -> Model:
