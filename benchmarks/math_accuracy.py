@@ -34,11 +34,10 @@ RUNTIME = ROOT / "templates" / "runtime"
 RESULTS = ROOT / "benchmarks" / "results"
 SUFFIX = {"float64": "f64", "float32": "f32"}
 C_TYPE = {"float64": "double", "float32": "float"}
-# largest argument of sin, cos and tan
-TURNS = {"float64": 1e6, "float32": 1e4}
 UNARY = (
     "sqrt exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc softplus sigmoid"
-    " logcosh sech silu normcdf gelu gamma loggamma digamma polygamma1 polygamma2 polygamma3 polygamma4"
+    " logcosh sech silu normcdf gelu log_ndtr mills mills_gap sinc erfinv erfcinv gamma loggamma"
+    " digamma polygamma1 polygamma2 polygamma3 polygamma4"
 ).split()
 BINARY = ("pow", "atan2", "hypot")
 LIBRARY = (
@@ -51,19 +50,23 @@ DENSE = {"log": (1.0,), "log1p": (0.0, -1.0), "acosh": (1.0,), "asin": (1.0, -1.
          "digamma": (1.4616321449683622, 1.0, 2.0), "erf": (1.0,), "erfc": (0.5, 1.0),
          "silu": (-1.0,), "gelu": (-1.0,)}  # fmt: skip
 # where each function lives: log-uniform sizes up to the largest number of interest, and whether signs are drawn
-POSITIVE = {"sqrt", "log", "acosh", "gamma", "loggamma", "digamma"} | {f"polygamma{k}" for k in range(1, 5)}
+POSITIVE = {"erfcinv", "sqrt", "log", "acosh", "gamma", "loggamma", "digamma"} | {f"polygamma{k}" for k in range(1, 5)}
 # a uniform part beside the log-uniform one
 UNIFORM = {
     "exp": (-745.5, 710.0), "expm1": (-60.0, 710.0), "sinh": (-711.0, 711.0), "cosh": (-711.0, 711.0),
     "tanh": (-22.0, 22.0), "erf": (-6.5, 6.5), "erfc": (-6.5, 27.5), "softplus": (-746.0, 50.0),
     "sigmoid": (-746.0, 50.0), "silu": (-750.0, 50.0), "sech": (-750.0, 750.0), "logcosh": (-30.0, 30.0),
     "normcdf": (-39.0, 9.0), "gelu": (-39.0, 9.0), "gamma": (0.0, 172.0), "loggamma": (0.0, 30.0),
-    "digamma": (0.0, 30.0), "asin": (-1.0, 1.0), "acos": (-1.0, 1.0), "atanh": (-1.0, 1.0),
+    "digamma": (0.0, 30.0), "log_ndtr": (-39.0, 9.0), "mills": (-39.0, 9.0), "mills_gap": (-39.0, 9.0),
+    "erfinv": (-1.0, 1.0), "erfcinv": (0.0, 2.0), "asin": (-1.0, 1.0), "acos": (-1.0, 1.0), "atanh": (-1.0, 1.0),
 }  # fmt: skip
 EXTREME = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 2.0, 0.5]
 SINGLE_SCALE = 8.0  # exponents of float32 end eight times earlier
 # most points of functions that are slow to judge: MPFR lacks polygamma
-FEWER = {f"polygamma{k}": 100_000 for k in range(1, 5)}
+JUDGED_BY_MPMATH = (
+    *(f"polygamma{k}" for k in range(1, 5)), "log_ndtr", "mills", "mills_gap", "sinc", "erfinv", "erfcinv"
+)  # fmt: skip
+FEWER = dict.fromkeys(JUDGED_BY_MPMATH, 100_000)
 
 
 def points(name: str, real: str, count: int, seed: int = 1) -> tuple[NDArray[Any], ...]:
@@ -99,9 +102,7 @@ def _points(name: str, real: str, count: int, rng: np.random.Generator) -> tuple
         a, b = (g.ravel() for g in np.meshgrid(special, special))
         return np.concatenate([a, x])[:count], np.concatenate([b, y])[:count]
     signs = name not in POSITIVE
-    if name in ("sin", "cos", "tan"):
-        high = float(np.log2(TURNS[real]))
-    if name in ("asin", "acos", "atanh"):
+    if name in ("asin", "acos", "atanh", "erfinv", "erfcinv"):
         high = 0.0
     third = count // 3
     scale = 1.0 if real == "float64" else SINGLE_SCALE
@@ -139,6 +140,35 @@ def exact(name: str, g: Any) -> Callable[..., Any]:
     return table.get(name) or getattr(g, name)
 
 
+# beyond, two terms of the asymptotic series have more digits than are asked for
+_FAR_LEFT = -1e8
+
+
+def _log_ndtr(x: Any) -> Any:
+    if x < _FAR_LEFT:
+        return -x * x / 2 - mpmath.log(-x) - mpmath.log(2 * mpmath.pi) / 2
+    tail = mpmath.erfc(abs(x) / mpmath.sqrt(2)) / 2
+    return mpmath.log1p(-tail) if x > 0 else mpmath.log(tail)
+
+
+def _mills(x: Any) -> tuple[Any, Any]:
+    """``phi(x)/Phi(x)``, and that plus ``x``."""
+    if x < _FAR_LEFT:
+        gap = (1 - 2 / x**2) / -x
+        return gap - x, gap
+    if x > -_FAR_LEFT:
+        return mpmath.mpf(0), x
+    with mpmath.workdps(mpmath.mp.dps + 40):
+        value = mpmath.sqrt(2 / mpmath.pi) * mpmath.exp(-x * x / 2) / mpmath.erfc(-x / mpmath.sqrt(2))
+        return value, value + x
+
+
+def _erfcinv(q: Any) -> Any:
+    if q > 0.01:
+        return mpmath.erfinv(1 - q)
+    return mpmath.findroot(lambda w: mpmath.log(mpmath.erfc(w) / q), mpmath.sqrt(-mpmath.log(q)))
+
+
 def by_mpmath(name: str) -> Callable[..., Any]:
     """The function in mpmath; independent of :func:`exact`."""
     mp = mpmath
@@ -157,6 +187,8 @@ def by_mpmath(name: str) -> Callable[..., Any]:
         "loggamma": mp.loggamma,
         "digamma": lambda x: mp.psi(0, x),
     }
+    table |= {"log_ndtr": _log_ndtr, "mills": lambda x: _mills(x)[0], "mills_gap": lambda x: _mills(x)[1]}
+    table |= {"sinc": mp.sinc, "erfinv": mp.erfinv, "erfcinv": _erfcinv}
     if name.startswith("polygamma"):
         return lambda x: mp.psi(int(name[-1]), x)
     return table.get(name) or getattr(mp, name)
@@ -165,11 +197,11 @@ def by_mpmath(name: str) -> Callable[..., Any]:
 def defined(name: str, args: tuple[float, ...]) -> bool:
     """Whether the exact value at finite ``args`` is a real number and inside what the function takes."""
     x = args[0]
-    if name in POSITIVE - {"sqrt", "acosh"}:
+    if name in POSITIVE - {"sqrt", "acosh", "erfcinv"}:
         return x > 0
     return {
         "sqrt": x >= 0, "acosh": x >= 1, "asin": abs(x) <= 1, "acos": abs(x) <= 1, "atanh": abs(x) < 1,
-        "log1p": x > -1, "pow": x > 0,
+        "log1p": x > -1, "pow": x > 0, "erfinv": abs(x) < 1, "erfcinv": 0 < x < 2,
     }.get(name, True)  # fmt: skip
 
 
@@ -179,7 +211,7 @@ def errors(name: str, real: str, args: tuple[NDArray[Any], ...], got: NDArray[An
 
     info = np.finfo(real)
     digits, least = info.nmant, info.minexp - info.nmant
-    own = name.startswith("polygamma")
+    own = name in JUDGED_BY_MPMATH
     result = np.full(got.size, np.nan)
     with g.context(g.get_context(), precision=160, emax=1 << 40, emin=-(1 << 40)), mpmath.workdps(40):
         function = by_mpmath(name) if own else exact(name, g)
@@ -188,8 +220,6 @@ def errors(name: str, real: str, args: tuple[NDArray[Any], ...], got: NDArray[An
         arguments = zip(*(a.tolist() for a in args), strict=True)
         for k, (values, value) in enumerate(zip(arguments, got.tolist(), strict=True)):
             if not all(-np.inf < v < np.inf for v in values) or not defined(name, values):
-                continue
-            if name in ("sin", "cos", "tan") and abs(values[0]) > TURNS[real]:
                 continue
             true = function(*map(number, values))
             true = g.mpfr(mpmath.nstr(true, 40)) if own else true

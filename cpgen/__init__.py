@@ -25,7 +25,19 @@ from cpgen.model import (
     softmax,
     sum,
 )
-from cpgen.scalar import function, gelu, hypot, logcosh, normcdf, relu, sigmoid, silu, softplus
+from cpgen.scalar import (
+    function,
+    gelu,
+    hypot,
+    log_ndtr,
+    logcosh,
+    normcdf,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    xlogy,
+)
 
 __all__ = [
     "ROWS",
@@ -44,6 +56,7 @@ __all__ = [
     "hypot",
     "layer_norm",
     "layers",
+    "log_ndtr",
     "logcosh",
     "logsumexp",
     "mean",
@@ -57,4 +70,5 @@ __all__ = [
     "softplus",
     "sum",
     "verify",
+    "xlogy",
 ]

@@ -27,7 +27,7 @@ from cpgen.derive.units import by_column, fold, is_thin, unit_vectors
 from cpgen.derive.uses import Use
 from cpgen.ir.build import add, affine, axis, constant, elementwise, make_map, reduce_sum
 from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
-from cpgen.scalar import placeholder
+from cpgen.scalar import diff, placeholder
 
 Pair = tuple[Input, Input]
 _0, _1 = placeholder(0), placeholder(1)
@@ -257,10 +257,36 @@ def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Te
         chain = _carries_diagonal(curvature, node, source.variables[0])
         if chain is not None:
             squares, column, weight = source.diagonal_and_column()
+            variance = _variance(chain, column, weight, origin)
+            if variance is not None:
+                return [Term(variance)]
             mean = _down(chain, column, 1, origin)
             minus = [] if mean is None else [Term(elementwise(-_0 * _1**2, [weight, mean], origin))]
             return [Term(squares, tuple(chain)), *minus]
     return None
+
+
+def _variance(chain: Sequence[Use], p: Node, weight: Node, origin: Origin) -> Node | None:
+    """``weight`` times the variance of the derivatives ``J`` under ``p``, if one map leads from ``node`` to every logit.
+
+    Summed as ``p (J - mean)**2``: the difference ``sum p J**2 - mean**2`` cancels where one logit has all the weight.
+    """
+    if len(chain) != 1:
+        return None
+    mean = pull_back(chain[0].map, chain[0].position, p, lift=True, origin=origin)
+    if not isinstance(mean, Map) or mean.reduce != "sum" or mean.guards or len(mean.extents) != mean.rank + 1:
+        return None
+    places = [k for k, a in enumerate(mean.args) if a.node is p]
+    if len(places) != 1 or mean.args[places[0]].index[-1].axis != mean.rank or mean.extents[-1] != p.shape[-1]:
+        return None
+    share = placeholder(places[0])
+    slope = diff(mean.expr, share)
+    if share in slope.free_symbols:
+        return None
+    args = [*mean.args, Access(mean, tuple(axis(a) for a in range(mean.rank)))]
+    expr = share * (slope - placeholder(len(mean.args))) ** 2
+    total = make_map(mean.extents, mean.rank, args, expr, origin=origin)
+    return elementwise(_0 * _1, [weight, total], origin)
 
 
 def _of_one_number(curvature: Curvature, source: Self, node: Node, origin: Origin) -> Node | None:

@@ -14,9 +14,10 @@ LIBRARY = re.compile(
     r"|copysign|fdim|fma|ldexp|scalbn|nextafter|isnan|isinf|isfinite|signbit)f?\(|HUGE_VALF?\b|INFINITY\b|NAN\b)"
 )
 # those whose own text takes the vector unit and is 2 to 6 times faster than the library's
-VECTORISED = ("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh")
-# those whose own text gives NaN where the library's still has an answer
-LIMITED = re.compile(r"\bcpgen_(?:sin|cos|tan)_f(?:32|64)\(")
+VECTORISED = ("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "hypot")
+# the vectorised forms of these give NaN for large arguments, where the library's still have an answer
+MODERATE = ("sin", "cos", "tan")
+LIMITED = re.compile(r"\bcpgen_(?:sin|cos|tan)_moderate_f(?:32|64)\(")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _USED = re.compile(r"\bcpgen_\w+")
 
@@ -60,7 +61,10 @@ def select(text: str, needed: Iterable[str], others: str = "") -> str:
 
 
 def own_functions(text: str, header: str, real: str, only: Sequence[str] | None = None) -> str:
-    """``text`` with calls of math.h (``only`` some of them) replaced by what ``header`` defines for them."""
+    """``text`` with calls of math.h replaced by what ``header`` defines for them.
+
+    ``only`` some of them, for the vector unit: sin, cos and tan by their moderate forms.
+    """
     suffix, end = ("f64", "") if real == "float64" else ("f32", "f")
     defined = {n for b in _blocks(header) for n in b.names}
     if only is not None:
@@ -68,7 +72,10 @@ def own_functions(text: str, header: str, real: str, only: Sequence[str] | None 
 
     def put(match: re.Match[str]) -> str:
         own = f"cpgen_{match[1]}_{suffix}"
-        return f"{own}(" if own in defined else match[0]
+        if own not in defined:
+            return match[0]
+        kind = "_moderate" if only is not None and match[1] in MODERATE else ""
+        return f"cpgen_{match[1]}{kind}_{suffix}("
 
     parts = re.split(r"(/\*.*?\*/)", text, flags=re.DOTALL)
     for k in range(0, len(parts), 2):  # comments keep the mathematics

@@ -15,7 +15,7 @@ from cpgen.errors import ModelError, UnsupportedError
 from cpgen.ir.build import affine, axis, make_map, read
 from cpgen.ir.nodes import Access, Dim, Index, Map, Node, Origin, Region
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
-from cpgen.scalar import canonical, placeholder
+from cpgen.scalar import canonical, lengths, placeholder
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -46,7 +46,7 @@ class Lowering:
 
     def _canonical(self, body: sympy.Expr, expr: sympy.Expr, origin: Origin) -> sympy.Expr:
         try:
-            return canonical(body)
+            return lengths(canonical(body))
         except UnsupportedError as error:
             raise UnsupportedError(f"{origin.name}: {error.message}", origin) from error
 

@@ -15,6 +15,7 @@ from cpgen.scalar.functions import (
     gelu,
     hypot,
     log1p,
+    log_ndtr,
     logcosh,
     maximum,
     minimum,
@@ -26,7 +27,9 @@ from cpgen.scalar.functions import (
     silu,
     softplus,
     step,
+    xlogy,
 )
+from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
 from cpgen.scalar.numeric import to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
@@ -49,8 +52,10 @@ __all__ = [
     "gelu",
     "hypot",
     "kinks",
+    "lengths",
     "literal",
     "log1p",
+    "log_ndtr",
     "logcosh",
     "maximum",
     "minimum",
@@ -67,4 +72,5 @@ __all__ = [
     "step",
     "to_c",
     "to_numpy",
+    "xlogy",
 ]

@@ -20,17 +20,15 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
-from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, entry_of
+from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
 
 # What to suggest for functions whose name gives no hint.
 _ADVICE = {
     "floor": "step",
     "ceiling": "step",
     "Mod": "sin, Piecewise",
-    "LambertW": "log, exp",
-    "factorial": "gamma (factorial(n) = gamma(n + 1))",
+    **dict.fromkeys(("besselj", "bessely", "besseli", "besselk", "yn"), "jn of order 0 to 4 (spherical), sinc"),
     "binomial": "loggamma",
-    "beta": "loggamma",
     "re": "declare the symbols real",
     "im": "declare the symbols real",
     "conjugate": "declare the symbols real",
@@ -127,6 +125,30 @@ def _two_exponentials(expr: Expr) -> tuple[Expr, Expr, Expr] | None:
     return u, c, v - u + shift
 
 
+# a longer sum of exponentials is better written as cp.logsumexp over an axis
+MOST_EXPONENTIALS = 32
+
+
+def _log_sum_exp(expr: Expr) -> Expr | None:
+    """``log(expr)`` without overflow if ``expr`` is a sum of three or more positive exponentials, else None.
+
+    Two by two, so that the derivatives are products of sigmoids.
+    """
+    if not isinstance(expr, Add) or not 2 < len(expr.args) <= MOST_EXPONENTIALS:
+        return None
+    found = [_exponential(term) for term in expr.args]
+    if not all(pair is not None and pair[0].is_positive for pair in found):
+        return None
+    logs = [u if c == 1 else _sum([*Add.make_args(u), sympy.log(c)]) for c, u in found]  # type: ignore[misc]
+
+    def joined(parts: list[Expr]) -> Expr:
+        if len(parts) == 1:
+            return parts[0]
+        return fn.logaddexp(joined(parts[: len(parts) // 2]), joined(parts[len(parts) // 2 :]))
+
+    return joined(logs)
+
+
 def _sum(terms: Iterable[Expr]) -> Expr:
     total = Add(*terms)
     if not isinstance(total, Add):
@@ -217,6 +239,9 @@ def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
         return left * right * sympy.tanh(f.args[0] / 2) ** common
     if isinstance(f, sympy.cosh) and isinstance(g, sympy.sech) and f.args == g.args:
         return left * right
+    if isinstance(f, sympy.exp) and isinstance(g, sympy.exp) and g.has(fn.logaddexp):
+        # a share of a sum of exponentials
+        return _exp(_sum([*Add.make_args(f.args[0]), *Add.make_args(g.args[0])]))
     return None
 
 
@@ -232,6 +257,9 @@ def _power(base: Expr, exponent: Expr) -> Expr:
         if two is not None:
             u, c, v = two
             return _product([c**exponent, _exp(u * exponent), fn.sigmoid(-v) ** -exponent])
+        total = _log_sum_exp(base)
+        if total is not None:
+            return _exp(exponent * total)
     if isinstance(base, Pow) and base.exp.is_Integer and base.exp.is_even and exponent.is_number:
         if not exponent.is_Integer:
             return fn.absval(base.base) ** (base.exp * exponent)
@@ -262,6 +290,9 @@ def _log(x: Expr) -> Expr:
     if two is not None:
         u, c, v = two
         return _sum([u, sympy.log(c), fn.softplus(v)])
+    total = _log_sum_exp(x)
+    if total is not None:
+        return total
     split, rest = S.Zero, []
     found = False
     for factor in Mul.make_args(x):
@@ -294,6 +325,10 @@ def _log_of_positive(base: Expr) -> Expr | None:
         return -fn.softplus(-base.args[0])
     if isinstance(base, sympy.gamma):
         return sympy.loggamma(base.args[0])
+    if isinstance(base, fn.normcdf):
+        return fn.log_ndtr(base.args[0])
+    if isinstance(base, sympy.erfc):
+        return sympy.log(2) + fn.log_ndtr(-sympy.sqrt(2) * base.args[0])
     return None
 
 
@@ -331,6 +366,26 @@ def _polygamma(order: Expr, x: Expr) -> Expr:
     if not (order == 0 or order in POLYGAMMA_ORDERS):
         raise _unsupported(result)
     return result
+
+
+def _spherical(order: Expr, x: Expr) -> Expr:
+    if order == 0:
+        return sympy.sinc(x)
+    if order not in SPHERICAL_ORDERS:
+        raise _unsupported(sympy.jn(order, x))
+    return sympy.jn(order, x)
+
+
+def _lambertw(x: Expr, branch: Expr = S.Zero) -> Expr:
+    result = sympy.LambertW(x)
+    if branch != 0:
+        raise UnsupportedError(f"{sympy.LambertW(x, branch)}: of LambertW only the principal branch is supported")
+    return result if isinstance(result, sympy.LambertW) else _canonical(result)
+
+
+def _beta(x: Expr, y: Expr) -> Expr:
+    logarithm = sympy.loggamma(x) + sympy.loggamma(y) - sympy.loggamma(x + y)
+    return _exp(_canonical(logarithm))
 
 
 def _expm1(x: Expr) -> Expr:
@@ -402,6 +457,10 @@ _RULES: dict[Any, Callable[..., Expr]] = {
     fn.log1p: _log1p,
     fn.expm1: _expm1,
     sympy.polygamma: _polygamma,
+    sympy.jn: _spherical,
+    sympy.LambertW: _lambertw,
+    sympy.beta: _beta,
+    sympy.factorial: lambda x: _canonical(sympy.gamma(x + 1)),
     sympy.digamma: lambda x: sympy.polygamma(0, x),
     sympy.trigamma: lambda x: sympy.polygamma(1, x),
     sympy.sec: _reciprocal(sympy.cos),
@@ -433,7 +492,7 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
         result = sympy_class(*arguments)
         if result.func == sympy_class:
             return result
-        if result.func in (Add, Mul, Pow) or entry_of(result) is None:
+        if result.func in (Add, Mul, Pow) or (entry_of(result) is None and not isinstance(result, fn.Composite)):
             return _canonical(result)
         return result
 
@@ -441,5 +500,7 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
 
 
 for _entry in BY_NAME.values():
-    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma):
+    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
+for _composite in fn.COMPOSITES:
+    _RULES[_composite] = _plain(_composite)

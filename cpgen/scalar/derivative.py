@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -61,10 +61,24 @@ def _diff(expr: Expr, symbol: Symbol) -> Expr:
 
 @lru_cache(maxsize=1 << 16)
 def _partial(function: Expr, argument: int) -> Expr:
-    if isinstance(function, sympy.acosh):
-        # SymPy's own form needs two roots that are complex together for x < -1
-        return 1 / sympy.sqrt(function.args[0] ** 2 - 1)
-    return canonical(function.fdiff(argument))
+    rule = _PARTIALS.get(function.func)
+    return canonical(function.fdiff(argument) if rule is None else rule(argument, *function.args))
+
+
+# where SymPy's own derivative cancels, overflows or leaves the real numbers
+_PARTIALS: dict[Any, Callable[..., Expr]] = {
+    sympy.tanh: lambda _, x: sympy.sech(x) ** 2,
+    sympy.asin: lambda _, x: fn.complement_square(x) ** sympy.Rational(-1, 2),
+    sympy.acos: lambda _, x: -(fn.complement_square(x) ** sympy.Rational(-1, 2)),
+    sympy.atan: lambda _, x: fn.lorentz(x),
+    sympy.atan2: lambda k, y, x: (fn.unit(x, y) if k == 1 else -fn.unit(y, x)) / fn.hypot(y, x),
+    sympy.asinh: lambda _, x: fn.unit(1, x),
+    sympy.acosh: lambda _, x: fn.acosh_slope(x),
+    sympy.sinc: lambda _, x: -sympy.jn(1, x),
+    sympy.jn: lambda _, n, x: (n * sympy.jn(n - 1, x) - (n + 1) * sympy.jn(n + 1, x)) / (2 * n + 1),
+    sympy.LambertW: lambda _, x, *branch: fn.lambertw_slope(x),
+    sympy.atanh: lambda _, x: 1 / fn.complement_square(x),
+}
 
 
 def second_order_zero(expr: Any, a: Symbol, b: Symbol) -> bool:

@@ -78,7 +78,7 @@ class sigmoid(Primitive):
         return Rational(1, 2) if x.is_zero else None
 
     def fdiff(self, argindex: int = 1) -> Expr:
-        return sigmoid(self.args[0]) * sigmoid(-self.args[0])
+        return logistic_density(self.args[0])
 
     def definition(self) -> Expr:
         return 1 / (1 + sympy.exp(-self.args[0]))
@@ -234,6 +234,95 @@ class normcdf(Primitive):
         return sympy.erfc(-self.args[0] / sympy.sqrt(2)) / 2
 
 
+class log_ndtr(Primitive):
+    """Logarithm of :class:`normcdf`, also where that is below the smallest number."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return -sympy.log(2) if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return mills(self.args[0])
+
+    def definition(self) -> Expr:
+        return sympy.log(sympy.erfc(-self.args[0] / sympy.sqrt(2)) / 2)
+
+
+class mills(Primitive):
+    """``phi(x) / Phi(x)`` of the standard normal, the inverse of Mills' ratio at ``-x``."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return -self * mills_gap(self.args[0])
+
+    def definition(self) -> Expr:
+        x = self.args[0]
+        return sympy.sqrt(2 / sympy.pi) * sympy.exp(-(x**2) / 2) / sympy.erfc(-x / sympy.sqrt(2))
+
+
+class mills_gap(Primitive):
+    """``x + mills(x)``, accurate for large negative ``x``; its derivative cancels there."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return 1 - mills(self.args[0]) * self
+
+    def definition(self) -> Expr:
+        return self.args[0] + mills(self.args[0]).definition()
+
+
+class xlogy(Primitive):
+    """``x * log(y)``, which is 0 where ``x`` is, ``y = 0`` included."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, x: Expr, y: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x, y = self.args
+        return sympy.log(y) if argindex == 1 else xdivy(x, y)
+
+    def definition(self) -> Expr:
+        return self.args[0] * sympy.log(self.args[1])
+
+
+class xdivy(Primitive):
+    """``x / y``, which is 0 where ``x`` is, ``y = 0`` included."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, x: Expr, y: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x, y = self.args
+        return 1 / y if argindex == 1 else -xdivy(self, y)
+
+    def definition(self) -> Expr:
+        return self.args[0] / self.args[1]
+
+
+class lambertw_slope(Primitive):
+    """Derivative of the principal branch of Lambert's W, ``exp(-W(x)) / (1 + W(x))``."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        w = sympy.LambertW(self.args[0])
+        return -(self**2) * (2 + w) / (1 + w)
+
+    def definition(self) -> Expr:
+        w = sympy.LambertW(self.args[0])
+        return sympy.exp(-w) / (1 + w)
+
+
 class gelu(Primitive):
     """``x`` times the standard normal distribution function, the exact (erf) form."""
 
@@ -262,7 +351,7 @@ class silu(Primitive):
 
     def fdiff(self, argindex: int = 1) -> Expr:
         x = self.args[0]
-        return sigmoid(x) * (1 + x * sigmoid(-x))
+        return sigmoid(x) + x * logistic_density(x)
 
     def definition(self) -> Expr:
         return self.args[0] / (1 + sympy.exp(-self.args[0]))
@@ -305,11 +394,143 @@ class hypot(Primitive):
 
     nargs = 2
 
+    @classmethod
+    def eval(cls, a: Expr, b: Expr) -> Expr | None:
+        return hypot(b, a) if sympy.default_sort_key(b) < sympy.default_sort_key(a) else None
+
     def fdiff(self, argindex: int = 1) -> Expr:
-        return self.args[argindex - 1] / hypot(*self.args)
+        a, b = self.args
+        return unit(a, b) if argindex == 1 else unit(b, a)
 
     def definition(self) -> Expr:
         return sympy.sqrt(self.args[0] ** 2 + self.args[1] ** 2)
+
+
+def vanishing_length(a: Expr, b: Expr) -> Expr:
+    """What is 0 where ``hypot(a, b)`` has its kink: a constant side leaves none."""
+    sides = [side for outer in (a, b) for side in (outer.args if isinstance(outer, hypot) else (outer,))]
+    return S.One if any(side.is_number and side.is_nonzero for side in sides) else hypot(a, b)
+
+
+class Composite(Primitive):
+    """A function that is computed as :meth:`definition` says, factor by factor.
+
+    SymPy sees an opaque name: it neither multiplies ``(1 - x)*(1 + x)`` out nor gathers powers of a quotient, either of
+    which would cancel, overflow or underflow.
+    """
+
+
+class complement_square(Composite):
+    """``1 - x**2``, accurate near 1 and -1."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return -2 * self.args[0]
+
+    def definition(self) -> Expr:
+        return (1 - self.args[0]) * (1 + self.args[0])
+
+
+class unit(Composite):
+    """``a / hypot(a, b)``, the cosine of the angle between ``(a, b)`` and the first axis."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, a: Expr, b: Expr) -> Expr | None:
+        return S.Zero if a.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        a, b = self.args
+        across = unit(b, a)
+        return (across**2 if argindex == 1 else -across * self) / hypot(a, b)
+
+    def definition(self) -> Expr:
+        return self.args[0] / hypot(*self.args)
+
+
+class lorentz(Composite):
+    """``1 / (1 + x**2)``, whose derivatives are products that stay in range."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return -2 * lorentz_odd(self.args[0]) * self
+
+    def definition(self) -> Expr:
+        return 1 / (1 + self.args[0] ** 2)
+
+
+class lorentz_odd(Composite):
+    """``x / (1 + x**2)``."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return lorentz(self.args[0]) - 2 * self**2
+
+    def definition(self) -> Expr:
+        return self.args[0] / (1 + self.args[0] ** 2)
+
+
+class acosh_slope(Composite):
+    """``1 / sqrt(x**2 - 1)``, accurate near 1 and without overflow on the way."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return -acosh_ratio(self.args[0]) * self**2
+
+    def definition(self) -> Expr:
+        return 1 / (sympy.sqrt(self.args[0] - 1) * sympy.sqrt(self.args[0] + 1))
+
+
+class acosh_ratio(Composite):
+    """``x / sqrt(x**2 - 1)``."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return -(acosh_slope(self.args[0]) ** 3)
+
+    def definition(self) -> Expr:
+        return self.args[0] * acosh_slope(self.args[0])
+
+
+class logistic_density(Composite):
+    """``sigmoid(x) * sigmoid(-x)``; the slope goes through tanh, so that it does not cancel around 0."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return logistic_density(-x) if x.could_extract_minus_sign() else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return -self * sympy.tanh(self.args[0] / 2)
+
+    def definition(self) -> Expr:
+        return sigmoid(self.args[0]) * sigmoid(-self.args[0])
+
+
+class logaddexp(Composite):
+    """``log(exp(a) + exp(b))``."""
+
+    nargs = 2
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        a, b = self.args
+        return sigmoid(a - b if argindex == 1 else b - a)
+
+    def definition(self) -> Expr:
+        a, b = self.args
+        return maximum(a, b) + softplus(-absval(a - b))
+
+
+COMPOSITES = (
+    logaddexp, complement_square, unit, lorentz, lorentz_odd, acosh_slope, acosh_ratio, logistic_density,
+)  # fmt: skip
 
 
 class _Declared(FunctionClass):

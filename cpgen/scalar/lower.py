@@ -114,10 +114,12 @@ class _Builder:
             return result
         if isinstance(expr, fn.UserFunction):
             return self.emit("call", *(self.lower(a) for a in expr.args), value=type(expr))
+        if isinstance(expr, fn.Composite):
+            return self.lower(expr.definition())
         entry = entry_of(expr)
         if entry is None:
             raise UnsupportedError(f"{expr} has no C or NumPy form")
-        arguments = expr.args[1:] if isinstance(expr, sympy.polygamma) else expr.args
+        arguments = expr.args[1:] if isinstance(expr, (sympy.polygamma, sympy.jn)) else expr.args
         return self.emit("call", *(self.lower(a) for a in arguments), value=entry.name)
 
     def _fold(self, kind: str, operands: Sequence[int]) -> int:

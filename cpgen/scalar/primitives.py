@@ -14,6 +14,8 @@ from cpgen.scalar import functions, special
 
 # Orders of polygamma that C, NumPy and derivatives know; order 0 is called digamma.
 POLYGAMMA_ORDERS = range(1, 7)
+# Orders of the spherical Bessel function jn; order 0 is called sinc.
+SPHERICAL_ORDERS = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ def _polygamma(order: int) -> Entry:
     )
 
 
+def _spherical(order: int) -> Entry:
+    c64, c32 = (f"cpgen_jn_{real}({order}, {{0}})" for real in ("f64", "f32"))
+    return Entry(f"jn{order}", sympy.jn, 1, c64, c32, special.spherical(order), weight=64)
+
+
 def _same(x: Expr) -> Expr:
     return x
 
@@ -112,6 +119,9 @@ PRIMITIVES: tuple[Entry, ...] = (
     _runtime("logcosh", functions.logcosh, special.logcosh),
     _runtime("silu", functions.silu, special.silu),
     _runtime("normcdf", functions.normcdf, special.normcdf),
+    _runtime("log_ndtr", functions.log_ndtr, special.log_ndtr, weight=48),
+    _runtime("mills", functions.mills, special.mills, weight=48),
+    _runtime("mills_gap", functions.mills_gap, special.mills_gap, weight=48),
     _runtime("gelu", functions.gelu, special.gelu),
     _runtime("relu", functions.relu, special.relu, kink="derivative 0 at x = 0", kink_at=_same, weight=1),
     _runtime(
@@ -157,19 +167,27 @@ PRIMITIVES: tuple[Entry, ...] = (
         "hypotf({0}, {1})",
         np.hypot,
         kink="derivative NaN where both are 0",
-        kink_at=functions.hypot,
+        kink_at=functions.vanishing_length,
     ),
     _runtime("gamma", sympy.gamma, special.gamma, "x > 0", weight=64),
     _runtime("loggamma", sympy.loggamma, special.loggamma, "x > 0", weight=64),
     _runtime("digamma", sympy.digamma, special.polygamma(0), "x > 0", weight=64),
     *(_polygamma(order) for order in POLYGAMMA_ORDERS),
+    _runtime("sinc", sympy.sinc, special.spherical(0), weight=64),
+    *(_spherical(order) for order in SPHERICAL_ORDERS),
+    _runtime("erfinv", sympy.erfinv, special.erfinv, "-1 <= x <= 1", weight=128),
+    _runtime("erfcinv", sympy.erfcinv, special.erfcinv, "0 <= x <= 2", weight=128),
+    _runtime("lambertw", sympy.LambertW, special.lambertw, "x >= -exp(-1)", weight=128),
+    _runtime("lambertw_slope", functions.lambertw_slope, special.lambertw_slope, "x > -exp(-1)", weight=128),
+    _runtime("xlogy", functions.xlogy, special.xlogy, "y > 0, or x = 0", arity=2, weight=18),
+    _runtime("xdivy", functions.xdivy, special.xdivy, "y not 0, or x = 0", arity=2, weight=6),
 )
 
 BY_NAME: dict[str, Entry] = {entry.name: entry for entry in PRIMITIVES}
 BY_CLASS: dict[Any, Entry] = {
     entry.sympy_class: entry
     for entry in PRIMITIVES
-    if entry.sympy_class not in (None, sympy.Pow, sympy.polygamma, sympy.digamma)
+    if entry.sympy_class not in (None, sympy.Pow, sympy.polygamma, sympy.digamma, sympy.jn)
 }
 
 
@@ -179,4 +197,6 @@ def entry_of(expr: Expr) -> Entry | None:
         order = expr.args[0]
         name = "digamma" if order == 0 else f"polygamma{order}"
         return BY_NAME.get(name)
+    if isinstance(expr, sympy.jn):
+        return BY_NAME.get(f"jn{expr.args[0]}")
     return BY_CLASS.get(expr.func)

@@ -63,6 +63,67 @@ def normcdf(x: Array) -> Array:
     return 0.5 * erfc(-x * math.sqrt(0.5))
 
 
+# (1 + t)(phi(t)/Phi(-t) - t) for t >= 0 in powers of (t - 4)/(t + 4), the highest first: interpolated in Chebyshev points
+MILLS = (
+    6.9100219813068025e-09,
+    1.6408782709952746e-09,
+    -7.319489931332117e-08,
+    1.0280565972055142e-08,
+    3.9978383672116733e-07,
+    -2.804602802770555e-07,
+    -1.5339209924039294e-06,
+    2.3331034918042364e-06,
+    4.591133492146448e-06,
+    -1.279478490668889e-05,
+    -1.0273011792657903e-05,
+    5.532697741826453e-05,
+    9.212125311686349e-06,
+    -0.00020243886411859457,
+    6.874061401677924e-05,
+    0.0006390048822711196,
+    -0.0005603834150684914,
+    -0.001693714638995166,
+    0.0027520372390943734,
+    0.0032926607174017745,
+    -0.01060553895943636,
+    -0.001129086131595163,
+    0.03242420504450178,
+    -0.030769392021502348,
+    -0.06107108420317223,
+    0.19293246887907473,
+    -0.1921037481908367,
+    -0.062056379981136375,
+    1.1280357224473554,
+)
+
+
+def mills_gap(x: Array) -> Array:
+    """``x + phi(x)/Phi(x)`` of the standard normal; on the left by a polynomial, for the two terms cancel."""
+    x = np.asarray(x)
+    t = np.minimum(np.maximum(-x, 0.0), 1e30).astype(np.float64)
+    left = np.polyval(MILLS, (t - 4.0) / (t + 4.0)) / (1.0 + np.maximum(-x, 0.0))
+    right = np.maximum(x, 0.0).astype(np.float64)
+    density = np.exp(-0.5 * right * right) / math.sqrt(2.0 * math.pi)
+    return np.where(x < 0, left, x + density / normcdf(right)).astype(x.dtype)
+
+
+def mills(x: Array) -> Array:
+    """``phi(x)/Phi(x)`` of the standard normal."""
+    x = np.asarray(x)
+    right = np.maximum(x, 0.0).astype(np.float64)
+    density = np.exp(-0.5 * right * right) / math.sqrt(2.0 * math.pi)
+    return np.where(x < 0, mills_gap(np.minimum(x, 0.0)) - x, density / normcdf(right)).astype(x.dtype)
+
+
+def log_ndtr(x: Array) -> Array:
+    """``log(Phi(x))`` of the standard normal."""
+    x = np.asarray(x)
+    wide = x.astype(np.float64)
+    left = np.minimum(wide, 0.0)
+    tail = -0.5 * left * left - (np.log(mills(left)) + 0.5 * math.log(2.0 * math.pi))
+    return np.where(wide < 0, tail, np.log1p(-normcdf(-np.maximum(wide, 0.0)))).astype(x.dtype)
+
+
 def gelu(x: Array) -> Array:
     return x * normcdf(x)
 
@@ -134,3 +195,93 @@ def polygamma(order: int) -> Callable[[Array], Array]:
     """The vectorised polygamma function of a fixed order."""
     at_zero = -math.inf if order % 2 == 0 else math.inf
     return _positive(lambda x: polygamma_scalar(order, x), at_zero)
+
+
+def _spherical_scalar(order: int, x: float) -> float:
+    """The spherical Bessel function ``j_order``: its power series for ``|x| <= order + 1``, else the recurrence."""
+    if math.isinf(x):
+        return 0.0
+    if abs(x) <= order + 1.0:
+        total = 1.0
+        for k in range(22, 0, -1):
+            total = 1.0 - 0.5 * x * x / k / (2 * (order + k) + 1) * total
+        return total * math.prod(x / (2 * k + 1) for k in range(1, order + 1))
+    value, lower = math.sin(x) / x, math.cos(x) / x
+    for k in range(order):
+        value, lower = (2 * k + 1) / x * value - lower, value
+    return value
+
+
+def spherical(order: int) -> Callable[[Array], Array]:
+    """The vectorised spherical Bessel function of the first kind and a fixed order."""
+    return _elementwise(lambda x: _spherical_scalar(order, x), math.nan)
+
+
+def _erfc_tail(q: float) -> float:
+    """``w`` with ``erfc(w) = q`` for ``0 < q <= 1/2``, by Newton's method on the logarithms."""
+    target = -math.log(q)
+    w = math.sqrt(target - 0.5 * math.log(1.0 + 3.0 * target))
+    for _ in range(5):
+        # erfc(w) = 2 Phi(-sqrt(2) w) and Phi'/Phi are known where erfc is below the smallest number
+        t = math.sqrt(2.0) * w
+        scaled = math.sqrt(2.0 / math.pi) / float(mills(np.asarray(-t)))
+        w += (target - w * w + math.log(scaled)) * 0.5 * math.sqrt(math.pi) * scaled
+    return w
+
+
+def _erfinv_scalar(x: float) -> float:
+    size = abs(x)
+    if size > 0.5:
+        if size >= 1.0:
+            return math.copysign(math.inf, x) if size == 1.0 else math.nan
+        return math.copysign(_erfc_tail(1.0 - size), x)
+    w = 0.5 * math.sqrt(math.pi) * x * (1.0 + math.pi / 12.0 * x * x)
+    for _ in range(4):
+        w -= (math.erf(w) - x) * 0.5 * math.sqrt(math.pi) * math.exp(w * w)
+    return w if x else x
+
+
+def _erfcinv_scalar(q: float) -> float:
+    if 0.0 < q < 0.5:
+        return _erfc_tail(q)
+    return math.inf if q == 0.0 else _erfinv_scalar(1.0 - q)
+
+
+erfinv = _elementwise(_erfinv_scalar)
+erfcinv = _elementwise(_erfcinv_scalar)
+
+
+def _lambertw_scalar(x: float) -> float:
+    above = math.e * ((x + 0.36787944117144233) - 1.2428753672788363e-17)
+    if not above >= 0.0 or x == 0.0 or math.isinf(x):
+        return math.nan if above < 0.0 else x
+    if x < -0.25:
+        p = math.sqrt(2.0 * above)
+        w = -1.0 + p * (1.0 + p * (-1.0 / 3.0 + p * (11.0 / 72.0 - p * 43.0 / 540.0)))
+        if p < 1e-4:
+            return w
+    else:
+        growth = math.log1p(x)
+        w = growth * (1.0 - math.log1p(growth) / (2.0 + growth))
+    for _ in range(5):
+        w = w / (1.0 + w) * (1.0 + math.log(x / w))
+    return w
+
+
+def _lambertw_slope_scalar(x: float) -> float:
+    w = _lambertw_scalar(x)
+    if math.isinf(x) or w == -1.0:
+        return math.inf if w == -1.0 else w if w < 0 else 0.0
+    return w / (1.0 + w) / x if x > 1.0 else math.exp(-w) / (1.0 + w)
+
+
+lambertw = _elementwise(_lambertw_scalar)
+lambertw_slope = _elementwise(_lambertw_slope_scalar)
+
+
+def xlogy(x: Array, y: Array) -> Array:
+    return np.where((x == 0) & ~np.isnan(y), np.zeros_like(x), x * np.log(y))
+
+
+def xdivy(x: Array, y: Array) -> Array:
+    return np.where((x == 0) & ~np.isnan(y), np.zeros_like(x), x / y)

@@ -56,7 +56,7 @@ def test_small_arguments_never_need_it() -> None:
     est.value(x=LARGE / 1e12, w=np.ones(3))
     backend = est.loaded("value").backend
     assert isinstance(backend, Native) and backend._wide is None
-    assert "cpgen_sin_f64(" in est.source()["waves.c"]
+    assert "cpgen_sin_moderate_f64(" in est.source()["waves.c"]
 
 
 def test_nan_of_the_model_stays_nan() -> None:

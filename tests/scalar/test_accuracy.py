@@ -21,6 +21,8 @@ BOUNDS = {
     )
 }
 COUNT = 250
+# where the whole range is judged; sin, cos and tan reduce theirs in integers
+LARGEST = dict.fromkeys(("sin", "cos", "tan"), float("inf"))
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 
@@ -39,7 +41,8 @@ def test_error_stays_below_its_documented_bound(loops, name):
     judgeable = 0
     for values, value in zip(zip(*(a.tolist() for a in args), strict=True), got.tolist(), strict=True):
         # the exact value must be finite, and the argument one that mpmath is quick for
-        if not all(abs(v) <= 1e4 for v in values) or not defined(name, values) or not np.isfinite(value):
+        reachable = all(abs(v) <= LARGEST.get(name, 1e4) for v in values)
+        if not reachable or not defined(name, values) or not np.isfinite(value):
             continue
         if name == "atan2" and 0.0 in values:  # mpmath has no signed zero
             continue

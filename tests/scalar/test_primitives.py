@@ -40,6 +40,11 @@ GAMMA_FAMILY[mpmath.loggamma] = lambda x, order: (
 )
 
 
+def _spherical(order, x):
+    half = mpmath.besselj(order + mpmath.mpf(1) / 2, abs(x))
+    return mpmath.sqrt(mpmath.pi / (2 * abs(x))) * half * mpmath.sign(x) ** order
+
+
 # name -> (SymPy expression, mpmath function, points)
 UNARY = {
     "sqrt": (sympy.sqrt(X), mpmath.sqrt, POSITIVE),
@@ -68,6 +73,22 @@ UNARY = {
     "silu": (fn.silu(X), lambda x: x / (1 + mpmath.exp(-x)), EVERYWHERE),
     "normcdf": (fn.normcdf(X), mpmath.ncdf, EVERYWHERE),
     "gelu": (fn.gelu(X), lambda x: x * mpmath.ncdf(x), EVERYWHERE),
+    "log_ndtr": (fn.log_ndtr(X), lambda x: mpmath.log(mpmath.ncdf(x)), [-200.0, -30.0, -3.25, -0.5, 0.0, 0.5, 3.25]),
+    # further left its second derivative, the third of log_ndtr, cancels; log_ndtr's own two are tested there
+    "mills": (fn.mills(X), lambda x: mpmath.npdf(x) / mpmath.ncdf(x), [-2.0, -0.5, 0.0, 0.5, 3.25]),
+    "sinc": (sympy.sinc(X), mpmath.sinc, [-1000.0, -3.25, -0.5, -1e-6, 1e-6, 0.5, 3.25, 1000.0]),
+    "jn1": (sympy.jn(1, X), lambda x: _spherical(1, x), [-30.0, -0.5, 1e-3, 1.9, 2.1, 30.0]),
+    "jn2": (sympy.jn(2, X), lambda x: _spherical(2, x), [-30.0, -0.5, 1e-3, 2.9, 3.1, 30.0]),
+    "jn3": (sympy.jn(3, X), lambda x: _spherical(3, x), [-30.0, -0.5, 1e-3, 3.9, 4.1, 30.0]),
+    "jn4": (sympy.jn(4, X), lambda x: _spherical(4, x), [-30.0, -0.5, 1e-3, 4.9, 5.1, 30.0]),
+    "erfinv": (sympy.erfinv(X), mpmath.erfinv, [-0.99, -0.51, -0.5, 1e-9, 0.3, 0.75]),
+    "erfcinv": (sympy.erfcinv(X), lambda q: mpmath.erfinv(1 - q), [1e-9, 0.3, 0.5, 0.9, 1.4, 1.9]),
+    "lambertw": (sympy.LambertW(X), lambda x: mpmath.lambertw(x).real, [-0.36, -0.25, -1e-6, 1e-6, 1.0, 1e6]),
+    "lambertw_slope": (
+        fn.lambertw_slope(X),
+        lambda x: mpmath.exp(-mpmath.lambertw(x).real) / (1 + mpmath.lambertw(x).real),
+        [-0.25, -1e-6, 1e-6, 1.0, 1e6],
+    ),
     "relu": (fn.relu(X), lambda x: max(x, mp.zero), [v for v in EVERYWHERE if v]),
     "step": (fn.step(X), lambda x: mp.one if x > 0 else mp.zero, [v for v in EVERYWHERE if v]),
     "sign0": (fn.sign0(X), mpmath.sign, [v for v in EVERYWHERE if v]),
@@ -86,6 +107,8 @@ BINARY = {
     "maximum": (fn.maximum(X, Y), max),
     "minimum": (fn.minimum(X, Y), min),
     "hypot": (fn.hypot(X, Y), mpmath.hypot),
+    "xlogy": (fn.xlogy(Y, X), lambda x, y: y * mpmath.log(x)),
+    "xdivy": (fn.xdivy(Y, X), lambda x, y: y / x),
 }
 
 
@@ -165,8 +188,8 @@ def test_binary(name, native):
 
 def test_every_row_is_tested():
     rows = {entry.name for entry in PRIMITIVES}
-    # orders 5 and 6 exist so that order 4 can be differentiated twice
-    assert rows - {"polygamma5", "polygamma6"} == set(UNARY) | set(BINARY)
+    # orders 5 and 6 exist so that order 4 can be differentiated twice, mills_gap as the derivative of mills
+    assert rows - {"polygamma5", "polygamma6", "jn5", "jn6", "mills_gap"} == set(UNARY) | set(BINARY)
 
 
 @pytest.mark.parametrize("real", ["float64", "float32"])
@@ -274,3 +297,40 @@ def test_values_at_kinks():
     # at a tie the second argument wins, and the two derivatives still add up to 1
     for two in (fn.maximum(X, Y), fn.minimum(X, Y)):
         assert (diff(two, X).subs(zero), diff(two, Y).subs(zero)) == (0, 1)
+
+
+def test_zero_times_the_logarithm_of_zero(native):
+    exprs = [fn.xlogy(X, Y), diff(fn.xlogy(X, Y), Y), diff(diff(fn.xlogy(X, Y), Y), Y)]
+    x, y = np.array([0.0, 0.0, 2.0, np.nan, 0.0]), np.array([0.0, 3.0, 4.0, 1.0, np.nan])
+    want = [[0, 0, 2 * np.log(4.0), np.nan, np.nan], [0, 0, 0.5, np.nan, np.nan], [0, 0, -0.125, np.nan, np.nan]]
+    for values in (native(exprs, [X, Y])(x, y), to_numpy(exprs, [X, Y])(x, y)):
+        np.testing.assert_allclose(values, want, rtol=1e-15)
+
+
+@pytest.mark.parametrize("real", ["float64", "float32"])
+def test_ends_of_the_inverse_functions(real, native):
+    inf, nan = np.inf, np.nan
+    table = {
+        sympy.erfinv(X): [(-1, -inf), (1, inf), (0, 0), (1.5, nan), (nan, nan)],
+        sympy.erfcinv(X): [(0, inf), (2, -inf), (1, 0), (-0.5, nan), (nan, nan)],
+        sympy.LambertW(X): [(0, 0), (inf, inf), (-1, nan), (nan, nan)],
+        sympy.sinc(X): [(0, 1), (inf, 0), (-inf, 0), (nan, nan)],
+        fn.log_ndtr(X): [(inf, 0), (-inf, -inf), (nan, nan)],
+    }
+    for expr, pairs in table.items():
+        x, want = np.array(pairs, real).T
+        x = np.ascontiguousarray(x)
+        for values in (native([expr], [X], real)(x), to_numpy([expr], [X])(x)):
+            np.testing.assert_array_equal(values[0], want, err_msg=str(expr))
+
+
+def test_beta_and_factorial(native):
+    exprs = [sympy.beta(X, Y), sympy.factorial(X), sympy.log(sympy.beta(X, Y))]
+    x, y = np.array([0.3, 2.0, 50.0]), np.array([1.5, 4.0, 7.5])
+    want = [
+        [float(mpmath.beta(a, b)) for a, b in zip(x, y, strict=True)],
+        [float(mpmath.gamma(a + 1)) for a in x],
+        [float(mpmath.log(mpmath.beta(a, b))) for a, b in zip(x, y, strict=True)],
+    ]
+    for values in (native(exprs, [X, Y])(x, y), to_numpy(exprs, [X, Y])(x, y)):
+        np.testing.assert_allclose(values, want, rtol=1e-13)

@@ -38,7 +38,8 @@ SIMPLE = [
     "logcosh",
     "sech",
     "silu",
-    *"sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc normcdf gelu sqrt".split(),
+    *"sin_moderate cos_moderate tan_moderate".split(),
+    *"asin acos atan sinh cosh asinh acosh atanh erf erfc normcdf gelu sqrt".split(),
     "relu",
     "step",
     "sign0",
@@ -108,6 +109,31 @@ def test_optimisation_does_not_change_bits(tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("real", ["float64", "float32"])
+def test_moderate_functions_have_the_bits_of_the_whole_ones(real, tmp_path):
+    c_type, suffix, end = {"float64": ("double", "f64", 1e6), "float32": ("float", "f32", 1e4)}[real]
+    lines = ['#include "cpgen_scalar.h"']
+    for name in ("sin", "cos", "tan"):
+        for kind in ("", "_moderate"):
+            head = f"void {name}{kind}(long n, const {c_type} *x, {c_type} *y)"
+            lines.append(f"{head} {{ for (long i = 0; i < n; ++i) y[i] = cpgen_{name}{kind}_{suffix}(x[i]); }}")
+    (tmp_path / "turns.c").write_text("\n".join(lines))
+    options = ["-std=c99", "-O2", "-shared", "-fPIC", "-ffp-contract=off", f"-I{RUNTIME}"]
+    subprocess.run(["gcc", *options, "turns.c", "-o", "turns.so"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "turns.so"))
+    x = np.array([0.0, -0.0, end, -end, *np.random.default_rng(3).uniform(-end, end, 500)], real)
+    far = np.array([np.nextafter(np.dtype(real).type(end), np.inf), np.finfo(real).max], real)
+    for name in ("sin", "cos", "tan"):
+        results = {}
+        for kind, args in (("", x), ("_moderate", x), ("_far", far), ("_moderate_far", far)):
+            y = np.empty_like(args)
+            function = getattr(library, name + kind.replace("_far", ""))
+            function(ctypes.c_long(args.size), *(ctypes.c_void_p(a.ctypes.data) for a in (args, y)))
+            results[kind] = y
+        assert results[""].tobytes() == results["_moderate"].tobytes()
+        assert np.isfinite(results["_far"]).all() and np.isnan(results["_moderate_far"]).all()
+
+
 def test_nothing_of_the_c_library_is_called(tmp_path):
     """Every function of the header, taken by its address: the object asks for no symbol."""
     assert "math.h>" not in HEADER
@@ -127,7 +153,7 @@ def test_nothing_of_the_c_library_is_called(tmp_path):
 def test_special_values_are_those_of_the_c_library(real, tmp_path):
     """Zeros with their signs, infinities, NaN, ends of domains, smallest and largest numbers, against math.h."""
     c_type, f, suffix = {"float64": ("double", "", "f64"), "float32": ("float", "f", "f32")}[real]
-    one = "exp expm1 log log1p asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sqrt".split()
+    one = "exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sqrt".split()
     two = "pow atan2 hypot".split()
     lines = ['#include "cpgen_scalar.h"', "#include <math.h>"]
     for name in (*one, *two):
