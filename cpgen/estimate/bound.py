@@ -112,11 +112,10 @@ def bind(
             raise DataError(f"out[{name!r}] must be a writable C-contiguous array of dtype {estimator.real}")
         results[name] = array
     for name, array in results.items():
-        for other, second in (*given.items(), *results.items()):
-            if second is not results.get(name) and np.may_share_memory(array, second):
+        others = {**given, **{f"out[{n!r}]": second for n, second in results.items() if n != name}}
+        for other, second in others.items():
+            if np.may_share_memory(array, second):
                 raise DataError(f"out[{name!r}] shares memory with {other}: give each result memory of its own")
-    if len({id(array) for array in results.values()}) < len(results):
-        raise DataError("out holds one array twice: give each result memory of its own")
     unknown = sorted(set(out or {}) - set(fields))
     if unknown:
         raise RequestError(f"out has {', '.join(unknown)}; expected some of {', '.join(fields)}")
