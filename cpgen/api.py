@@ -29,6 +29,7 @@ def compile(
     tuning: Tuning | str | Path | None = None,
     fused: bool = False,
     blas: str = "",
+    nonfinite: str = "error",
 ) -> Estimator:
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
@@ -46,6 +47,9 @@ def compile(
     (nor, from a GPU, those of the CPU), and their ``backend`` says so.  On one machine they have the same bits for any
     threads, but not for any split of the rows over calls: how a row is rounded may depend on how many are multiplied at
     once.  A library on the CPU is used with its own threads off, for the whole process while a call lasts.
+    ``nonfinite``: what every method does where a result is infinite or NaN: "error" raises CheckError with output, entry
+    and row; "nan" gives NaN for such a row, the others being right, and where rows are added up NaN for the entries
+    concerned, with a NonFiniteWarning that names the rows.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
     and no compiler, target="cuda" and no nvcc or no GPU, or a ``blas`` that is not found.
@@ -61,7 +65,8 @@ def compile(
     if measured is not None:
         _check_tuning(measured, graph, leaves, real)
     options = Options(
-        real, backend, threads, memory_limit, factor, target=target, fused=fused, tuning=measured, blas=blas
+        real, backend, threads, memory_limit, factor, target=target, fused=fused, tuning=measured, blas=blas,
+        nonfinite=nonfinite,
     )
     estimator = Estimator(graph, leaves, options)
     estimator.load(*programs)

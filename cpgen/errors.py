@@ -94,10 +94,18 @@ class CpgenWarning(UserWarning):
     """Something works, but less well than it could."""
 
 
-def warn_user(message: str) -> None:
-    """Issue a :class:`CpgenWarning` for the line outside this package that led here."""
+class NonFiniteWarning(CpgenWarning):
+    """A sum over rows is NaN because some rows are not finite (with ``nonfinite="nan"``)."""
+
+
+class ArithmeticWarning(CpgenWarning):
+    """The processor was told to deviate from IEEE arithmetic, so results may have other bits."""
+
+
+def warn_user(message: str, category: type[CpgenWarning] = CpgenWarning) -> None:
+    """Issue a warning for the line outside this package that led here."""
     package = Path(__file__).resolve().parent
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and Path(frame.f_code.co_filename).resolve().is_relative_to(package):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, CpgenWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

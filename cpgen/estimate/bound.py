@@ -12,7 +12,7 @@ from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.backends import Call, Native
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import IDENTITY
-from cpgen.native import NativeProgram, build
+from cpgen.native import NativeProgram, arithmetic, build, warn_of_arithmetic
 
 if TYPE_CHECKING:
     from cpgen.estimate.compiled import Loaded
@@ -126,6 +126,14 @@ def bind(
         for name, field in fields.items():
             if nodes[field].has_rows:
                 results[name] = np.squeeze(results[name], axis=nodes[field].shape.index(ROWS))
+    asked = {field: f"{what} of {name}" if PREFIX[what] else what for name, field in fields.items()}
+    numbers: dict[str, int | float] = {"columns": columns, "design": IDENTITY} if columns else {}
+
+    def settled() -> None:
+        estimator.settle(loaded, by_field, asked, given, call.rows, **numbers)
+
+    if found := arithmetic():
+        warn_of_arithmetic(found)
     if isinstance(backend, Native):
         return _specialised(estimator, loaded, backend, call).bind(
             given,
@@ -137,11 +145,13 @@ def bind(
             threads=estimator.options.threads,
             wanted=list(by_field),
             returned=results,
+            not_finite=settled,
         )
 
     def run() -> None:
         found = backend.run(given, call, estimator.options.threads)
         for field, array in by_field.items():
             array[...] = found[field]
+        settled()
 
     return _Interpreted(run, results)

@@ -136,7 +136,7 @@ class Captured:
         self._device.wait(self.stream)
         found: dict[str, Any] = {}
         for part in self._parts:
-            outputs = {}
+            outputs: dict[str, Array] = {}
             nodes = dict(part.loaded.program.outputs)
             for name, place in part.places.items():
                 self._device.get(part.outputs[name], place)
@@ -146,8 +146,12 @@ class Captured:
             found[part.what] = self._packaged(part, outputs)
         return found
 
-    def _packaged(self, part: _Part, outputs: Mapping[str, Array]) -> Any:
+    def _packaged(self, part: _Part, outputs: dict[str, Array]) -> Any:
         leaves = [v.name for v in self._estimator.wrt]
+        labels = [f"{prefix}_{leaf}" for prefix in ("grad", "diag") for leaf in leaves] + ["value", "trace"]
+        asked = {label: f"{part.what}, {label}" for label in labels if label in outputs and label != "value"}
+        asked = asked if part.what != "value" else {"value": "value"}
+        self._estimator.settle(part.loaded, outputs, asked, None, part.rows)
         if part.what == "value":
             return float(outputs["value"])
         if part.what == "gradient":

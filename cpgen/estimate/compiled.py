@@ -15,6 +15,7 @@ from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError, warn_user
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
+from cpgen.estimate.finite import POLICIES
 from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import operations
@@ -53,7 +54,7 @@ class Options:
     ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
     :class:`cpgen.derive.sources.Setting`.  ``fused``: see :func:`cpgen.compile`.  ``tuning``: measured choices, in place
     of those of the cost model.  ``blas``: a library for large products, "openblas" on the CPU and "cublas" on a GPU, or a
-    path; results then have bits of their own.
+    path; results then have bits of their own.  ``nonfinite``: "error" or "nan", see :mod:`cpgen.estimate.finite`.
     """
 
     real: str = "float64"
@@ -66,6 +67,7 @@ class Options:
     fused: bool = False
     tuning: Tuning | None = None
     blas: str = ""
+    nonfinite: str = "error"
 
     def __post_init__(self) -> None:
         for value, allowed, what in (
@@ -73,6 +75,7 @@ class Options:
             (self.backend, ("auto", "native", "interpreter"), "backend"),
             (self.factor, ("signed", "mixed", "smooth"), "factor"),
             (self.target, ("cpu", "cuda"), "target"),
+            (self.nonfinite, POLICIES, "nonfinite"),
         ):
             if value not in allowed:
                 raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
@@ -191,6 +194,7 @@ class Compiled:
                 derived = make() if make else self._derivation(key)
                 units = derived.columns if derived.unit else None
                 program = simplified(derived.program, units, symmetric=key == "hessian:directions")
+                program = replace(program, whole=derived.columns, unit=derived.unit)
                 self._raw[key], self._derived[key] = derived, replace(derived, program=program)
         return self._derived[key]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -15,13 +17,14 @@ from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.emit import emit_c
 from cpgen.emit.cuda import emit_cuda
-from cpgen.errors import BudgetError, CheckError, RequestError
+from cpgen.errors import BudgetError, RequestError
 from cpgen.estimate import show
 from cpgen.estimate.arrays import all_finite, check_arrays, gathered, keyword
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.captured import Captured
 from cpgen.estimate.compiled import ALONE, AND_GRADIENT, Compiled, Loaded, Options
+from cpgen.estimate.finite import MOST_ROWS, settle
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, is_count, small_enough
@@ -30,8 +33,9 @@ from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
+from cpgen.ir.verify import verify_constants
 from cpgen.loops.device import device_plan
-from cpgen.native import rows_of
+from cpgen.native import arithmetic, rows_of, warn_of_arithmetic
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
 
 Array = NDArray[np.floating]
@@ -56,6 +60,7 @@ class Estimator:
         self.wrt = tuple(wrt)
         self.options = options
         self.real = np.dtype(options.real)
+        verify_constants(graph, options.real)
         self._compiled = Compiled(graph, wrt, options)
         self._with_rows = [v for v in graph.variables if v.has_rows]
         self._names = {v.name for v in graph.variables}
@@ -109,12 +114,66 @@ class Estimator:
 
     # Evaluation
 
-    def _call(
-        self, key: str, arrays: Mapping[str, object], **numbers: int | float
-    ) -> tuple[dict[str, Array], Loaded]:
+    def _call(self, key: str, arrays: Mapping[str, object], asked: Mapping[str, str]) -> dict[str, Array]:
+        """The outputs of a program without columns; those that were ``asked`` for follow the policy."""
         loaded = self.loaded(key)
         given, rows = self.arrays(loaded, arrays)
-        return self._run(loaded, given, rows, **numbers), loaded
+        outputs = self._run(loaded, given, rows)
+        self.settle(loaded, outputs, asked, given, rows)
+        return outputs
+
+    def settle(
+        self,
+        loaded: Loaded,
+        outputs: dict[str, Array],
+        asked: Mapping[str, str],
+        given: Mapping[str, Array] | None,
+        rows: int | None,
+        **numbers: int | float,
+    ) -> None:
+        """Apply the policy of :mod:`cpgen.estimate.finite` to the outputs that were ``asked`` for, in place.
+
+        ``rows`` None: outputs have no axis of rows.  Where rows were added up, those at fault are looked for in ``given``
+        with calls of these ``numbers``; None for ``given`` leaves that out.
+        """
+        settle(
+            outputs,
+            asked,
+            lambda label: self._row_axis(loaded, label) if rows is not None else None,
+            lambda labels: self.bad_rows(loaded, labels, given or {}, rows or 1, **numbers),
+            self.options.nonfinite,
+            self.graph,
+            self.real,
+        )
+
+    def _row_axis(self, loaded: Loaded, label: str) -> int | None:
+        node = loaded.outputs.get(label)
+        if node is None:  # a block put together from products with unit directions
+            return 0 if any(v.has_rows and label.startswith(f"block_{v.name}_") for v in self.wrt) else None
+        return node.shape.index(ROWS) if node.has_rows else None
+
+    def bad_rows(
+        self, loaded: Loaded, labels: Sequence[str], given: Mapping[str, Array], rows: int, **numbers: int | float
+    ) -> list[int]:
+        """The first rows whose part of a sum over rows is not finite, by halving."""
+        split = [v.name for v in loaded.program.inputs if v.has_rows and v.name in given]
+        if rows == 1 or not split or not all(isinstance(given[name], np.ndarray) for name in split):
+            return []
+        found: list[int] = []
+        known = [label for label in labels if label in loaded.outputs] or list(loaded.outputs)
+        waiting = [(0, rows)]
+        while waiting and len(found) < MOST_ROWS:
+            start, stop = waiting.pop()
+            part = {name: array[start:stop] if name in split else array for name, array in given.items()}
+            outputs = self._run(loaded, part, stop - start, **numbers)
+            if getattr(outputs, "finite", False) or all(all_finite(outputs[label]) for label in known):
+                continue
+            if stop - start == 1:
+                found.append(start)
+                continue
+            middle = (start + stop) // 2
+            waiting += [(middle, stop), (start, middle)]
+        return found
 
     def arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int | None]:
         """The checked arrays that a program reads and the rows; None if plain numbers stand for the one row."""
@@ -136,6 +195,8 @@ class Estimator:
     def _run(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, **numbers: int | float
     ) -> dict[str, Array]:
+        if found := arithmetic():
+            warn_of_arithmetic(found)
         call = Call(rows or 1, row_scale=1.0 / (rows or 1), **numbers)  # type: ignore[arg-type]
         self.check_memory(loaded, call)
         spread = call.variance_scale > 0 or call.columns == 0
@@ -177,24 +238,28 @@ class Estimator:
 
     def value(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> float:
         """The objective summed (or averaged) over rows."""
-        outputs, _ = self._call("value", gathered(arrays, named))
+        outputs = self._call("value", gathered(arrays, named), {"value": "value"})
         return float(outputs["value"])
 
     def rows(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> Array:
         """The objective of each row, shape (rows,); a model without rows gives shape ()."""
-        outputs, _ = self._call("value", gathered(arrays, named))
-        return outputs.get("rows", outputs["value"])
+        label = "rows" if "rows" in self.loaded("value").outputs else "value"
+        return self._call("value", gathered(arrays, named), {label: "rows"})[label]
 
     def gradient(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> dict[str, Array]:
         """The gradient for each leaf, shaped like it."""
-        outputs, _ = self._call("gradient", gathered(arrays, named))
+        outputs = self._call("gradient", gathered(arrays, named), self._gradients)
         return {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}
+
+    @cached_property
+    def _gradients(self) -> dict[str, str]:
+        return {f"grad_{v.name}": f"gradient of {v.name}" for v in self.wrt}
 
     def value_and_gradient(
         self, arrays: Mapping[str, object] | None = None, /, **named: object
     ) -> tuple[float, dict[str, Array]]:
         """Both from one evaluation."""
-        outputs, _ = self._call("gradient", gathered(arrays, named))
+        outputs = self._call("gradient", gathered(arrays, named), {"value": "value"} | self._gradients)
         return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}
 
     def jvp(
@@ -210,7 +275,9 @@ class Estimator:
         loaded = self.loaded("jvp")
         given, rows = self.arrays(loaded, gathered(arrays, named))
         given |= self._directions(loaded, directions, rows)
-        return self._run(loaded, given, rows)["jvp"]
+        outputs = self._run(loaded, given, rows)
+        self.settle(loaded, outputs, {"jvp": "jvp"}, given, rows)
+        return outputs["jvp"]
 
     def hvp(
         self,
@@ -225,6 +292,7 @@ class Estimator:
         given, rows = self.arrays(loaded, gathered(arrays, named))
         given |= self._directions(loaded, directions, rows)
         outputs = self._run(loaded, given, rows)
+        self.settle(loaded, outputs, {f"hvp_{v.name}": f"hvp, {v.name}" for v in self.wrt}, given, rows)
         return {v.name: outputs[f"hvp_{v.name}"] for v in self.wrt}
 
     def _directions(
@@ -267,8 +335,9 @@ class Estimator:
 
         The arrays are checked once and read in place: change their elements between calls, not their memory.  The
         function that is returned fills ``out`` (leaf, "value" or "trace" -> array of its shape; absent ones are made) and
-        returns it; a call costs little more than the generated C.  Values are not checked: what is not finite stays
-        so, and sin, cos and tan of more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
+        returns it; a call costs little more than the generated C.  Results that are not finite follow ``nonfinite`` of
+        :func:`cpgen.compile` (an error is raised after ``out`` was filled), and sin, cos and tan of
+        more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
@@ -515,6 +584,15 @@ class Estimator:
             outputs = self._exact(loaded, given, rows, used, sampling)
         else:
             outputs, used, exact = self._sample(loaded, given, rows, used, sampling, wanted)
+        what = re.split("[:+]", key)[0]
+        asked = {label: what if name == what else f"{what} of {name}" for label, name in wanted.items()}
+        if AND_GRADIENT in key:
+            asked |= {"value": "value"} | self._gradients
+        numbers: dict[str, int | float] = {}
+        if mode != "closed":
+            design = IDENTITY if exact else DESIGNS[sampling.design]
+            numbers = {"columns": self._batch(loaded, rows, used), "design": design, "seed": sampling.seed}
+        self.settle(loaded, outputs, asked, given, rows, **numbers)
         return self.package(loaded, wanted, outputs, sampling, used, exact), outputs
 
     def _exact(
@@ -533,7 +611,8 @@ class Estimator:
             )
             for name, array in part.items():
                 if name != "kinks":
-                    total[name] = total[name] + (array - base[name])
+                    with np.errstate(invalid="ignore"):  # inf - inf; settle has the word on it
+                        total[name] = total[name] + (array - base[name])
         return total
 
     def _batch(self, loaded: Loaded, rows: int | None, columns: int) -> int:
@@ -573,8 +652,11 @@ class Estimator:
                 column_scale=1.0 / size,
                 variance_scale=1.0 / (size * (size - 1)) if size > 1 else 0.0,
             )
-            total = combine(total, used, part, size)
+            with np.errstate(invalid="ignore"):
+                total = combine(total, used, part, size)
             used += size
+            if not getattr(part, "finite", False) and not all(all_finite(total[label]) for label in wanted):
+                return total, used, False  # more columns make it no better
             if used < target:
                 continue
             if (
@@ -603,13 +685,6 @@ class Estimator:
         for label, name in wanted.items():
             value = outputs[label]
             is_exact = exact or label in derived.exact
-            if not all_finite(value):
-                bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-                raise CheckError(
-                    f"{name}: entry {list(bad)} of the result is {value[bad]}: the model left the range of "
-                    f"its functions or of {self.real} at these inputs (log of a negative number, division by zero, "
-                    "overflow)"
-                )
             if is_exact:
                 stderr = np.zeros(value.shape, value.dtype)
             elif samples == 1:
@@ -617,6 +692,8 @@ class Estimator:
                 stderr.fill(np.nan)
             else:
                 stderr = np.sqrt(outputs[f"var_{label}"])
+            if not all_finite(value):  # it is NaN there, and nothing is known about its error
+                stderr = np.where(np.isfinite(value), stderr, np.nan).astype(value.dtype)
             result[name] = Estimate(
                 name=name,
                 value=value,
@@ -676,6 +753,9 @@ class Estimator:
             design=IDENTITY if exact else DESIGNS[design],
             column_scale=scale,
         )
+        factors = {f"{sign}_{v.name}": f"factor {sign} of {v.name}" for sign in "pq" for v in self.wrt}
+        numbers = {"columns": columns, "seed": seed, "design": IDENTITY if exact else DESIGNS[design]}
+        self.settle(loaded, outputs, factors, given, rows, **numbers)
         return Sketch(
             p={v.name: outputs[f"p_{v.name}"] for v in self.wrt},
             q={v.name: outputs[f"q_{v.name}"] for v in self.wrt},
@@ -711,6 +791,13 @@ class Estimator:
         else:
             sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)
             outputs = self._exact(loaded, given, rows, columns, sampling)
+        asked = {
+            f"block_{a.name}_{b.name}": f"block {a.name}, {b.name} of the Hessian"
+            for k, a in enumerate(self.wrt)
+            for b in self.wrt[k:]
+        }
+        numbers = {"columns": self._batch(loaded, rows, columns), "design": IDENTITY} if columns else {}
+        self.settle(loaded, outputs, asked, given, rows, **numbers)
         blocks = {
             (a.name, b.name): outputs[programs.block_label(a.name, b.name)]
             for k, a in enumerate(self.wrt)

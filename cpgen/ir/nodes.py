@@ -198,12 +198,18 @@ class Region:
 
 @dataclass(frozen=True)
 class Program:
-    """Named outputs over a graph; ``inputs`` in a stable order (the caller's first, then noise)."""
+    """Named outputs over a graph; ``inputs`` in a stable order (the caller's first, then noise).
+
+    ``whole``: columns of unit vectors that make up its exact answer, None if they never do.  ``unit``: it computes
+    nothing else.
+    """
 
     name: str
     outputs: tuple[tuple[str, Node], ...]
     inputs: tuple[Input, ...]
     origin: Origin = field(default_factory=lambda: Origin(""))
+    whole: int | None = None
+    unit: bool = False
 
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, each after its arguments, in a deterministic order."""

@@ -14,7 +14,7 @@ from cpgen.loops.fuse import groups, reads, space
 from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
-from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
+from cpgen.loops.plan import ALIGNMENT, Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
 from cpgen.loops.products import UNCACHED, by_blas, is_product
 from cpgen.loops.ranges import checked_axes, cuts
 from cpgen.loops.schedule import Schedule
@@ -189,6 +189,7 @@ class _Lowering:
             schedule=self.schedule,
             beside=beside,
             blas=self.blas,
+            alignment=ALIGNMENT if self.device or not self.compact else 8 if self.real == "float64" else 4,
         )
 
     # Who reads what

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import sympy
@@ -15,7 +16,8 @@ from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
-from cpgen.scalar import operations, placeholder
+from cpgen.model.split import split
+from cpgen.scalar import canonical, operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
 ONE_MAP = 2000
@@ -463,8 +465,16 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
     if operations(expr) <= ONE_MAP:
         model.objective(expr.xreplace(reads))
         return model
-    shared, (final,) = sympy.cse(expr, symbols=sympy.numbered_symbols("part"), order="none")
-    for symbol, part in shared:
+    # real symbols, so that the canonical form is that of the definitions
+    real = {s: sympy.Dummy(str(s), real=True) for s in symbols}
+    parts, final = split(canonical(expr.xreplace(real)), _part_names(letters))
+    reads = {real[s]: reads[s] for s in symbols}
+    for symbol, part in parts:
         reads[symbol] = model.define(str(symbol), (n,), part.xreplace(reads))[n]
     model.objective(final.xreplace(reads))
     return model
+
+
+def _part_names(taken: set[str]) -> Iterator[sympy.Symbol]:
+    """Real symbols part0, part1, ... without those that the user took."""
+    return (sympy.Symbol(f"part{k}", real=True) for k in count() if f"part{k}" not in taken)

@@ -1,5 +1,6 @@
 """C text to callable: compiler, cache, loading, calling, numeric check."""
 
+from cpgen.native.arithmetic import arithmetic, warn_of_arithmetic
 from cpgen.native.check import check_against_interpreter
 from cpgen.native.compiler import Compiler, find_compiler
 from cpgen.native.cuda import CudaProgram, DeviceArray, build_cuda, find_nvcc, on_device
@@ -15,6 +16,7 @@ __all__ = [
     "NativeModule",
     "NativeProgram",
     "Shapes",
+    "arithmetic",
     "build",
     "build_cuda",
     "check_against_interpreter",
@@ -23,4 +25,5 @@ __all__ = [
     "load",
     "on_device",
     "rows_of",
+    "warn_of_arithmetic",
 ]
