@@ -13,7 +13,7 @@ from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator
 from cpgen.estimate.tune import Tuning, load_tuning
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
-from cpgen.model import Model, from_expression, is_expression
+from cpgen.model import Model, from_expression, is_expression, wrt_names
 
 
 def compile(
@@ -33,10 +33,11 @@ def compile(
 ) -> Estimator:
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
-    ``wrt``: what to differentiate by, any mix of inputs and parameters by name (default: all parameters; for an
-    expression, its symbols).  ``programs``: compiled at once; others follow when first asked for. ``real``: "float64"
-    or "float32". ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in
-    every result. ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.  ``target``:
+    ``wrt``: what to differentiate by, any mix of inputs and parameters, by name or as the variables themselves (default:
+    all parameters; for an expression, its symbols); a matrix or an iterable of them too, a set in the order of names.
+    ``programs``: compiled at once; others follow when first asked for.  ``real``: "float64" or "float32".
+    ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in every result.
+    ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.  ``target``:
     "cuda" computes on a GPU; arrays that lie there (CuPy, PyTorch, JAX) are read in place.  ``tuning``: what
     ``est.tune(...)`` measured, or the file it was saved to.  ``fused``: join multiplications and additions where the
     processor can, about a tenth faster; results then keep their bits for any threads and any split of the rows, but no
@@ -53,9 +54,7 @@ def compile(
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
     and no compiler, target="cuda" and no nvcc or no GPU, or a ``blas`` that is not found.
     """
-    names = (
-        None if wrt is None else [str(item) for item in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
-    )
+    names = wrt_names(wrt, model)
     if is_expression(model):
         model = from_expression(model, names)
     elif not isinstance(model, Model):

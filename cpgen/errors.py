@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,25 @@ class SourcePlace(Protocol):
     def line(self) -> int: ...
 
 
+THROUGH = ("sympy", "numpy", "contextlib", "functools")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of source."""
+
+    file: str
+    line: int
+
+
+def users_line() -> Place:
+    """The innermost line that is being executed outside this package and what it calls back through."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (__package__, *THROUGH):
+        frame = frame.f_back
+    return Place(Path(frame.f_code.co_filename).name, frame.f_lineno)
+
+
 class CpgenError(Exception):
     """Base of all errors raised on purpose.
 
@@ -29,6 +49,10 @@ class CpgenError(Exception):
         self.origin = origin
         place = f" ({origin.file}:{origin.line})" if origin is not None and origin.file else ""
         super().__init__(message + place)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Out of a worker process it comes with the line that it had there."""
+        return type(self), (self.message, self.origin)
 
 
 class ModelError(CpgenError):
@@ -48,7 +72,10 @@ class UnsupportedError(CpgenError):
 
 
 class RequestError(CpgenError):
-    """Something was asked for that cannot be answered."""
+    """Something was asked for that cannot be answered; names the line of the call where no other is given."""
+
+    def __init__(self, message: str, origin: SourcePlace | None = None) -> None:
+        super().__init__(message, origin or users_line())
 
 
 class EnvironmentProblem(CpgenError):

@@ -94,7 +94,7 @@ def _arrays(
     result: dict[str, Array] = {}
     for name, value in (given or {}).items():
         node = known.get(name)
-        tangent = "tangent" in kinds and name.startswith("dir_")
+        tangent = node is None and "tangent" in kinds and name.startswith("dir_")
         if not tangent and (node is None or node.kind not in kinds):
             names = ", ".join(v.name for v in known.values() if v.kind in kinds) or "none"
             raise RequestError(f"{what} names {name!r}; it can name: {names}", estimator.graph.origin)

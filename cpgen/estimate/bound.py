@@ -81,8 +81,8 @@ def bind(
     for name, array in given.items():
         if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):
             raise DataError(
-                f"{name} would have to be copied, so that later changes of it were not seen: bind needs an array of "
-                f"dtype {estimator.real}"
+                f"{name} would have to be copied, so that later changes of it were not seen: bind needs a C-contiguous "
+                f"array of dtype {estimator.real}"
             )
     columns = loaded.derived.columns
     if what == "hessian" and any(node.has_columns for _, node in loaded.program.outputs):
@@ -105,11 +105,18 @@ def bind(
     for name, field in fields.items():
         shape = shapes[field]
         array = out[name] if out is not None and name in out else np.empty(shape, estimator.real)
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise DataError(f"out[{name!r}] is {type(array).__name__}; results are written to plain arrays of NumPy")
         if array.shape != shape:
             raise ShapeError(f"out[{name!r}] has shape {array.shape}, expected {shape}")
         if array.dtype != estimator.real or not array.flags.c_contiguous or not array.flags.writeable:
             raise DataError(f"out[{name!r}] must be a writable C-contiguous array of dtype {estimator.real}")
         results[name] = array
+    for name, array in results.items():
+        others = {**given, **{f"out[{n!r}]": second for n, second in results.items() if n != name}}
+        for other, second in others.items():
+            if np.may_share_memory(array, second):
+                raise DataError(f"out[{name!r}] shares memory with {other}: give each result memory of its own")
     unknown = sorted(set(out or {}) - set(fields))
     if unknown:
         raise RequestError(f"out has {', '.join(unknown)}; expected some of {', '.join(fields)}")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import DataError, RequestError, ShapeError
+from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call, Cuda
 from cpgen.estimate.sampling import Sampling
 from cpgen.ir.nodes import ROWS
@@ -115,13 +116,13 @@ class Captured:
             self._device.put(place, np.ascontiguousarray(array))
         return self._copied[name][1]
 
-    def update(self, **arrays: object) -> None:
+    def update(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Copy new numbers to arrays of NumPy that were given; what is enqueued is waited for first.
 
         Raises DataError for other names, ShapeError for another shape.
         """
         self._device.wait(self.stream)
-        for name, value in arrays.items():
+        for name, value in gathered(arrays, named).items():
             if name not in self._copied:
                 raise DataError(f"{name} is no array of NumPy that was given to capture: change it in place")
             place, there = self._copied[name]

@@ -16,6 +16,7 @@ from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError, warn_user
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.finite import POLICIES
+from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import work
 from cpgen.ir.nodes import Graph, Input, Node, Program
@@ -90,8 +91,12 @@ class Options:
             )
         if self.blas and self.backend == "interpreter":
             raise RequestError(f"blas={self.blas!r} is for compiled programs: leave it out with backend='interpreter'")
-        if self.threads is not None and self.threads < 1:
-            raise RequestError(f"threads={self.threads}: at least one thread is needed")
+        if self.threads is not None and (not is_count(self.threads) or self.threads < 1):
+            raise RequestError(f"threads={self.threads!r}: a whole number is needed, at least 1, or None")
+        if self.memory_limit is not None and (not is_count(self.memory_limit) or self.memory_limit < 1):
+            raise RequestError(
+                f"memory_limit={self.memory_limit!r} is no number of bytes (a gigabyte is 1 << 30) and not None"
+            )
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,10 @@ class Compiled:
         if numbers is None:
             return None
         return replace(schedule_of(numbers, "measured by tune"), gemm=LEAST_GEMM if self.options.blas else 0)
+
+    def labels(self) -> dict[str, str]:
+        """What runs each program that is loaded."""
+        return {key: loaded.backend.label for key, loaded in self._loaded.items()}
 
     def loaded(self, key: str) -> Loaded:
         """The program behind ``key``, compiled if it was not."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import CheckError, RequestError
+from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call
 from cpgen.ir.noise import DESIGNS, IDENTITY
 
@@ -59,9 +60,9 @@ class Stream:
         }
         self.rows = 0
 
-    def add(self, **arrays: object) -> Stream:
+    def add(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> Stream:
         """Take in the next rows.  Raises like :meth:`Estimator.diagonal`; nothing is added then."""
-        given, count = self._estimator.arrays(self._loaded, arrays)
+        given, count = self._estimator.arrays(self._loaded, gathered(arrays, named))
         rows = count or 1
         exact = self._mode != "sample"
         k = self._columns

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from cpgen.derive import programs
 from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.errors import DataError, RequestError
-from cpgen.estimate.arrays import check_arrays
+from cpgen.estimate.arrays import check_arrays, gathered
 from cpgen.estimate.compiled import Options
 from cpgen.estimate.estimator import Estimator
+from cpgen.estimate.sampling import is_count
 from cpgen.ir.draws import draws
 from cpgen.ir.nodes import ROWS, Graph, Input, Program, topological
 from cpgen.ir.rounding import run_bounded
@@ -87,7 +88,13 @@ class Verification:
 
 
 def verify(
-    estimator: Estimator, rows: int = 3, seed: int = 0, reference: str = "auto", **arrays: object
+    estimator: Estimator,
+    arrays: Mapping[str, object] | None = None,
+    /,
+    rows: int = 3,
+    seed: int = 0,
+    reference: str = "auto",
+    **named: object,
 ) -> Verification:
     """Compare gradient, Hessian and diagonal with an independent reference.
 
@@ -100,10 +107,13 @@ def verify(
     Raises RequestError for ``rows``, ``seed`` or ``reference`` out of range, DataError if no random data inside the
     declared ranges make value and gradient finite.
     """
+    if not isinstance(estimator, Estimator):
+        raise RequestError(f"verify takes what cp.compile returned, not {type(estimator).__name__}")
+    _check_counts(rows, seed)
     if reference not in REFERENCES:
         raise RequestError(f"reference={reference!r} is not one of {', '.join(REFERENCES)}")
     graph = estimator.graph
-    given = dict(arrays) or random_arrays(graph, rows, seed, estimator.real, estimator.wrt)
+    given = gathered(arrays, named) or random_arrays(graph, rows, seed, estimator.real, estimator.wrt)
     checked, n = check_arrays(graph, graph.variables, given, estimator.real)
     double = {k: v.astype(np.float64) for k, v in checked.items()}
     (expected_gradient, expected_hessian), source, tolerance = _reference(estimator, double, n, reference)
@@ -113,19 +123,25 @@ def verify(
     summed = _collapse(estimator, np.stack([np.diagonal(h) for h in expected_hessian]))
     # differences are only as good as the largest entry that went into them
     apart = source != DIFFERENCES
-    gradient = _vector(estimator, estimator.gradient(**checked), n)
+    gradient = _vector(estimator, estimator.gradient(checked), n)
     checks = [_check("gradient", gradient, expected_gradient, _limits(estimator, first, "grad_"), tolerance, apart)]
     limits = _limits(estimator, second, "hvp_")
     total = sum(int(np.prod(v.element_shape)) for v in estimator.wrt)
     if total <= HESSIAN_VARIABLES:
-        found = _dense(estimator, estimator.hessian(**checked).blocks, n)  # type: ignore[arg-type]
+        found = _dense(estimator, estimator.hessian(checked).blocks, n)
         checks.append(_check("Hessian from unit columns", found, expected_hessian, limits, tolerance, apart))
-    diagonal = estimator.diagonal(exact=True, **checked)  # type: ignore[arg-type]
+    diagonal = estimator.diagonal(checked, exact=True)
     values = _vector(estimator, {k: e.value for k, e in diagonal.items()}, n)
     checks.append(_check("diagonal", values, summed, limits, tolerance, apart))
     backend = diagonal[estimator.wrt[0].name].backend
     zero = _zero(estimator, {"gradient": expected_gradient, "diagonal": summed})
     return Verification(graph.name, source, backend, tuple(checks), zero, diagonal.kinks)
+
+
+def _check_counts(rows: object, seed: object) -> None:
+    for what, number, least in (("rows", rows, 1), ("seed", seed, 0)):
+        if not is_count(number) or number < least:  # type: ignore[operator]
+            raise RequestError(f"{what}={number!r}: an integer of at least {least} is needed")
 
 
 def random_arrays(
@@ -136,9 +152,7 @@ def random_arrays(
     Several magnitudes are tried until the objective is finite in ``real`` and, with ``wrt``, its gradient too, not zero,
     and clear of rounding.  Raises RequestError for ``rows`` below 1 or a negative ``seed``, DataError if none will do.
     """
-    for what, number, least in (("rows", rows, 1), ("seed", seed, 0)):
-        if isinstance(number, bool) or not hasattr(number, "__index__") or number < least:
-            raise RequestError(f"{what}={number!r}: an integer of at least {least} is needed")
+    _check_counts(rows, seed)
     program = simplified((programs.value(graph) if wrt is None else programs.gradient(graph, wrt)).program)
     best: tuple[tuple[int, float], dict[str, Array]] | None = None
     clear = CLEAR[np.dtype(real).name]
@@ -327,10 +341,10 @@ def _differences(estimator: Estimator, arrays: Mapping[str, Array], rows: int) -
     reference = Estimator(estimator.graph, estimator.wrt, Options(backend="interpreter"))
 
     def value(point: Mapping[str, Array]) -> Array:
-        return np.asarray(reference.value(**point))
+        return np.asarray(reference.value(point))
 
     def gradient(point: Mapping[str, Array]) -> Array:
-        found = reference.gradient(**point)
+        found = reference.gradient(point)
         return np.concatenate([np.ravel(found[v.name]) for v in estimator.wrt])
 
     gradients, hessians = [], []

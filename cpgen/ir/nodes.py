@@ -30,6 +30,7 @@ Equal nodes are the same object: build nodes only with :func:`cpgen.ir.build.mak
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
@@ -272,3 +273,16 @@ class Graph:
 
     def variable(self, name: str) -> Input:
         return next(node for node in self.variables if node.name == name)
+
+    def fresh(self, names: Iterable[str]) -> tuple[str, ...]:
+        """``names`` told apart from those of the variables, and from each other, by numbers after them."""
+        taken = {v.name for v in self.variables}
+        made = []
+        for name in names:
+            candidate, number = name, 1
+            while candidate in taken:
+                number += 1
+                candidate = f"{name}_{number}"
+            taken.add(candidate)
+            made.append(candidate)
+        return tuple(made)

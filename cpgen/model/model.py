@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
 import sympy
+from sympy.core.function import AppliedUndef
 
-from cpgen.errors import ModelError, ShapeError
+from cpgen.errors import ModelError, RequestError, ShapeError
 from cpgen.ir.build import make_map, new_input, read
 from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
@@ -54,7 +55,14 @@ class Variable:
         return self._sympy_()
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _bare
-    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = _bare
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _bare
+    __abs__ = __lt__ = __le__ = __gt__ = __ge__ = __float__ = __iter__ = _bare
+
+    def __array_ufunc__(self, ufunc: Any, *_: object, **__: object) -> Any:
+        raise ModelError(
+            f"np.{ufunc.__name__} computes with numbers and {self.name} is symbolic: write sympy's function of {self!r}",
+            self._model._here(self.name),
+        )
 
 
 class Model:
@@ -77,6 +85,19 @@ class Model:
         self._reduction = "sum"
         self._loss_argument: Node | None = None
         self._scale: Input | None = None
+
+    def __repr__(self) -> str:
+        def listed(names: Sequence[str]) -> str:
+            return ", ".join(str(Read(name, self._shapes[name])) for name in names) or "none"
+
+        kinds = {"inputs": "data", "parameters": "param"}
+        lines = [f"model {self.name}: axes {', '.join(f'{a} of {a.size_text}' for a in self._axes.values()) or 'none'}"]
+        for what, kind in kinds.items():
+            lines.append(f"  {what} {listed([name for name, v in self._variables.items() if v.kind == kind])}")
+        lines.append(f"  definitions {listed(list(self._definitions))}")
+        objective = "none yet" if self._objective is None else self._objective.origin.equation or "declared"
+        lines.append(f"  objective ({self._reduction} over rows): {objective[:200]}")
+        return "\n".join(lines)
 
     # Declarations
 
@@ -110,8 +131,6 @@ class Model:
             raise ModelError(
                 f"the axis {name} is declared already (extent {self._axes[name].size_text})", origin
             )
-        if name in self._shapes:
-            raise ModelError(f"the axis {name} has the name of a variable", origin)
         if extent is ROWS and any(a.is_rows for a in self._axes.values()):
             first = next(a.name for a in self._axes.values() if a.is_rows)
             raise ModelError(
@@ -246,7 +265,7 @@ class Model:
     def _new_name(self, name: str, what: str) -> Origin:
         origin = self._here(str(name))
         check_name(name, what, origin)
-        if name in self._shapes or name in self._axes:
+        if name in self._shapes:
             raise ModelError(
                 f"{what} {name}: the name is taken already; every definition has its own", origin
             )
@@ -277,6 +296,7 @@ class Model:
             raise ModelError(f"{name}: {expr!r} is not an expression", origin) from error
         if not isinstance(expression, sympy.Expr):
             raise ModelError(f"{name}: {expr!r} is not a scalar expression", origin)
+        _check_scalars(name, expression, origin)
         return expression
 
     def _check_free(self, name: str, expr: sympy.Expr, axes: Sequence[Axis], origin: Origin) -> None:
@@ -379,9 +399,69 @@ def _reductions(expr: sympy.Expr) -> list[Reduction]:
     return sorted(expr.atoms(Reduction), key=str)
 
 
+def _difference(one: sympy.Symbol, other: sympy.Symbol) -> str:
+    """The assumptions of two symbols that are not the same."""
+    known = [symbol.assumptions0 for symbol in (one, other)]
+    return ", ".join(k for k in sorted({*known[0], *known[1]}) if known[0].get(k) != known[1].get(k)) or "their kinds"
+
+
+def _check_scalars(name: str, expr: sympy.Expr, origin: Origin) -> None:
+    """Refuse SymPy's own matrices, indexed arrays and functions of time, saying what stands for them here."""
+    seen: set[sympy.Basic] = set()
+    waiting: list[sympy.Basic] = [expr]
+    while waiting:  # each part once, however often it is shared
+        part = waiting.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        if not isinstance(part, Read):
+            waiting.extend(part.args)
+        if isinstance(part, (sympy.MatrixSymbol, sympy.MatrixExpr)) or part.is_Matrix:
+            raise ModelError(
+                f"{name}: {part} is a matrix of SymPy; declare W = m.param('W', h, i) and write cp.sum(W[h, i]*x[i], i); "
+                "for a small one write out its elements: X.as_explicit() with a symbol for each",
+                origin,
+            )
+        if isinstance(part, (sympy.Indexed, sympy.IndexedBase)):
+            raise ModelError(
+                f"{name}: {part} is an IndexedBase of SymPy, whose extent is not known; declare it by m.param or m.input "
+                "over axes of a cp.Model and read that",
+                origin,
+            )
+        of_time = isinstance(part, AppliedUndef) and all(isinstance(a, sympy.Symbol) for a in part.args)
+        if of_time or isinstance(part, sympy.Derivative):
+            raise ModelError(
+                f"{name}: {part} is an unknown function (of time, from dynamicsymbols); put a symbol in its place, "
+                "derivatives first: expr.subs({q.diff(t): sp.Symbol('qd')}).subs({q: sp.Symbol('q')})",
+                origin,
+            )
+
+
 def is_expression(candidate: object) -> bool:
     """Whether something is a plain SymPy expression."""
     return isinstance(candidate, sympy.Expr)
+
+
+def wrt_names(wrt: Any, model: Any) -> list[str] | None:
+    """The names that ``wrt`` means, in order; None for the default.  Raises RequestError."""
+    if wrt is None:
+        return None
+    if isinstance(wrt, str):
+        return [wrt]
+    if isinstance(wrt, Variable):
+        if wrt._model is not model:
+            raise RequestError(f"wrt names {wrt.name} of another model")
+        return [wrt.name]
+    if isinstance(wrt, Read):
+        return [wrt.variable]
+    if isinstance(wrt, sympy.MatrixBase):
+        wrt = wrt.flat()
+    if isinstance(wrt, (sympy.Symbol, AppliedUndef)) or not isinstance(wrt, Iterable):
+        if not isinstance(wrt, sympy.Basic):
+            raise RequestError(f"wrt={wrt!r} names no variable: give names, symbols or variables of the model")
+        return [str(wrt)]
+    found = [name for item in wrt for name in wrt_names(item, model) or ()]
+    return sorted(found) if isinstance(wrt, (set, frozenset)) else found
 
 
 def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "expression") -> Model:
@@ -390,19 +470,28 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
     Up to a few thousand operations the expression stays one map, whose local Hessian is taken by SymPy and exact; a
     larger one is split at its common subexpressions.  Raises ModelError if ``wrt`` names something that is not in it.
     """
-    letters = {str(s) for s in expr.free_symbols}
+    _check_scalars(name, expr, caller())
+    by_name: dict[str, sympy.Symbol] = {}
+    for symbol in sorted(expr.free_symbols, key=sympy.default_sort_key):
+        other = by_name.setdefault(str(symbol), symbol)
+        if other != symbol:
+            raise ModelError(
+                f"the expression has two symbols {symbol} that SymPy tells apart (by {_difference(other, symbol)}): make "
+                "each symbol once and use it everywhere",
+                caller(),
+            )
+    letters = set(by_name)
     for letter in wrt or ():
         if letter not in letters:
             raise ModelError(
-                f"wrt names {letter}, which is not in the expression (its symbols: {', '.join(sorted(letters))})"
+                f"wrt names {letter}, which is not in the expression (its symbols: {', '.join(sorted(letters))})",
+                caller(),
             )
     model = Model(name)
     n = model.axis("n", ROWS)
     symbols = sorted(expr.free_symbols, key=str)
     reads: dict[sympy.Basic, sympy.Expr] = {}
     for symbol in symbols:
-        if str(symbol) == "n":
-            raise ModelError("the symbol n is the name of the rows in a plain expression; rename it")
         reads[symbol] = model.input(str(symbol), n)[n]
     if operations(expr) <= ONE_MAP:
         model.objective(expr.xreplace(reads))
