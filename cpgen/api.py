@@ -13,7 +13,7 @@ from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator
 from cpgen.estimate.tune import Tuning, load_tuning
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
-from cpgen.model import Model, from_expression, is_expression
+from cpgen.model import Model, from_expression, is_expression, wrt_names
 from cpgen.scalar import scoped
 
 
@@ -31,13 +31,15 @@ def compile(
     tuning: Tuning | str | Path | None = None,
     fused: bool = False,
     blas: str = "",
+    nonfinite: str = "error",
 ) -> Estimator:
     """Compile a model, or a plain SymPy expression, into native curvature estimators.
 
-    ``wrt``: what to differentiate by, any mix of inputs and parameters by name (default: all parameters; for an
-    expression, its symbols).  ``programs``: compiled at once; others follow when first asked for. ``real``: "float64"
-    or "float32". ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in
-    every result. ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.  ``target``:
+    ``wrt``: what to differentiate by, any mix of inputs and parameters, by name or as the variables themselves (default:
+    all parameters; for an expression, its symbols); a matrix or an iterable of them too, a set in the order of names.
+    ``programs``: compiled at once; others follow when first asked for.  ``real``: "float64" or "float32".
+    ``backend``: "auto" falls back to the NumPy interpreter where there is no C compiler and says so in every result.
+    ``factor``: "signed", or "mixed"/"smooth" when the estimate itself is to be differentiated.  ``target``:
     "cuda" computes on a GPU; arrays that lie there (CuPy, PyTorch, JAX) are read in place.  ``tuning``: what
     ``est.tune(...)`` measured, or the file it was saved to.  ``fused``: join multiplications and additions where the
     processor can, about a tenth faster; results then keep their bits for any threads and any split of the rows, but no
@@ -47,13 +49,14 @@ def compile(
     (nor, from a GPU, those of the CPU), and their ``backend`` says so.  On one machine they have the same bits for any
     threads, but not for any split of the rows over calls: how a row is rounded may depend on how many are multiplied at
     once.  A library on the CPU is used with its own threads off, for the whole process while a call lasts.
+    ``nonfinite``: what every method does where a result is infinite or NaN: "error" raises CheckError with output, entry
+    and row; "nan" gives NaN for such a row, the others being right, and where rows are added up NaN for the entries
+    concerned, with a NonFiniteWarning that names the rows.
 
     Raises ModelError for a wrong declaration, RequestError for a wrong request, EnvironmentProblem with backend="native"
     and no compiler, target="cuda" and no nvcc or no GPU, or a ``blas`` that is not found.
     """
-    names = (
-        None if wrt is None else [str(item) for item in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
-    )
+    names = wrt_names(wrt, model)
     if is_expression(model):
         model = from_expression(model, names)
     elif not isinstance(model, Model):
@@ -64,7 +67,8 @@ def compile(
     if measured is not None:
         _check_tuning(measured, graph, leaves, real)
     options = Options(
-        real, backend, threads, memory_limit, factor, target=target, fused=fused, tuning=measured, blas=blas
+        real, backend, threads, memory_limit, factor, target=target, fused=fused, tuning=measured, blas=blas,
+        nonfinite=nonfinite,
     )
     estimator = Estimator(graph, leaves, options)
     estimator.load(*programs)
@@ -94,12 +98,12 @@ def bundle(
     """Write C99 sources, header, test vectors, self-test, example, build files and README of a model to ``directory``.
 
     ``model``: a model, an expression or an estimator.  ``weights``: parameters that become constant data.  ``vectors``:
-    arrays for the self-test (default: random in (0.2, 0.8)).  ``math``: "builtin" (same bits on every machine, no math.h)
-    or "libm".  ``tile``: rows computed at once (default 1, the least memory).  ``ram``, ``flash``: budgets for one row
-    and ``columns`` noise columns, in bytes or as "32k".  ``recompute``: trade time for workspace.  ``instructions``:
-    measured instructions for one row, machine -> program -> count, for the README.  ``target="cuda"`` adds the programs
-    as CUDA text, under the prefix followed by ``_cuda``.  ``directory=None`` only makes the
-    report.
+    arrays for the self-test (default: random, inside declared ranges).  ``math``: "builtin" (same bits on every machine,
+    no math.h) or "libm".  ``tile``: rows computed at once (default 1, the least memory).  ``ram``, ``flash``: budgets for
+    one row and ``columns`` noise columns, in bytes or as "32k". ``recompute``: trade time for workspace.
+    ``instructions``: measured instructions for one row, machine -> program -> count, for the README.
+    ``target="cuda"`` adds the programs as CUDA text, under the prefix followed by ``_cuda``. ``directory=None``
+    only makes the report.
 
     The folder is written whole or not at all.  Raises BudgetError with the numbers where a budget does not fit,
     RequestError, ShapeError or DataError for wrong arguments.

@@ -1,32 +1,41 @@
 """The command ``cpgen``: build, bundle, verify, tune, size, show and doctor.
 
-stdout carries the answer (text, or one JSON object with ``--json``), stderr the log.  Exit status: 0 done, 1 a check
-failed, 2 the model or the request is wrong, 3 the machine lacks something.
+stdout carries the answer (text, or one JSON object with ``--json``), stderr the log and whatever a model prints.  Exit
+status: 0 done, 1 a check failed, 2 the model or the request is wrong, 3 the machine lacks something, 4 cpgen itself
+failed, 130 interrupted, 141 the reader of the answer went away.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
+import os
 import shlex
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cpgen import __version__
-from cpgen.errors import CheckError, CpgenError, EnvironmentProblem, ModelError, RequestError
+from cpgen.errors import CheckError, CpgenError, EnvironmentProblem, ModelError, Place, RequestError
 
 if TYPE_CHECKING:
     from cpgen.estimate.estimator import Estimator
 
-DONE, CHECK_FAILED, USAGE, ENVIRONMENT = 0, 1, 2, 3
+DONE, CHECK_FAILED, USAGE, ENVIRONMENT, INTERNAL, INTERRUPTED, NO_READER = 0, 1, 2, 3, 4, 130, 141
 
-EXIT_CODES = "exit status: 0 done, 1 a check failed, 2 the model or the request is wrong, 3 the machine lacks something"
+EXIT_CODES = (
+    "exit status: 0 done, 1 a check failed, 2 the model or the request is wrong, 3 the machine lacks something, "
+    "4 cpgen itself failed, 130 interrupted, 141 nobody reads the answer"
+)
+# what the files that `build` writes begin with
+GENERATED = "/* SPDX-License-Identifier: CC0-1.0"
 BUILT = ("value", "gradient", "diagonal")
 SHOWN = ("diagonal",)
 MODEL_HELP = "a Python file that defines `model` (or an estimator `est`); MODEL.py:NAME picks another variable"
@@ -43,22 +52,61 @@ class Reply:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; ``arguments`` default to the process's own.  Returns the exit status (argparse exits with 2)."""
-    options = _parser().parse_args(arguments)
-    options.written = _command_line(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser("--json" in given).parse_args(given)
+    options.written = _command_line(given)
     command: Callable[[argparse.Namespace], Reply] = options.command
+    caller = Path(sys._getframe(1).f_code.co_filename).name
     try:
-        reply = command(options)
+        with _stdout_to_stderr():
+            reply = command(options)
     except CpgenError as error:
-        status = exit_status(error)
-        print(f"cpgen: {error}", file=sys.stderr)
-        if options.json:
-            _print_json({"error": {"kind": type(error).__name__, "message": str(error)}, "status": status})
-        return status
-    if options.json:
-        _print_json({**reply.data, "status": reply.status})
+        # the line of a request made here is no line of the user's
+        own = isinstance(error.origin, Place) and error.origin.file == caller
+        reply = _failure(error, error.message if own else str(error), exit_status(error))
+    except KeyboardInterrupt as error:
+        reply = _failure(error, "interrupted", INTERRUPTED)
+    except Exception as error:
+        traceback.print_exc()
+        reply = _failure(error, f"internal error, please report it: {type(error).__name__}: {error}", INTERNAL)
+    return _answered(reply, options.json)
+
+
+def _failure(error: BaseException, message: str, status: int) -> Reply:
+    _log(message)
+    return Reply("", {"error": {"kind": type(error).__name__, "message": message}}, status)
+
+
+def _answered(reply: Reply, as_json: bool) -> int:
+    """Write ``reply``; returns its status, or what became of writing it."""
+    text = json.dumps({**reply.data, "status": reply.status}, indent=2) if as_json else reply.text.rstrip("\n")
+    try:
+        if text:
+            print(text, flush=True)
+    except BrokenPipeError:
+        status = NO_READER
+    except OSError as error:
+        _log(f"cannot write the answer: {error.strerror}")
+        status = ENVIRONMENT
     else:
-        print(reply.text.rstrip("\n"))
-    return reply.status
+        return reply.status
+    with contextlib.suppress(OSError, ValueError):  # else Python would fail to write the rest once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What is printed within, by Python or by what it starts, is part of the log: stdout is the answer's."""
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            kept = os.dup(1)
+            undo.callback(os.close, kept)
+            os.dup2(2, 1)
+            undo.callback(os.dup2, kept, 1)
+        undo.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
 
 
 def exit_status(error: CpgenError) -> int:
@@ -77,9 +125,15 @@ def build(options: argparse.Namespace) -> Reply:
     name = estimator.graph.name
     folder = Path(options.out or f"{name}-c")
     try:
+        for file in files:
+            if not (options.force or _replaceable(folder / file)):
+                what = "a link" if (folder / file).is_symlink() else "no file that cpgen wrote"
+                raise RequestError(
+                    f"{folder / file} is {what}; move it away, name another folder with --out, or replace it with --force"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
-            (folder / file).write_text(text, encoding="utf-8", newline="\n")
+            _replace(folder / file, text)
     except OSError as error:
         raise RequestError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
     paths = [(folder / file).as_posix() for file in files]
@@ -117,6 +171,31 @@ def bundle(options: argparse.Namespace) -> Reply:
     return Reply(str(report), {"prefix": report.prefix, **sizes, "programs": programs, "files": report.files})
 
 
+def _replaceable(place: Path) -> bool:
+    """Whether nothing of the user's is lost by replacing ``place``."""
+    if place.is_symlink() or not place.exists():
+        return not place.is_symlink()
+    with place.open(encoding="utf-8", errors="replace") as file:
+        start = file.read(2000)
+    return start.startswith(GENERATED) and "cpgen" in start
+
+
+def _replace(place: Path, text: str) -> None:
+    """Put ``text`` into the file ``place`` in one step; a link is replaced, not followed."""
+    handle, fresh = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(fresh, 0o666 & ~mask)
+        os.replace(fresh, place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
 def _stored(place: str | None) -> dict[str, Any] | None:
     """The arrays of an .npz file by name."""
     if place is None:
@@ -151,21 +230,28 @@ def verify(options: argparse.Namespace) -> Reply:
     """Compare gradient, Hessian and diagonal with an independent reference."""
     from cpgen.estimate.verify import verify as compare
 
-    found = compare(_estimator(options), options.rows, options.seed, options.reference)
+    arrays = _stored(options.vectors)
+    found = compare(
+        _estimator(options), arrays, rows=options.rows, seed=options.seed, reference=options.reference
+    )
     checks = [{"what": c.what, "error": c.error, "allowed": c.tolerance, "ok": c.ok} for c in found.checks]
     data = {"model": found.model, "reference": found.reference, "backend": found.backend, "ok": found.ok}
+    data |= {"zero": found.zero, "kinks": found.kinks}
     return Reply(str(found), {**data, "checks": checks}, DONE if found.ok else CHECK_FAILED)
 
 
 def tune(options: argparse.Namespace) -> Reply:
     """Measure methods, tiles or schedules of a GPU on random rows and keep the fastest in a file."""
     from cpgen.estimate.estimator import Estimator
+    from cpgen.estimate.tune import load_tuning
     from cpgen.estimate.verify import random_arrays
 
     made = _estimator(options)
     estimator = Estimator(made.graph, made.wrt, replace(made.options, target=options.target))
-    found = estimator.tune(**random_arrays(estimator.graph, options.rows, options.seed, estimator.real))
     place = options.out or f"{estimator.graph.name}-tuning.json"
+    if Path(place).exists():
+        load_tuning(place)  # refuses what is no earlier tuning
+    found = estimator.tune(random_arrays(estimator.graph, options.rows, options.seed, estimator.real))
     found.save(place)
     kept = {"methods": found.methods, "tiles": found.tiles, "schedules": found.schedules}
     lines = [f"{what} of {key}: {value}" for what, by_key in kept.items() for key, value in by_key.items()]
@@ -274,14 +360,31 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number in 0 .. 2**64 - 1")
+    return int(text)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """A parser that, if asked to, answers wrong arguments with JSON as well."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if self.as_json:
+            _answered(Reply("", {"error": {"kind": "UsageError", "message": f"{self.prog}: {message}"}}, USAGE), True)
+        super().error(message)
+
+
+def _parser(as_json: bool = False) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = type("_Parser", (_Parser,), {"as_json": as_json})(
         prog="cpgen", description="Compile SymPy models to native curvature estimators.", epilog=EXIT_CODES
     )
     parser.add_argument("--version", action="version", version=f"cpgen {__version__}")
@@ -304,16 +407,17 @@ def _parser() -> argparse.ArgumentParser:
         "--reference", default="auto", choices=("auto", "symbolic", "differences"), help="compare with what"
     )
     verifier.add_argument("--rows", type=_count, default=3, metavar="N", help="rows of random data (default: 3)")
-    verifier.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
+    verifier.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the random data (default: 0)")
+    verifier.add_argument("--vectors", metavar="FILE.npz", help="arrays of all inputs (default: random)")
     tuner = command(tune)
     tuner.add_argument("--rows", type=_count, default=1024, metavar="N", help="rows of random data (default: 1024)")
-    tuner.add_argument("--seed", type=int, default=0, metavar="N", help="of the random data (default: 0)")
+    tuner.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the random data (default: 0)")
     tuner.add_argument("--out", metavar="FILE", help="where to write (default: NAME-tuning.json, after the model)")
     tuner.add_argument("--target", choices=("cpu", "cuda"), default="cpu", help="cuda measures schedules (default: cpu)")
     bundler = command(bundle)
     bundler.add_argument("--prefix", default="", metavar="NAME", help="starts every external name (default: the model's)")
     bundler.add_argument("--weights", metavar="FILE.npz", help="parameters that become constant data")
-    bundler.add_argument("--vectors", metavar="FILE.npz", help="inputs of the self-test (default: random in (0.2, 0.8))")
+    bundler.add_argument("--vectors", metavar="FILE.npz", help="inputs of the self-test (default: random)")
     bundler.add_argument("--amalgamate", action="store_true", help="one .c file besides the header")
     bundler.add_argument(
         "--math", choices=("builtin", "libm"), default="builtin", help="mathematical functions (default: builtin)"
@@ -337,6 +441,7 @@ def _parser() -> argparse.ArgumentParser:
             help=f"which programs (default: {','.join(default)}); KEY:METHOD names another estimator",
         )
     builder.add_argument("--out", metavar="DIR", help="where to write (default: NAME-c, after the model)")
+    builder.add_argument("--force", action="store_true", help="replace files there that cpgen did not write")
     for name in ("rows", "columns", "threads"):
         sizer.add_argument(f"--{name}", type=_count, default=1, metavar="N", help=f"for this many {name} (default: 1)")
     command(doctor, model=False)
@@ -345,7 +450,3 @@ def _parser() -> argparse.ArgumentParser:
 
 def _log(message: str) -> None:
     print(f"cpgen: {message}", file=sys.stderr)
-
-
-def _print_json(data: Mapping[str, Any]) -> None:
-    print(json.dumps(data, indent=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,25 @@ class SourcePlace(Protocol):
     def line(self) -> int: ...
 
 
+THROUGH = ("sympy", "numpy", "contextlib", "functools")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of source."""
+
+    file: str
+    line: int
+
+
+def users_line() -> Place:
+    """The innermost line that is being executed outside this package and what it calls back through."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (__package__, *THROUGH):
+        frame = frame.f_back
+    return Place(Path(frame.f_code.co_filename).name, frame.f_lineno)
+
+
 class CpgenError(Exception):
     """Base of all errors raised on purpose.
 
@@ -29,6 +49,10 @@ class CpgenError(Exception):
         self.origin = origin
         place = f" ({origin.file}:{origin.line})" if origin is not None and origin.file else ""
         super().__init__(message + place)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Out of a worker process it comes with the line that it had there."""
+        return type(self), (self.message, self.origin)
 
 
 class ModelError(CpgenError):
@@ -48,7 +72,10 @@ class UnsupportedError(CpgenError):
 
 
 class RequestError(CpgenError):
-    """Something was asked for that cannot be answered."""
+    """Something was asked for that cannot be answered; names the line of the call where no other is given."""
+
+    def __init__(self, message: str, origin: SourcePlace | None = None) -> None:
+        super().__init__(message, origin or users_line())
 
 
 class EnvironmentProblem(CpgenError):
@@ -67,10 +94,18 @@ class CpgenWarning(UserWarning):
     """Something works, but less well than it could."""
 
 
-def warn_user(message: str) -> None:
-    """Issue a :class:`CpgenWarning` for the line outside this package that led here."""
+class NonFiniteWarning(CpgenWarning):
+    """A sum over rows is NaN because some rows are not finite (with ``nonfinite="nan"``)."""
+
+
+class ArithmeticWarning(CpgenWarning):
+    """The processor was told to deviate from IEEE arithmetic, so results may have other bits."""
+
+
+def warn_user(message: str, category: type[CpgenWarning] = CpgenWarning) -> None:
+    """Issue a warning for the line outside this package that led here."""
     package = Path(__file__).resolve().parent
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and Path(frame.f_code.co_filename).resolve().is_relative_to(package):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, CpgenWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

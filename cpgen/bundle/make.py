@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import cpgen
 from cpgen.bundle.options import BundleOptions
 from cpgen.bundle.report import Report, make_report
-from cpgen.bundle.vectors import SEED, TOLERANCE, Vectors, make_vectors
+from cpgen.bundle.vectors import SEED, Vectors, make_vectors
 from cpgen.bundle.write import write_files
 from cpgen.emit import CFiles, emit_c, stage_text
 from cpgen.emit.cuda import emit_cuda
@@ -94,7 +94,7 @@ def _arrays(
     result: dict[str, Array] = {}
     for name, value in (given or {}).items():
         node = known.get(name)
-        tangent = "tangent" in kinds and name.startswith("dir_")
+        tangent = node is None and "tangent" in kinds and name.startswith("dir_")
         if not tangent and (node is None or node.kind not in kinds):
             names = ", ".join(v.name for v in known.values() if v.kind in kinds) or "none"
             raise RequestError(f"{what} names {name!r}; it can name: {names}", estimator.graph.origin)
@@ -161,8 +161,6 @@ def _texts(
         "inputs": inputs,
         "rows": vectors.rows,
         "has_bits": vectors.bits is not None,
-        "tolerance": TOLERANCE[real],
-        "tolerance_c": _number(TOLERANCE[real], real),
         "sources": sources,
         "headers": headers,
         "runtime": [] if options.amalgamate else sorted(files.runtime),
@@ -176,6 +174,7 @@ def _texts(
         "mathematics": [_mathematics(estimator, key, p) for key, p in zip(options.programs, plans, strict=True)],
         "zero": _number(0.0, real),
         "one": _number(1.0, real),
+        "most": _number(1e30, real),
         "runtime_scalar": f"{name}_rt_scalar.h",
         "root": f"{name}_rt_sqrt_{'f64' if real == 'float64' else 'f32'}",
     }
@@ -262,6 +261,9 @@ def _program(
                 "bits": None
                 if bits is None
                 else _constant(f"{prefix}_bits_{view.title_id}_{field[4:]}", bits, real),
+                "bound": _constant(
+                    f"{prefix}_bound_{view.title_id}_{field[4:]}", vectors.bounds[p.name][output], real
+                ),
                 "count": int(np.size(values)),
                 "shape": "(" + ", ".join(str(n) for n in np.shape(values)) + ")",
             }
@@ -289,7 +291,7 @@ def _program(
 def _described(v: Input, weights: Mapping[str, Array]) -> dict[str, str]:
     shape = ", ".join("n_rows" if e is ROWS else str(e) for e in v.shape)
     where = "constant" if v.name in weights else "argument"
-    return {"name": v.name, "kind": v.kind, "shape": f"({shape})", "where": where}
+    return {"name": v.name, "kind": v.kind, "shape": f"({shape})", "where": where, "about": v.range_text}
 
 
 def _mathematics(estimator: Estimator, key: str, p: Plan) -> dict[str, object]:

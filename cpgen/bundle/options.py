@@ -22,13 +22,13 @@ _UNITS = {"": 1, "b": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1 << 20, "mb":
 class BundleOptions:
     """How a bundle is made.
 
-    ``programs``: program keys.  ``prefix``: starts every external name (a C identifier; default: the model's name).
-    ``weights``: parameters that become constant data.  ``vectors``: arrays for the self-test instead of random numbers in
-    (0.2, 0.8).  ``amalgamate``: one .c file besides the header.  ``math``: "builtin" or "libm".  ``tile``: rows computed
-    at once; None for 1, the least memory.  ``columns``: noise columns for which sizes are reported.  ``ram``, ``flash``:
-    budgets in bytes.  ``recompute``: compute values again where they are read instead of keeping them.  ``command``: how
-    to make the bundle again, for its README.  ``instructions``: measured instructions for one row, machine -> program ->
-    count, for the README.  ``target``: "cuda" adds the programs as CUDA text.
+    ``programs``: program keys. ``prefix``: starts every external name (a C identifier; default: the model's name).
+    ``weights``: parameters that become constant data. ``vectors``: arrays for the self-test instead of random numbers
+    (inside declared ranges). ``amalgamate``: one .c file besides the header. ``math``: "builtin" or "libm". ``tile``:
+    rows computed at once; None for 1, the least memory. ``columns``: noise columns for which sizes are reported.
+    ``ram``, ``flash``: budgets in bytes. ``recompute``: compute values again where they are read instead of keeping
+    them. ``command``: how to make the bundle again, for its README. ``instructions``: measured instructions for one
+    row, machine -> program -> count, for the README. ``target``: "cuda" adds the programs as CUDA text.
     """
 
     programs: tuple[str, ...]

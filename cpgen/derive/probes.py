@@ -29,12 +29,12 @@ from cpgen.scalar import diff, placeholder, vanishes
 _0, _1 = placeholder(0), placeholder(1)
 
 
-def _directions(wrt: Sequence[Input]) -> dict[Input, Node]:
+def _directions(graph: Graph, wrt: Sequence[Input]) -> dict[Input, Node]:
     """A random direction for every leaf, all of one numbering."""
     offset = 0
     directions: dict[Input, Node] = {}
-    for leaf in wrt:
-        noise = Input(f"v_{leaf.name}", (COLUMNS, *leaf.shape), "noise", Origin(f"v_{leaf.name}"), offset)
+    for leaf, name in zip(wrt, graph.fresh(f"v_{leaf.name}" for leaf in wrt), strict=True):
+        noise = Input(name, (COLUMNS, *leaf.shape), "noise", Origin(name), offset)
         offset += elements(noise)
         directions[leaf] = noise
     return directions
@@ -148,7 +148,7 @@ def _probe_summary(wrt: Sequence[Input], directions: dict[Input, Node]) -> tuple
 
 def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``v * Hv`` (Bekas, Kokiopoulou & Saad 2007)."""
-    directions = _directions(wrt)
+    directions = _directions(graph, wrt)
     products = _products(graph, wrt, directions)
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
@@ -161,7 +161,7 @@ def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
 
 def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``v . Hv`` per row if every leaf has rows, else over everything (Hutchinson 1989)."""
-    directions = _directions(wrt)
+    directions = _directions(graph, wrt)
     per_row = all(v.has_rows for v in wrt)
     if not per_row and any(v.has_rows for v in wrt):
         raise RequestError(

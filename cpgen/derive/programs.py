@@ -90,13 +90,25 @@ def gradient(graph: Graph, wrt: Sequence[Input]) -> Derived:
     return Derived(program_of(graph, "gradient", [*outputs, *kink_outputs(graph, wrt)]))
 
 
-def _directions(wrt: Sequence[Input]) -> dict[Input, Node]:
-    return {v: new_input(f"dir_{v.name}", v.shape, "tangent") for v in wrt}
+def direction_names(graph: Graph, wrt: Sequence[Input]) -> dict[str, str]:
+    """What the input is called that holds the direction along a leaf, by the leaf's name: usually ``dir_<leaf>``."""
+    names = graph.fresh(f"dir_{v.name}" for v in wrt)
+    return {v.name: name for v, name in zip(wrt, names, strict=True)}
+
+
+def block_label(a: str, b: str) -> str:
+    """The output that is the block of leaves ``a`` and ``b``; ``a_b`` with ``c`` is not ``a`` with ``b_c``."""
+    return f"block_{a},{b}" if "_" in a + b else f"block_{a}_{b}"
+
+
+def _directions(graph: Graph, wrt: Sequence[Input]) -> dict[Input, Node]:
+    names = direction_names(graph, wrt)
+    return {v: new_input(names[v.name], v.shape, "tangent") for v in wrt}
 
 
 def jvp(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``jvp``: the derivative of the objective along ``dir_<leaf>``, per row."""
-    (tangent,) = tangents([graph.objective], _directions(wrt))
+    (tangent,) = tangents([graph.objective], _directions(graph, wrt))
     if tangent is None:
         tangent = constant(0, graph.objective.shape)
     return Derived(program_of(graph, "jvp", [("jvp", tangent)]))
@@ -105,7 +117,7 @@ def jvp(graph: Graph, wrt: Sequence[Input]) -> Derived:
 def hvp(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``hvp_<leaf>``: the Hessian times ``dir_<leaf>``, forward over reverse."""
     found = [own_shape(g, v) for v, g in zip(wrt, gradients(graph.objective, wrt), strict=True)]
-    products = tangents(found, _directions(wrt))
+    products = tangents(found, _directions(graph, wrt))
     outputs = [(f"hvp_{v.name}", own_shape(h, v)) for v, h in zip(wrt, products, strict=True)]
     return Derived(program_of(graph, "hvp", [*outputs, *kink_outputs(graph, wrt)]))
 
@@ -330,7 +342,7 @@ def blocks(
     exact: list[str] = []
     for readout in readouts:
         a, b = readout.pair
-        label = f"block_{a.name}_{b.name}"
+        label = block_label(a.name, b.name)
         mean, variance = _block(sweep, statistics, readout)
         per_row = a.has_rows or b.has_rows
         if mean is None:

@@ -104,7 +104,7 @@ class Sweep:
         self._fields: dict[tuple[int, frozenset[str]], Field] = {}
         self._known: dict[tuple[int, frozenset[str]], tuple[list[Node], list[Node]]] = {}
         weights: list[Node | None] = []
-        taken: set[str] = set()
+        taken = {v.name for v in curvature.graph.variables}
         for source in self.sources:
             if self.is_unit:
                 weight = source.unit_weight()

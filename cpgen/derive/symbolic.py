@@ -22,7 +22,7 @@ def element_symbols(variable: Input) -> Expressions:
     """One real symbol for each element of a variable, in its element shape."""
     result = np.empty(variable.element_shape, dtype=object)
     for position in np.ndindex(*variable.element_shape):
-        result[position] = sympy.Symbol("_".join([variable.name, *map(str, position)]), real=True)
+        result[position] = sympy.Symbol(f"{variable.name}{list(position) or ''}", real=True)
     return result
 
 

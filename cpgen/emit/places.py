@@ -8,6 +8,7 @@ from typing import Any
 
 from cpgen.emit.names import address, axis_names, elements
 from cpgen.emit.statements import Body, Declaration, Position, condition, line, plus, position, times
+from cpgen.errors import UnsupportedError
 from cpgen.ir.build import axis
 from cpgen.ir.nodes import Access, Index, Input, Map, Node
 from cpgen.loops.phases import ROW
@@ -230,7 +231,10 @@ class Places:
     def computed(self, node: Map, expr: Any, texts: Mapping[Any, str]) -> tuple[Body, str]:
         """Declarations and the text of an expression on the way to ``node``, given the texts of its placeholders."""
         base = self.plan.value(node).name
-        code = to_c([expr], texts, self.plan.real, lambda k: f"{base}_t{k}", self.prefix)
+        try:
+            code = to_c([expr], texts, self.plan.real, lambda k: f"{base}_t{k}", self.prefix)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
         self.helpers.update(code.helpers)
         for definition in code.definitions:
             self.definitions.setdefault(definition)

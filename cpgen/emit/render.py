@@ -15,7 +15,7 @@ from cpgen.emit.runtime import LIMITED, VECTORISED, needs_library, own_functions
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
 from cpgen.errors import RequestError
 from cpgen.loops.names import external_prefix
-from cpgen.loops.plan import ALIGNMENT, Plan
+from cpgen.loops.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def emit_c(
         "version": cpgen.__version__,
         "real": real,
         "programs": views,
-        "alignment": ALIGNMENT,
+        "largest_size": max(t.constant for p in plans for t in (p.work, p.tile_memory, p.rows)) if plans else 0,
+        "largest_offset": max((o.value for v in views for o in v.offsets), default=0),
         "largest": LARGEST,
         "threads": MOST_THREADS,
         "zero": "0.0" if real == "float64" else "0.0f",
@@ -124,7 +125,7 @@ def emit_c(
     header = render("c/program.h.j2", {**context, "declarations": declarations})
     if private:
         runtime = {rename(file, name): rename(text, name) for file, text in runtime.items()}
-        source = rename(_apart(source), name)
+        source = _own_names(rename(_apart(source), name), name)
     return CFiles(name, header, source, runtime, declarations, views)
 
 
@@ -143,6 +144,25 @@ def _apart(source: str) -> str:
     """``source`` with every function that returns nothing kept out of line."""
     place = source.index("/* Sizes that stay")
     return source[:place] + _STAGE + re.sub(r"^static void ", "STAGE ", source[place:], flags=re.MULTILINE)
+
+
+_OWN = (
+    r"^#define (\w+)",
+    r"^(?:static|SHARED|STAGE)\b[^\n=;]*?\b(\w+)\(",
+    r"^    (\w+) = \d+,?$",  # enumerators
+)
+_TILE = {"LANES", "GROUP"}  # of each program, undefined behind it
+
+
+def _own_names(source: str, name: str) -> str:
+    """``source`` with ``name`` before everything it defines, so that one file may include it beside another model's."""
+    own = (name, name.upper())
+    found = {word for pattern in _OWN for word in re.findall(pattern, source, re.MULTILINE)}
+    others = {word for word in found if not word.startswith(own)} - _TILE
+    if not others:
+        return source
+    words = re.compile(r"(?<![\w.>])(" + "|".join(sorted(others, key=len, reverse=True)) + r")\b")
+    return words.sub(lambda m: (own[1] if m[1].isupper() else own[0]) + "_" + m[1], source)
 
 
 def render(template: str, context: Mapping[str, object]) -> str:

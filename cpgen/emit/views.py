@@ -13,7 +13,7 @@ from cpgen.emit.body import StageBody, stage_body
 from cpgen.emit.names import COLUMNS_BEGIN, address, axis_names, elements, member_axes, offset_name
 from cpgen.emit.share import Draft, Function, share
 from cpgen.emit.statements import Body, Statement, line
-from cpgen.ir.nodes import ROWS, Extent, Index, Input, Map, Node
+from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node
 from cpgen.ir.stack import stacked
 from cpgen.ir.text import digest, extent_text
 from cpgen.loops.names import identifier
@@ -40,6 +40,12 @@ class Status:
     code: int
     meaning: str
     test: str  # the C condition under which it is returned; "" if the template knows
+
+
+@dataclass(frozen=True)
+class OutputView:
+    field: str
+    count: str  # of its numbers: C text in size_t
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,9 @@ class ProgramView:
     digest: str
     fields: tuple[Field, ...]
     statuses: tuple[Status, ...]
+    outputs: tuple[OutputView, ...]
+    alignment: int  # bytes that the workspace has more than its numbers need, so that it may begin anywhere
+    whole: int | None  # columns of the exact answer, where they are the caller's to give
     lanes: int
     group: int  # lanes whose sums are held at once, 0 where that is always the whole tile
     chunk_tiles: int
@@ -112,6 +121,7 @@ class ProgramView:
     size: SizeView
     sizes_use_columns: bool
     cost: str
+    barriers: tuple[int, int]  # once, and for each chunk of rows
     uses_noise: bool
     blas: bool  # whether the caller may pass a BLAS
     helpers: tuple[str, ...]
@@ -176,6 +186,9 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         digest=digest(plan.program),
         fields=tuple(_fields(plan, model)),
         statuses=tuple(statuses(plan, name)),
+        outputs=tuple(OutputView(field, _count(node)) for _, field, node in output_fields(plan)),
+        alignment=plan.alignment,
+        whole=plan.program.whole if plan.has_columns else None,
         lanes=plan.tile,
         group=plan.group,
         chunk_tiles=plan.chunk_tiles,
@@ -196,6 +209,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         row_numbers=_size(plan.rows),
         size=_size_view(plan),
         cost=_cost(plan),
+        barriers=_barriers(plan, {stage.number: draft.body for stage, draft in zip(made, drafts, strict=True)}),
         sizes_use_columns=any(t.columns for t in sizes),
         uses_noise=plan.has_noise,
         blas=plan.blas > 0,
@@ -265,7 +279,8 @@ def _fields(plan: Plan, model: str) -> list[Field]:
     fields = []
     for given in arrays(plan):
         name = plan.value(given).name
-        fields.append(Field(name, f"const {real} *{name}", _shape(given, f"{given.kind} {given.name}")))
+        about = f", {_safe(given.range_text)}" if given.range_text else ""
+        fields.append(Field(name, f"const {real} *{name}", _shape(given, f"{given.kind} {given.name}") + about))
     for name, field, node in output_fields(plan):
         fields.append(Field(field, f"{real} *{field}", _shape(node, f"output {name}") + ", or NULL"))
     fields += [
@@ -274,7 +289,7 @@ def _fields(plan: Plan, model: str) -> list[Field]:
         Field("first_row", "int64_t first_row", "absolute number of the first row (for the noise)"),
         Field("first_column", "int64_t first_column", "absolute number of the first column (for the noise)"),
         Field("seed", "uint64_t seed", "seed of the noise"),
-        Field("design", "int32_t design", "0 independent, 1 Hadamard, 2 identity"),
+        Field("design", "int32_t design", "0 independent, 1 Hadamard, 2 exact answer, 3 some columns of it"),
         Field("accumulate", "int32_t accumulate", "1: add to the outputs without rows, 0: overwrite them"),
         Field("threads", "int32_t threads", "threads to use, at least 1"),
     ]
@@ -284,6 +299,12 @@ def _fields(plan: Plan, model: str) -> list[Field]:
     if plan.blas:
         fields.append(Field("blas", f"const {model}_blas *blas", "for large products, or NULL: own loops compute them"))
     return fields
+
+
+def _count(node: Node) -> str:
+    """The number of numbers of an output, as C text in size_t."""
+    factors = [f"(size_t)args->{name}" for name, axis in (("n_rows", ROWS), ("columns", COLUMNS)) if axis in node.shape]
+    return " * ".join([*factors, f"(size_t){elements(node)}"])
 
 
 def _shape(node: Node, what: str) -> str:
@@ -296,16 +317,24 @@ def _extent(extent: Extent) -> str:
 
 
 def statuses(plan: Plan, name: str) -> list[Status]:
-    """Status codes: 0 is success, a negative one names the argument that is wrong."""
+    """Status codes: 0 is success, a negative one names the argument that is wrong; 1 (in C) says that all was computed
+    and that a number of the outputs is not finite."""
     upper = name.upper()
     found = [("ARGS", "args is NULL", "")]
     for node in arrays(plan):
         field = plan.value(node).name
         needed = f"args->{field} == NULL"
         if node.has_rows:
-            needed += " && args->n_rows > 0"
-        found.append((field.upper(), f"{field} is NULL", needed))
+            needed = f"({needed} && args->n_rows > 0)"
+        found.append((field.upper(), f"{field} is NULL or misaligned", f"{needed} || MISPLACED(args->{field})"))
     lowest_columns = 1 if plan.has_columns else 0
+    columns = f"args->columns < {lowest_columns} || args->columns > {LARGEST}"
+    columns_meaning = f"columns is not in [{lowest_columns}, 2**31)"
+    whole = plan.program.whole if plan.has_columns else None
+    if whole is not None:
+        exact = "args->design != 3" if plan.program.unit else "args->design == 2"
+        columns += f" || ({exact} && (args->columns != {whole} || args->first_column != 0))"
+        columns_meaning += f", or not the {whole} from first_column 0 of the exact answer"
     accumulate = "args->accumulate < 0 || args->accumulate > 1"
     meaning = "accumulate is not 0 or 1"
     if not plan.accumulable:
@@ -317,11 +346,7 @@ def statuses(plan: Plan, name: str) -> list[Status]:
             "n_rows is not in [0, 2**31)",
             f"args->n_rows < 0 || args->n_rows > {LARGEST}",
         ),
-        (
-            "COLUMNS",
-            f"columns is not in [{lowest_columns}, 2**31)",
-            f"args->columns < {lowest_columns} || args->columns > {LARGEST}",
-        ),
+        ("COLUMNS", columns_meaning, columns),
         (
             "FIRST_ROW",
             "first_row is not in [0, 2**62)",
@@ -332,7 +357,7 @@ def statuses(plan: Plan, name: str) -> list[Status]:
             "first_column is not in [0, 2**62)",
             "args->first_column < 0 || args->first_column >= INT64_C(0x4000000000000000)",
         ),
-        ("DESIGN", "design is not 0, 1 or 2", "args->design < 0 || args->design > 2"),
+        ("DESIGN", "design is not 0, 1, 2 or 3", "args->design < 0 || args->design > 3"),
         ("ACCUMULATE", meaning, accumulate),
         (
             "THREADS",
@@ -349,7 +374,12 @@ def statuses(plan: Plan, name: str) -> list[Status]:
     if plan.blas:
         neither = "args->blas != NULL && args->blas->gemm == NULL && args->blas->gemm_64 == NULL"
         found.append(("BLAS", "blas has neither of its functions", neither))
-    result = [Status(f"{upper}_OK", 0, "success", "")]
+    misplaced = [f"MISPLACED(args->{field})" for _, field, _ in output_fields(plan)]
+    found.append(("OUTPUTS", "an output is misaligned", " || ".join(misplaced)))
+    result = [
+        Status(f"{upper}_OK", 0, "success", ""),
+        Status(f"{upper}_NOT_FINITE", 1, "computed; a number of the outputs is infinite or NaN", ""),
+    ]
     taken: set[str] = set()
     for k, (suffix, text, test) in enumerate(found):
         unique = suffix if suffix not in taken else f"{suffix}_{k}"
@@ -394,6 +424,17 @@ def _cost(plan: Plan) -> str:
     if not plan.segments or tiles == nothing:
         return text(0)
     return f"{text(0)} + (args->n_rows > LANES ? {tiles} : {nothing})"
+
+
+def _barriers(plan: Plan, bodies: Mapping[int, Body]) -> tuple[int, int]:
+    """How often threads wait for each other's work: once in a run, and besides for each chunk of rows."""
+
+    def waits(body: Body) -> int:
+        own = sum(s.pragma.startswith(("OMP_FOR", "OMP_SINGLE")) and not s.pragma.endswith("NOWAIT") for s in body)
+        return own + sum(waits(s.body) for s in body if s.body)
+
+    once = sum(waits(bodies[s.number]) for s in (*plan.setup, *plan.finish) if s.number in bodies)
+    return once, bool(plan.segments) + bool(plan.accumulate)
 
 
 def _size_view(plan: Plan) -> SizeView:

@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Input, Program
-from cpgen.ir.noise import HADAMARD, noise_array
-from cpgen.native import Compiler, CudaProgram, NativeProgram, check_against_interpreter
+from cpgen.ir.noise import noise_array
+from cpgen.native import Compiler, CudaProgram, NativeProgram, check_program
 
 Array = NDArray[np.floating]
-
-
-# the size of the problem on which a build is checked: two rows fill no tile, two columns give a variance
-CHECK_ROWS, CHECK_COLUMNS = 2, 2
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ class Native:
         self.label = f"native ({compiler.name}{serial})"
         self._wide: NativeProgram | None = None
         self._variants: dict[object, NativeProgram] = {}
-        check(native)
+        check_program(native, narrow=wide is not None)
 
     def variant(self, key: object, make: Callable[[], NativeProgram]) -> NativeProgram:
         """The same program compiled otherwise, made once for each ``key``."""
@@ -204,7 +200,7 @@ class Cuda:
         by_library = blas if program.blas is not None else ""
         self.label = f"cuda, large products by {by_library}: not the CPU's bits" if by_library else "cuda"
         self._without_variances = [n for n, _ in program.program.outputs if not n.startswith("var_")]
-        check(program)
+        check_program(program)
 
     def run(
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, spread: bool = True
@@ -234,25 +230,3 @@ class Cuda:
 
     def workspace_bytes(self, call: Call, threads: int | None) -> int:
         return self.program.workspace_bytes(call.rows, call.columns)
-
-
-def check(program: NativeProgram | CudaProgram) -> None:
-    """Raise CheckError if compiled code and interpreter disagree on random data inside (0.2, 0.8)."""
-    rng = np.random.default_rng(0)
-    sizes = {ROWS: CHECK_ROWS, COLUMNS: CHECK_COLUMNS}
-    arrays = {
-        node.name: rng.uniform(0.2, 0.8, [e if isinstance(e, int) else sizes[e] for e in node.shape]).astype(program.real)
-        for node in program.program.inputs
-        if node.kind in ("data", "param", "tangent")
-    }
-    check_against_interpreter(
-        program,
-        arrays,
-        CHECK_ROWS,
-        CHECK_COLUMNS,
-        seed=1,
-        design=HADAMARD,
-        row_scale=1 / CHECK_ROWS,
-        column_scale=1 / CHECK_COLUMNS,
-        variance_scale=1 / (CHECK_COLUMNS * (CHECK_COLUMNS - 1)),
-    )

@@ -12,7 +12,7 @@ from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.backends import Call, Native
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import IDENTITY
-from cpgen.native import NativeProgram, build
+from cpgen.native import NativeProgram, arithmetic, build, warn_of_arithmetic
 
 if TYPE_CHECKING:
     from cpgen.estimate.compiled import Loaded
@@ -75,13 +75,14 @@ def bind(
     """See :meth:`Estimator.bind`."""
     if what not in PREFIX:
         raise RequestError(f"bind({what!r}): only {', '.join(PREFIX)} can be bound")
-    loaded = estimator.loaded(what + FORM.get(what, ""))
+    key = what + FORM.get(what, "")
+    loaded = estimator.loaded(estimator.exact_key(key) if key.endswith(":exact") else key)
     given, rows = estimator.arrays(loaded, arrays)
     for name, array in given.items():
         if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):
             raise DataError(
-                f"{name} would have to be copied, so that later changes of it were not seen: bind needs an array of "
-                f"dtype {estimator.real}"
+                f"{name} would have to be copied, so that later changes of it were not seen: bind needs a C-contiguous "
+                f"array of dtype {estimator.real}"
             )
     columns = loaded.derived.columns
     if what == "hessian" and any(node.has_columns for _, node in loaded.program.outputs):
@@ -104,11 +105,18 @@ def bind(
     for name, field in fields.items():
         shape = shapes[field]
         array = out[name] if out is not None and name in out else np.empty(shape, estimator.real)
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise DataError(f"out[{name!r}] is {type(array).__name__}; results are written to plain arrays of NumPy")
         if array.shape != shape:
             raise ShapeError(f"out[{name!r}] has shape {array.shape}, expected {shape}")
         if array.dtype != estimator.real or not array.flags.c_contiguous or not array.flags.writeable:
             raise DataError(f"out[{name!r}] must be a writable C-contiguous array of dtype {estimator.real}")
         results[name] = array
+    for name, array in results.items():
+        others = {**given, **{f"out[{n!r}]": second for n, second in results.items() if n != name}}
+        for other, second in others.items():
+            if np.may_share_memory(array, second):
+                raise DataError(f"out[{name!r}] shares memory with {other}: give each result memory of its own")
     unknown = sorted(set(out or {}) - set(fields))
     if unknown:
         raise RequestError(f"out has {', '.join(unknown)}; expected some of {', '.join(fields)}")
@@ -119,6 +127,14 @@ def bind(
         for name, field in fields.items():
             if nodes[field].has_rows:
                 results[name] = np.squeeze(results[name], axis=nodes[field].shape.index(ROWS))
+    asked = {field: f"{what} of {name}" if PREFIX[what] else what for name, field in fields.items()}
+    numbers: dict[str, int | float] = {"columns": columns, "design": IDENTITY} if columns else {}
+
+    def settled() -> None:
+        estimator.settle(loaded, by_field, asked, given, call.rows, **numbers)
+
+    if found := arithmetic():
+        warn_of_arithmetic(found)
     if isinstance(backend, Native):
         return _specialised(estimator, loaded, backend, call).bind(
             given,
@@ -130,11 +146,13 @@ def bind(
             threads=estimator.options.threads,
             wanted=list(by_field),
             returned=results,
+            not_finite=settled,
         )
 
     def run() -> None:
         found = backend.run(given, call, estimator.options.threads)
         for field, array in by_field.items():
             array[...] = found[field]
+        settled()
 
     return _Interpreted(run, results)

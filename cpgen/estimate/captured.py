@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import DataError, RequestError, ShapeError
+from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call, Cuda
 from cpgen.estimate.sampling import Sampling
 from cpgen.ir.nodes import ROWS
@@ -115,13 +116,13 @@ class Captured:
             self._device.put(place, np.ascontiguousarray(array))
         return self._copied[name][1]
 
-    def update(self, **arrays: object) -> None:
+    def update(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Copy new numbers to arrays of NumPy that were given; what is enqueued is waited for first.
 
         Raises DataError for other names, ShapeError for another shape.
         """
         self._device.wait(self.stream)
-        for name, value in arrays.items():
+        for name, value in gathered(arrays, named).items():
             if name not in self._copied:
                 raise DataError(f"{name} is no array of NumPy that was given to capture: change it in place")
             place, there = self._copied[name]
@@ -135,7 +136,7 @@ class Captured:
         self._device.wait(self.stream)
         found: dict[str, Any] = {}
         for part in self._parts:
-            outputs = {}
+            outputs: dict[str, Array] = {}
             nodes = dict(part.loaded.program.outputs)
             for name, place in part.places.items():
                 self._device.get(part.outputs[name], place)
@@ -145,8 +146,12 @@ class Captured:
             found[part.what] = self._packaged(part, outputs)
         return found
 
-    def _packaged(self, part: _Part, outputs: Mapping[str, Array]) -> Any:
+    def _packaged(self, part: _Part, outputs: dict[str, Array]) -> Any:
         leaves = [v.name for v in self._estimator.wrt]
+        labels = [f"{prefix}_{leaf}" for prefix in ("grad", "diag") for leaf in leaves] + ["value", "trace"]
+        asked = {label: f"{part.what}, {label}" for label in labels if label in outputs and label != "value"}
+        asked = asked if part.what != "value" else {"value": "value"}
+        self._estimator.settle(part.loaded, outputs, asked, None, part.rows)
         if part.what == "value":
             return float(outputs["value"])
         if part.what == "gradient":

@@ -15,8 +15,10 @@ from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError, warn_user
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
+from cpgen.estimate.finite import POLICIES
+from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
-from cpgen.ir.cost import operations
+from cpgen.ir.cost import work
 from cpgen.ir.nodes import Graph, Input, Node, Program
 from cpgen.loops import Plan, plan
 from cpgen.loops.products import LEAST_BLAS
@@ -34,14 +36,16 @@ from cpgen.native import (
 from cpgen.native.blas import Blas, find_blas
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
 from cpgen.scalar import scoped
-from cpgen.simplify import PASSES, simplified
+from cpgen.simplify import simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
 CHOSEN = ("diagonal", "diagonal:exact", "trace", "trace:exact", "hessian")
-# after a key: the program with the value and the gradient; and without the variances, which one sample does not have
-AND_GRADIENT = "+gradient"
-ALONE = "!"
+METHODS = ("units", "cp", "directions")  # of an exact answer
+AND_GRADIENT = "+gradient"  # after a key: the program with the value and the gradient
 FEW_SAMPLES = 4
+FAR = 32  # times the columns or the products of another method: not worth deriving
+# rows of calls for which a method has to be good: one chosen by the rows of each call would change bits with their split
+ROW_COUNTS = (4, 1024)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Options:
     ``memory_limit``: bytes that one call may need, None for three quarters of what is free.  ``factor``: see
     :class:`cpgen.derive.sources.Setting`.  ``fused``: see :func:`cpgen.compile`.  ``tuning``: measured choices, in place
     of those of the cost model.  ``blas``: a library for large products, "openblas" on the CPU and "cublas" on a GPU, or a
-    path; results then have bits of their own.
+    path; results then have bits of their own.  ``nonfinite``: "error" or "nan", see :mod:`cpgen.estimate.finite`.
     """
 
     real: str = "float64"
@@ -66,6 +70,7 @@ class Options:
     fused: bool = False
     tuning: Tuning | None = None
     blas: str = ""
+    nonfinite: str = "error"
 
     def __post_init__(self) -> None:
         for value, allowed, what in (
@@ -73,6 +78,7 @@ class Options:
             (self.backend, ("auto", "native", "interpreter"), "backend"),
             (self.factor, ("signed", "mixed", "smooth"), "factor"),
             (self.target, ("cpu", "cuda"), "target"),
+            (self.nonfinite, POLICIES, "nonfinite"),
         ):
             if value not in allowed:
                 raise RequestError(f"{what}={value!r} is not one of {', '.join(allowed)}")
@@ -86,8 +92,12 @@ class Options:
             )
         if self.blas and self.backend == "interpreter":
             raise RequestError(f"blas={self.blas!r} is for compiled programs: leave it out with backend='interpreter'")
-        if self.threads is not None and self.threads < 1:
-            raise RequestError(f"threads={self.threads}: at least one thread is needed")
+        if self.threads is not None and (not is_count(self.threads) or self.threads < 1):
+            raise RequestError(f"threads={self.threads!r}: a whole number is needed, at least 1, or None")
+        if self.memory_limit is not None and (not is_count(self.memory_limit) or self.memory_limit < 1):
+            raise RequestError(
+                f"memory_limit={self.memory_limit!r} is no number of bytes (a gigabyte is 1 << 30) and not None"
+            )
 
 
 @dataclass(frozen=True)
@@ -134,20 +144,6 @@ def _renamed(derived: Derived, key: str, choice: str) -> Derived:
     return replace(derived, program=replace(derived.program, name=key.replace(":", "_")), choice=choice)
 
 
-def _alone(derived: Derived) -> Derived:
-    """The same without variances and all that only they need."""
-    program = derived.program
-    outputs = tuple((name, node) for name, node in program.outputs if not name.startswith("var_"))
-    if len(outputs) == len(program.outputs):
-        return derived
-    kept = replace(program, name=f"{program.name}_alone", outputs=outputs)
-    reached = {id(node) for node in kept.nodes()}
-    kept = replace(kept, inputs=tuple(i for i in program.inputs if id(i) in reached))
-    for simplify in PASSES:
-        kept = simplify(kept)
-    return replace(derived, program=kept)
-
-
 def _and_gradient(derived: Derived, graph: Graph, wrt: Sequence[Input]) -> Derived:
     """The same with the value and the gradient among the outputs: what both need is computed once."""
     outputs = dict(programs.gradient(graph, wrt).program.outputs) | dict(derived.program.outputs)
@@ -158,10 +154,9 @@ def _and_gradient(derived: Derived, graph: Graph, wrt: Sequence[Input]) -> Deriv
 class Compiled:
     """Programs of ``graph`` by key: "gradient", "diagonal:hutchinson", "block:W,b" and so on.
 
-    "diagonal", "trace" and "hessian" alone stand for the cheaper of ":cp" and ":directions"; with ":exact" for the one
-    whose exact answer is cheaper, ":units" being ":cp" with unit vectors in place of random signs.  A key with
-    :data:`AND_GRADIENT` behind it stands for the same program with value and gradient, one with :data:`ALONE` for the
-    same without variances.
+    "diagonal" and "trace" alone stand for the cheaper of ":cp" with few samples and ":directions"; "hessian", and the
+    others with ":exact", for the cheaper of ":units" and ":directions", ":units" being ":cp" with unit vectors in place
+    of random signs.  A key with :data:`AND_GRADIENT` behind it stands for the same program with value and gradient.
     """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
@@ -170,6 +165,20 @@ class Compiled:
         self._raw: dict[str, Derived] = {}  # before simplification; for what is chosen, that of the choice
         self._loaded: dict[str, Loaded] = {}
         self._fallback = ""
+        self._by_noise: set[str] = set()  # keys whose exact answer the program with noise gives for less
+
+    def exact_key(self, key: str) -> str:
+        """The program that a call runs for the exact answer behind ``key``, one of :data:`CHOSEN`.
+
+        That of ``key`` itself takes unit vectors and nothing else.  Where the program with noise is cheaper it is taken
+        with the identity as its design, and then the one of the samples if that is the same.
+        """
+        what, _, _ = key.partition(":")
+        derived = self.derive(key)
+        if key not in self._by_noise:
+            return key
+        usual = self.derive(what) if what != key else derived
+        return what if usual.estimator == "cp" and not usual.unit else f"{what}:cp"
 
     @scoped
     def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
@@ -182,36 +191,71 @@ class Compiled:
                 chosen, reason = self._cheapest(key)
                 self._derived[key] = _renamed(self.derive(chosen), key, reason)
                 self._raw[key] = self._raw[chosen]
-            elif key.endswith(ALONE):
-                self._derived[key] = _alone(self.derive(key.removesuffix(ALONE)))
             else:
                 derived = make() if make else self._derivation(key)
                 units = derived.columns if derived.unit else None
                 program = simplified(derived.program, units, symmetric=key == "hessian:directions")
+                program = replace(program, whole=derived.columns, unit=derived.unit)
                 self._raw[key], self._derived[key] = derived, replace(derived, program=program)
         return self._derived[key]
 
     def _cheapest(self, key: str) -> tuple[str, str]:
-        """The key to choose and why: curvature propagation, or unit directions where their exact answer costs no more.
+        """The key to choose, and why.
 
-        A diagonal or a trace need not be exact, so unless asked for ":exact" it is compared with a few samples.
+        Methods are compared by :func:`cpgen.ir.cost.work` for few rows and for many; that method wins whose worst ratio
+        to the best is least.  A diagonal or a trace need not be exact, so unless asked for ":exact" a few samples of
+        curvature propagation are compared with the exact answer by directions.
         """
         what, _, exact = key.partition(":")
         tuned = self.options.tuning.methods.get(key) if self.options.tuning else None
         if tuned:
             return f"{what}:{'units' if tuned == 'cp' else tuned}", "measured by tune"
-        by_sweep = f"{what}:units" if exact or what == "hessian" else f"{what}:cp"
-        sweep = self.derive(by_sweep)
-        count = direction_count(self.wrt) if what == "hessian" else colour_count(self.graph, self.wrt)
-        if not (sweep.columns and count and count <= sweep.columns):
-            return by_sweep, ""
-        directed = self.derive(f"{what}:directions")
-        columns = sweep.columns if exact or what == "hessian" else min(sweep.columns, FEW_SAMPLES)
-        by_units, by_noise = operations(directed.program, columns=count), operations(sweep.program, columns=columns)
-        kind = "unit vectors of the sweep" if sweep.unit else "noise columns"
-        shared = " that uncoupled elements share" if count < (direction_count(self.wrt) or 0) else ""
-        reason = f"{by_units} operations by {count} unit directions{shared}, {by_noise} by {columns} {kind} (one row)"
-        return f"{what}:directions" if by_units <= by_noise else by_sweep, reason
+        insisted = bool(exact) or what == "hessian"
+        found = self._candidates(what, insisted)
+        columns = {m: d.columns if d.columns is not None else FEW_SAMPLES for m, d in found.items()}
+        counted = {m: n if insisted or found[m].unit else min(n, FEW_SAMPLES) for m, n in columns.items()}
+        spent = {m: [work(d.program, rows, counted[m]) for rows in self._row_counts()] for m, d in found.items()}
+        least = [max(min(each), 1) for each in zip(*spent.values(), strict=True)]
+        worst = {m: max(w / low for w, low in zip(each, least, strict=True)) for m, each in spent.items()}
+        ordered = sorted(found, key=lambda m: worst[m])
+        told = ", ".join(f"{spent[m][0]} by {self._said(m, found[m], counted[m])}" for m in found)
+        reason = f"{told} (work, rows: {self._row_counts()[0]})" if len(found) > 1 else ""
+        if insisted and ordered[0] == "cp":
+            self._by_noise.add(key)
+            reason += "; a call takes the noise columns, as unit vectors"
+            ordered.remove("cp")
+        return f"{what}:{ordered[0]}", reason
+
+    def _candidates(self, what: str, exact: bool) -> dict[str, Derived]:
+        """The methods that may be the cheapest.  Deriving takes long, so what is out by its columns alone is left out."""
+        directions = direction_count(self.wrt)
+        found: dict[str, Derived] = {}
+        if what == "hessian" and directions is not None:
+            found["directions"] = self.derive("hessian:directions")
+            raw = self._derivation("hessian:units")
+            products = (raw.columns or 0) * directions**2 // 2  # of the sweep's columns, element by element
+            if products > FAR * work(found["directions"].program, 1, directions):
+                return found
+        sweep = found["units" if exact else "cp"] = self.derive(f"{what}:units" if exact else f"{what}:cp")
+        if exact and sweep.columns:
+            found["cp"] = self.derive(f"{what}:cp")
+        if what != "hessian":
+            count = colour_count(self.graph, self.wrt) if directions is not None else None
+            most = FAR * max(sweep.columns or 1, 1) if exact else sweep.columns or 0
+            if count is not None and count <= most:
+                found["directions"] = self.derive(f"{what}:directions")
+        return found
+
+    def _row_counts(self) -> tuple[int, ...]:
+        return ROW_COUNTS if self.graph.objective.has_rows else (1,)
+
+    def _said(self, method: str, derived: Derived, columns: int) -> str:
+        if columns == 0:
+            return "no columns"
+        if method == "directions":
+            shared = " that uncoupled elements share" if columns < (direction_count(self.wrt) or 0) else ""
+            return f"{columns} unit directions{shared}"
+        return f"{columns} {'unit vectors of the sweep' if derived.unit else 'noise columns'}"
 
     def _derivation(self, key: str) -> Derived:
         if key.endswith(AND_GRADIENT):
@@ -318,6 +362,10 @@ class Compiled:
         if numbers is None:
             return None
         return replace(schedule_of(numbers, "measured by tune"), gemm=LEAST_GEMM if self.options.blas else 0)
+
+    def labels(self) -> dict[str, str]:
+        """What runs each program that is loaded."""
+        return {key: loaded.backend.label for key, loaded in self._loaded.items()}
 
     def loaded(self, key: str) -> Loaded:
         """The program behind ``key``, compiled if it was not."""

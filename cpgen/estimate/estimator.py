@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +17,25 @@ from cpgen.derive.probes import direction_count
 from cpgen.derive.sources import Setting
 from cpgen.emit import emit_c
 from cpgen.emit.cuda import emit_cuda
-from cpgen.errors import BudgetError, CheckError, RequestError
+from cpgen.errors import BudgetError, RequestError
 from cpgen.estimate import show
-from cpgen.estimate.arrays import all_finite, check_arrays
+from cpgen.estimate.arrays import all_finite, check_arrays, gathered, keyword
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.captured import Captured
-from cpgen.estimate.compiled import ALONE, AND_GRADIENT, Compiled, Loaded, Options
+from cpgen.estimate.compiled import AND_GRADIENT, Compiled, Loaded, Options
+from cpgen.estimate.finite import MOST_ROWS, settle
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
-from cpgen.estimate.sampling import Sampling, combine, small_enough
+from cpgen.estimate.sampling import Sampling, combine, is_count, small_enough
 from cpgen.estimate.stream import Stream
 from cpgen.estimate.tune import Tuning, tune
 from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
+from cpgen.ir.verify import verify_constants
 from cpgen.loops.device import device_plan
-from cpgen.native import rows_of
+from cpgen.native import arithmetic, rows_of, warn_of_arithmetic
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
 from cpgen.scalar import scoped
 
@@ -46,9 +50,10 @@ DEFAULT_PROGRAMS = ("value", "gradient", "diagonal")
 class Estimator:
     """Curvature of one model, natively.  Made by :func:`cpgen.compile`.
 
-    Every method takes the model's arrays by name.  Inputs with rows give results for each row, parameters give results
-    summed (or averaged) over rows; where every input with rows is a plain number, results have no axis of rows.  Programs
-    are compiled when first asked for and cached on disk.
+    Every method takes the model's arrays by name: as keywords, or as one mapping before the options, where a variable may
+    have the name of an option too (``est.diagonal(arrays, samples=4)``).  Inputs with rows give results for each row,
+    parameters give results summed (or averaged) over rows; where every input with rows is a plain number, results have no
+    axis of rows.  Programs are compiled when first asked for and cached on disk.
     """
 
     def __init__(self, graph: Graph, wrt: Sequence[Input], options: Options) -> None:
@@ -56,9 +61,13 @@ class Estimator:
         self.wrt = tuple(wrt)
         self.options = options
         self.real = np.dtype(options.real)
+        verify_constants(graph, options.real)
         self._compiled = Compiled(graph, wrt, options)
         self._with_rows = [v for v in graph.variables if v.has_rows]
         self._names = {v.name for v in graph.variables}
+
+    def __repr__(self) -> str:
+        return show.described(self.graph, self.wrt, self.options, self._compiled.labels())
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled and copied as model and options: programs are compiled, or found in the cache, at their first call."""
@@ -107,12 +116,67 @@ class Estimator:
 
     # Evaluation
 
-    def _call(
-        self, key: str, arrays: Mapping[str, object], **numbers: int | float
-    ) -> tuple[dict[str, Array], Loaded]:
+    def _call(self, key: str, arrays: Mapping[str, object], asked: Mapping[str, str]) -> dict[str, Array]:
+        """The outputs of a program without columns; those that were ``asked`` for follow the policy."""
         loaded = self.loaded(key)
         given, rows = self.arrays(loaded, arrays)
-        return self._run(loaded, given, rows, **numbers), loaded
+        outputs = self._run(loaded, given, rows)
+        self.settle(loaded, outputs, asked, given, rows)
+        return outputs
+
+    def settle(
+        self,
+        loaded: Loaded,
+        outputs: dict[str, Array],
+        asked: Mapping[str, str],
+        given: Mapping[str, Array] | None,
+        rows: int | None,
+        **numbers: int | float,
+    ) -> None:
+        """Apply the policy of :mod:`cpgen.estimate.finite` to the outputs that were ``asked`` for, in place.
+
+        ``rows`` None: outputs have no axis of rows.  Where rows were added up, those at fault are looked for in ``given``
+        with calls of these ``numbers``; None for ``given`` leaves that out.
+        """
+        settle(
+            outputs,
+            asked,
+            lambda label: self._row_axis(loaded, label) if rows is not None else None,
+            lambda labels: self.bad_rows(loaded, labels, given or {}, rows or 1, **numbers),
+            self.options.nonfinite,
+            self.graph,
+            self.real,
+        )
+
+    def _row_axis(self, loaded: Loaded, label: str) -> int | None:
+        node = loaded.outputs.get(label)
+        if node is None:  # a block put together from products with unit directions
+            first = [v for v in self.wrt for b in self.wrt if label == programs.block_label(v.name, b.name)]
+            return 0 if any(v.has_rows for v in first) else None
+        return node.shape.index(ROWS) if node.has_rows else None
+
+    def bad_rows(
+        self, loaded: Loaded, labels: Sequence[str], given: Mapping[str, Array], rows: int, **numbers: int | float
+    ) -> list[int]:
+        """The first rows whose part of a sum over rows is not finite, by halving."""
+        split = [v.name for v in loaded.program.inputs if v.has_rows and v.name in given]
+        if rows == 1 or not split or not all(isinstance(given[name], np.ndarray) for name in split):
+            return []
+        found: list[int] = []
+        known = [label for label in labels if label in loaded.outputs] or list(loaded.outputs)
+        waiting = [(0, rows)]
+        while waiting and len(found) < MOST_ROWS:
+            start, stop = waiting.pop()
+            part = {name: array[start:stop] if name in split else array for name, array in given.items()}
+            outputs = self._run(loaded, part, stop - start, **numbers)
+            if getattr(outputs, "finite", False) or all(all_finite(outputs[label]) for label in known):
+                continue
+            if stop - start == 1:
+                found.append(start)
+                continue
+            middle = (start + stop) // 2
+            waiting += [(middle, stop), (start, middle)]
+        return found
 
     def arrays(self, loaded: Loaded, arrays: Mapping[str, object]) -> tuple[dict[str, Array], int | None]:
         """The checked arrays that a program reads and the rows; None if plain numbers stand for the one row."""
@@ -134,6 +198,8 @@ class Estimator:
     def _run(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, **numbers: int | float
     ) -> dict[str, Array]:
+        if found := arithmetic():
+            warn_of_arithmetic(found)
         call = Call(rows or 1, row_scale=1.0 / (rows or 1), **numbers)  # type: ignore[arg-type]
         self.check_memory(loaded, call)
         spread = call.variance_scale > 0 or call.columns == 0
@@ -173,52 +239,82 @@ class Estimator:
             f"{human(limit)} are allowed; {hint} (or raise memory_limit)"
         )
 
-    def value(self, **arrays: object) -> float:
+    def value(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> float:
         """The objective summed (or averaged) over rows."""
-        outputs, _ = self._call("value", arrays)
+        outputs = self._call("value", gathered(arrays, named), {"value": "value"})
         return float(outputs["value"])
 
-    def rows(self, **arrays: object) -> Array:
+    def rows(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> Array:
         """The objective of each row, shape (rows,); a model without rows gives shape ()."""
-        outputs, _ = self._call("value", arrays)
-        return outputs.get("rows", outputs["value"])
+        label = "rows" if "rows" in self.loaded("value").outputs else "value"
+        return self._call("value", gathered(arrays, named), {label: "rows"})[label]
 
-    def gradient(self, **arrays: object) -> dict[str, Array]:
+    def gradient(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> dict[str, Array]:
         """The gradient for each leaf, shaped like it."""
-        outputs, _ = self._call("gradient", arrays)
+        outputs = self._call("gradient", gathered(arrays, named), self._gradients)
         return {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}
 
-    def value_and_gradient(self, **arrays: object) -> tuple[float, dict[str, Array]]:
+    @cached_property
+    def _gradients(self) -> dict[str, str]:
+        return {f"grad_{v.name}": f"gradient of {v.name}" for v in self.wrt}
+
+    def value_and_gradient(
+        self, arrays: Mapping[str, object] | None = None, /, **named: object
+    ) -> tuple[float, dict[str, Array]]:
         """Both from one evaluation."""
-        outputs, _ = self._call("gradient", arrays)
+        outputs = self._call("gradient", gathered(arrays, named), {"value": "value"} | self._gradients)
         return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}
 
-    def jvp(self, directions: Mapping[str, object], **arrays: object) -> Array:
+    def jvp(
+        self,
+        directions: Mapping[str, object] | None = None,
+        arrays: Mapping[str, object] | None = None,
+        /,
+        **named: object,
+    ) -> Array:
         """The derivative of the objective along ``directions`` (leaf -> array shaped like it; absent means
         zero), per row."""
+        directions = keyword(directions, "directions", named, Mapping)
         loaded = self.loaded("jvp")
-        given, rows = self.arrays(loaded, arrays)
-        given |= self._directions(loaded, directions, rows)
-        return self._run(loaded, given, rows)["jvp"]
-
-    def hvp(self, directions: Mapping[str, object], **arrays: object) -> dict[str, Array]:
-        """The Hessian times ``directions`` (leaf -> array shaped like it; absent means zero), leaf by leaf."""
-        loaded = self.loaded("hvp")
-        given, rows = self.arrays(loaded, arrays)
+        given, rows = self.arrays(loaded, gathered(arrays, named))
         given |= self._directions(loaded, directions, rows)
         outputs = self._run(loaded, given, rows)
+        self.settle(loaded, outputs, {"jvp": "jvp"}, given, rows)
+        return outputs["jvp"]
+
+    def hvp(
+        self,
+        directions: Mapping[str, object] | None = None,
+        arrays: Mapping[str, object] | None = None,
+        /,
+        **named: object,
+    ) -> dict[str, Array]:
+        """The Hessian times ``directions`` (leaf -> array shaped like it; absent means zero), leaf by leaf."""
+        directions = keyword(directions, "directions", named, Mapping)
+        loaded = self.loaded("hvp")
+        given, rows = self.arrays(loaded, gathered(arrays, named))
+        given |= self._directions(loaded, directions, rows)
+        outputs = self._run(loaded, given, rows)
+        self.settle(loaded, outputs, {f"hvp_{v.name}": f"hvp, {v.name}" for v in self.wrt}, given, rows)
         return {v.name: outputs[f"hvp_{v.name}"] for v in self.wrt}
 
     def _directions(
-        self, loaded: Loaded, directions: Mapping[str, object], rows: int | None
+        self, loaded: Loaded, directions: Mapping[str, object] | None, rows: int | None
     ) -> dict[str, Array]:
+        if not isinstance(directions, Mapping):
+            raise RequestError(
+                f"directions is a mapping, leaf -> array shaped like it, and this is {type(directions).__name__}: write "
+                f"{{{self.wrt[0].name!r}: ...}}"
+            )
         for name in directions:
             self._compiled.leaf(name)
         result: dict[str, Array] = {}
+        names = programs.direction_names(self.graph, self.wrt)
+        leaves = {names[v.name]: v for v in self.wrt}
         for node in loaded.program.inputs:
             if node.kind != "tangent":
                 continue
-            leaf = self._compiled.leaf(node.name.removeprefix("dir_"))
+            leaf = leaves[node.name]
             shape = tuple(e if isinstance(e, int) else rows or 1 for e in leaf.shape)
             if leaf.name in directions:
                 checked, _ = check_arrays(self.graph, [leaf], {leaf.name: directions[leaf.name]}, self.real)
@@ -227,23 +323,32 @@ class Estimator:
                 result[node.name] = np.zeros(shape, self.real)
         return result
 
-    def bind(self, what: str = "gradient", out: Mapping[str, Array] | None = None, **arrays: object) -> Bound:
-        """``what`` of these very arrays, for calling again and again.
+    def bind(
+        self,
+        what: str | None = None,
+        arrays: Mapping[str, object] | None = None,
+        /,
+        out: Mapping[str, Array] | None = None,
+        **named: object,
+    ) -> Bound:
+        """``what`` (default "gradient") of these very arrays, for calling again and again.
 
         "value", "gradient", exact "diagonal" or "trace", or for a few variables "hessian" (leaf -> its part of the
         Hessian, shaped ``(rows, elements of all leaves, *shape of the leaf)``).
 
         The arrays are checked once and read in place: change their elements between calls, not their memory.  The
         function that is returned fills ``out`` (leaf, "value" or "trace" -> array of its shape; absent ones are made) and
-        returns it; a call costs little more than the generated C.  Values are not checked: what is not finite stays
-        so, and sin, cos and tan of more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
+        returns it; a call costs little more than the generated C.  Results that are not finite follow ``nonfinite`` of
+        :func:`cpgen.compile` (an error is raised after ``out`` was filled), and sin, cos and tan of
+        more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
-        return bind(self, what, out, arrays)
+        what = keyword(what, "what", named, str) or "gradient"
+        return bind(self, what, out, gathered(arrays, named))
 
     def capture(
-        self, *what: str, samples: int = 16, seed: int = 0, design: str = "hadamard", **arrays: object
+        self, *what: Any, samples: int = 16, seed: int = 0, design: str = "hadamard", **named: object
     ) -> Captured:
         """Some of "value", "gradient", "diagonal" and "trace" of these arrays as one CUDA graph, for replaying.
 
@@ -254,25 +359,29 @@ class Estimator:
 
         Raises RequestError (for target="cpu" too: see :meth:`bind`), ShapeError, DataError, BudgetError.
         """
-        return Captured(self, what, samples, seed, design, arrays)
+        arrays = what[-1] if what and not isinstance(what[-1], str) else None
+        what = what if arrays is None else what[:-1]
+        return Captured(self, what, samples, seed, design, gathered(arrays, named))
 
     def gpu_module(self, *keys: str) -> CudaModule:
         """Programs in one library for the GPU, which a CUDA graph needs."""
         return self._compiled.on_gpu({key: self.derive(key) for key in keys})
 
-    def tune(self, **arrays: object) -> Tuning:
+    def tune(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> Tuning:
         """Measure which exact methods and which tiles, or for target="cuda" which schedules, are fastest here.
 
         Keep the answer with ``.save(path)`` and compile with ``tuning=path``; nothing changes before.  Results of another
         method or tile agree to rounding, those of another schedule have the same bits.
         Raises RequestError, ShapeError, DataError.
         """
-        return tune(self, arrays)
+        return tune(self, gathered(arrays, named))
 
     # Estimates
 
     def diagonal(
         self,
+        arrays: Mapping[str, object] | None = None,
+        /,
         samples: int = 16,
         seed: int = 0,
         method: str = "cp",
@@ -281,7 +390,7 @@ class Estimator:
         rtol: float | None = None,
         max_samples: int = 4096,
         first_row: int = 0,
-        **arrays: object,
+        **named: object,
     ) -> Estimates:
         """The diagonal of the Hessian, leaf by leaf: unbiased, with standard errors.
 
@@ -297,7 +406,7 @@ class Estimator:
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
         key = self._diagonal_key(method, sampling)
-        return self._estimate(key, self._diagonals, sampling, arrays)[0]
+        return self._estimate(key, self._diagonals, sampling, gathered(arrays, named))[0]
 
     @property
     def _diagonals(self) -> dict[str, str]:
@@ -310,6 +419,8 @@ class Estimator:
 
     def value_gradient_and_diagonal(
         self,
+        arrays: Mapping[str, object] | None = None,
+        /,
         samples: int = 1,
         seed: int = 0,
         method: str = "cp",
@@ -318,7 +429,7 @@ class Estimator:
         rtol: float | None = None,
         max_samples: int = 4096,
         first_row: int = 0,
-        **arrays: object,
+        **named: object,
     ) -> tuple[float, dict[str, Array], Estimates]:
         """All three from one forward pass: what a step of a second-order optimiser takes.
 
@@ -326,11 +437,13 @@ class Estimator:
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
         key = self._diagonal_key(method, sampling) + AND_GRADIENT
-        found, outputs = self._estimate(key, self._diagonals, sampling, arrays)
+        found, outputs = self._estimate(key, self._diagonals, sampling, gathered(arrays, named))
         return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}, found
 
     def trace(
         self,
+        arrays: Mapping[str, object] | None = None,
+        /,
         samples: int = 16,
         seed: int = 0,
         method: str = "cp",
@@ -339,7 +452,7 @@ class Estimator:
         rtol: float | None = None,
         max_samples: int = 4096,
         first_row: int = 0,
-        **arrays: object,
+        **named: object,
     ) -> Estimate:
         """The trace of the Hessian: for each row if every leaf has rows (the Laplacian), else over everything.
 
@@ -347,7 +460,7 @@ class Estimator:
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
         key = self._key("trace", method, sampling)
-        return self._estimate(key, {"trace": "trace"}, sampling, arrays)[0]["trace"]
+        return self._estimate(key, {"trace": "trace"}, sampling, gathered(arrays, named))[0]["trace"]
 
     def _key(self, what: str, method: str, sampling: Sampling) -> str:
         """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
@@ -360,12 +473,17 @@ class Estimator:
         usual = self.derive(what)
         if usual.unit:
             return f"{what}:cp" if sampling.exact is False else what
-        return f"{what}:exact" if sampling.decide(usual)[0] == "exact" else what
+        return self._compiled.exact_key(f"{what}:exact") if sampling.decide(usual)[0] == "exact" else what
+
+    def exact_key(self, key: str) -> str:
+        """The program that a call runs for an exact answer: see :meth:`Compiled.exact_key`."""
+        return self._compiled.exact_key(key)
 
     def block(
         self,
         a: str,
-        b: str,
+        b: str | None = None,
+        arrays: Mapping[str, object] | None = None,
         /,
         samples: int = 16,
         seed: int = 0,
@@ -373,17 +491,20 @@ class Estimator:
         exact: bool | None = None,
         rtol: float | None = None,
         max_samples: int = 4096,
-        **arrays: object,
+        **named: object,
     ) -> Estimate:
         """The block of leaves ``a`` and ``b``, shape (rows?, *a, *b); arguments as in :meth:`diagonal`."""
+        if not isinstance(b, str):
+            raise RequestError(f"block({a!r}, ...) needs a second leaf: block({a!r}, {a!r}) is the block on the diagonal")
         first, second = self._compiled.leaf(a), self._compiled.leaf(b)
         swap = self.wrt.index(first) > self.wrt.index(second)
         if swap:
             first, second = second, first
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
-        label = f"block_{first.name}_{second.name}"
+        label = programs.block_label(first.name, second.name)
         name = pair_name(a, b)
-        found = self._estimate(f"block:{first.name},{second.name}", {label: name}, sampling, arrays)[0][name]
+        key, given = f"block:{first.name},{second.name}", gathered(arrays, named)
+        found = self._estimate(key, {label: name}, sampling, given)[0][name]
         if not swap:
             return found
         inner = len(first.element_shape)
@@ -413,20 +534,28 @@ class Estimator:
 
     def entries(
         self,
-        wanted: Sequence[tuple[tuple[str, tuple[int, ...]], tuple[str, tuple[int, ...]]]],
+        wanted: Sequence[tuple[tuple[str, tuple[int, ...]], tuple[str, tuple[int, ...]]]] | None = None,
+        arrays: Mapping[str, object] | None = None,
+        /,
         samples: int = 16,
         seed: int = 0,
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
         max_samples: int = 4096,
-        **arrays: object,
+        **named: object,
     ) -> list[Estimate]:
         """Single entries of the Hessian: pairs of (leaf, index), for example ``(("W", (0, 1)), ("b", (2,)))``.
 
         An index into a leaf with rows is given without its row; the result then has one value a row.
         """
-        pairs = [(self._entry(first), self._entry(second)) for first, second in wanted]
+        wanted = keyword(wanted, "wanted", named, (list, tuple)) or ()
+        try:
+            pairs = [(self._entry(first), self._entry(second)) for first, second in wanted]
+        except (TypeError, ValueError) as error:
+            raise RequestError(
+                'entries are pairs of (leaf, index), for example [(("W", (0, 1)), ("b", (2,)))]; these are ' f"{wanted!r}"
+            ) from error
         if not pairs:
             raise RequestError("no entries asked for")
         key = "entries:" + ";".join(f"{a.name}{list(i)},{b.name}{list(j)}" for (a, i), (b, j) in pairs)
@@ -437,13 +566,14 @@ class Estimator:
             for k, ((a, i), (b, j)) in enumerate(pairs)
         }
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
-        return list(self._estimate(key, names, sampling, arrays)[0].values())
+        return list(self._estimate(key, names, sampling, gathered(arrays, named))[0].values())
 
     def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
         name, index = wanted
         leaf = self._compiled.leaf(name)
         shape = leaf.element_shape
-        if len(index) != len(shape) or any(not 0 <= i < e for i, e in zip(index, shape, strict=False)):
+        whole = len(index) == len(shape) and all(map(is_count, index))
+        if not whole or any(not 0 <= i < e for i, e in zip(index, shape, strict=False)):
             raise RequestError(f"{name}{list(index)} is outside {name}, whose elements have shape {shape}")
         return leaf, tuple(index)
 
@@ -453,7 +583,7 @@ class Estimator:
         """The ``wanted`` outputs as estimates, and all outputs."""
         mode, used = sampling.decide(self.derive(key))
         exact = mode != "sample"
-        loaded = self.loaded(key if exact or used > 1 else key + ALONE)
+        loaded = self.loaded(key)
         given, rows = self.arrays(loaded, arrays)
         if mode == "closed":
             outputs = self._run(loaded, given, rows)
@@ -461,6 +591,15 @@ class Estimator:
             outputs = self._exact(loaded, given, rows, used, sampling)
         else:
             outputs, used, exact = self._sample(loaded, given, rows, used, sampling, wanted)
+        what = re.split("[:+]", key)[0]
+        asked = {label: what if name == what else f"{what} of {name}" for label, name in wanted.items()}
+        if AND_GRADIENT in key:
+            asked |= {"value": "value"} | self._gradients
+        numbers: dict[str, int | float] = {}
+        if mode != "closed":
+            design = IDENTITY if exact else DESIGNS[sampling.design]
+            numbers = {"columns": self._batch(loaded, rows, used), "design": design, "seed": sampling.seed}
+        self.settle(loaded, outputs, asked, given, rows, **numbers)
         return self.package(loaded, wanted, outputs, sampling, used, exact), outputs
 
     def _exact(
@@ -479,7 +618,8 @@ class Estimator:
             )
             for name, array in part.items():
                 if name != "kinks":
-                    total[name] = total[name] + (array - base[name])
+                    with np.errstate(invalid="ignore"):  # inf - inf; settle has the word on it
+                        total[name] = total[name] + (array - base[name])
         return total
 
     def _batch(self, loaded: Loaded, rows: int | None, columns: int) -> int:
@@ -519,8 +659,11 @@ class Estimator:
                 column_scale=1.0 / size,
                 variance_scale=1.0 / (size * (size - 1)) if size > 1 else 0.0,
             )
-            total = combine(total, used, part, size)
+            with np.errstate(invalid="ignore"):
+                total = combine(total, used, part, size)
             used += size
+            if not getattr(part, "finite", False) and not all(all_finite(total[label]) for label in wanted):
+                return total, used, False  # more columns make it no better
             if used < target:
                 continue
             if (
@@ -549,13 +692,6 @@ class Estimator:
         for label, name in wanted.items():
             value = outputs[label]
             is_exact = exact or label in derived.exact
-            if not all_finite(value):
-                bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-                raise CheckError(
-                    f"{name}: entry {list(bad)} of the result is {value[bad]}: the model left the range of "
-                    f"its functions or of {self.real} at these inputs (log of a negative number, division by zero, "
-                    "overflow)"
-                )
             if is_exact:
                 stderr = np.zeros(value.shape, value.dtype)
             elif samples == 1:
@@ -563,6 +699,8 @@ class Estimator:
                 stderr.fill(np.nan)
             else:
                 stderr = np.sqrt(outputs[f"var_{label}"])
+            if not all_finite(value):  # it is NaN there, and nothing is known about its error
+                stderr = np.where(np.isfinite(value), stderr, np.nan).astype(value.dtype)
             result[name] = Estimate(
                 name=name,
                 value=value,
@@ -580,12 +718,14 @@ class Estimator:
 
     def sketch(
         self,
+        arrays: Mapping[str, object] | None = None,
+        /,
         samples: int = 16,
         seed: int = 0,
         design: str = "hadamard",
         exact: bool = False,
         pairs: Sequence[tuple[str, str]] | None = None,
-        **arrays: object,
+        **named: object,
     ) -> Sketch:
         """Low-rank factors with signs.  ``pairs``: only these blocks are wanted, and noise they cannot see is dropped.
 
@@ -599,7 +739,7 @@ class Estimator:
             )
             key += ":" + ";".join(",".join(p) for p in ordered)
         loaded = self.loaded(key)
-        given, rows = self.arrays(loaded, arrays)
+        given, rows = self.arrays(loaded, gathered(arrays, named))
         derived = loaded.derived
         sampling = Sampling(samples, seed, design, None, None, samples, 0)
         sampling.check()
@@ -620,6 +760,9 @@ class Estimator:
             design=IDENTITY if exact else DESIGNS[design],
             column_scale=scale,
         )
+        factors = {f"{sign}_{v.name}": f"factor {sign} of {v.name}" for sign in "pq" for v in self.wrt}
+        numbers = {"columns": columns, "seed": seed, "design": IDENTITY if exact else DESIGNS[design]}
+        self.settle(loaded, outputs, factors, given, rows, **numbers)
         return Sketch(
             p={v.name: outputs[f"p_{v.name}"] for v in self.wrt},
             q={v.name: outputs[f"q_{v.name}"] for v in self.wrt},
@@ -630,12 +773,15 @@ class Estimator:
             backend=loaded.backend.label,
             answers=derived.answers,
             dropped=tuple(d.what for d in derived.dropped),
+            kinks=int(outputs.get("kinks", np.zeros(()))),
         )
 
     def _named(self, pair: tuple[str, str]) -> tuple[str, str]:
         return self._compiled.leaf(pair[0]).name, self._compiled.leaf(pair[1]).name
 
-    def hessian(self, method: str | None = None, **arrays: object) -> Hessian:
+    def hessian(
+        self, arrays: Mapping[str, object] | None = None, /, method: str | None = None, **named: object
+    ) -> Hessian:
         """The exact Hessian of a small problem.  Raises BudgetError if it does not fit, RequestError for a wrong method.
 
         ``method``: "cp" (unit vectors in place of the noise) or "directions" (of the variables); default the cheaper.
@@ -644,22 +790,31 @@ class Estimator:
             raise RequestError(f"method={method!r} is not one of cp, directions")
         if method == "directions":
             self._check_directions()
-        loaded = self.loaded({None: "hessian", "cp": "hessian:units"}.get(method, f"hessian:{method}"))
-        given, rows = self.arrays(loaded, arrays)
+        usual = self._compiled.exact_key("hessian") if method is None else ""
+        loaded = self.loaded({None: usual, "cp": "hessian:units"}.get(method, f"hessian:{method}"))
+        given, rows = self.arrays(loaded, gathered(arrays, named))
         columns = loaded.derived.columns or 0
         if loaded.derived.estimator == "directions":
             outputs = self._by_directions(loaded, given, rows, columns)
         else:
             sampling = Sampling(1, 0, "hadamard", True, None, 1, 0)
             outputs = self._exact(loaded, given, rows, columns, sampling)
+        asked = {
+            programs.block_label(a.name, b.name): f"block {a.name}, {b.name} of the Hessian"
+            for k, a in enumerate(self.wrt)
+            for b in self.wrt[k:]
+        }
+        numbers = {"columns": self._batch(loaded, rows, columns), "design": IDENTITY} if columns else {}
+        self.settle(loaded, outputs, asked, given, rows, **numbers)
         blocks = {
-            (a.name, b.name): outputs[f"block_{a.name}_{b.name}"]
+            (a.name, b.name): outputs[programs.block_label(a.name, b.name)]
             for k, a in enumerate(self.wrt)
             for b in self.wrt[k:]
         }
         sizes = {v.name: v.element_shape for v in self.wrt}
         lead = {v.name: rows if v.has_rows else None for v in self.wrt}
-        return Hessian(blocks, sizes, lead, int(outputs.get("kinks", np.zeros(()))))
+        kinks = int(outputs.get("kinks", np.zeros(())))
+        return Hessian(blocks, sizes, lead, kinks, loaded.derived.estimator, loaded.backend.label)
 
     def _check_directions(self) -> None:
         if direction_count(self.wrt) is None:
@@ -694,7 +849,7 @@ class Estimator:
                     part = np.moveaxis(part, 0, 1)
                 lead = part.shape[:1] if a.has_rows and rows is not None else ()
                 block = part.reshape((*lead, *a.element_shape, *b.element_shape))
-                outputs[f"block_{a.name}_{b.name}"] = np.ascontiguousarray(block)
+                outputs[programs.block_label(a.name, b.name)] = np.ascontiguousarray(block)
             start += size
         if "kinks" in parts:
             outputs["kinks"] = parts["kinks"][0]

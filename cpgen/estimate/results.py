@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,12 @@ from cpgen.errors import RequestError
 Array = NDArray[np.floating]
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, eq=False)
+class Estimate(np.lib.mixins.NDArrayOperatorsMixin):
     """One estimated array.
+
+    In arithmetic, NumPy's functions, indexing and ``float()`` it stands for ``value``; what comes out is NumPy's, without
+    an error bar, for that of a computed quantity is not known here.
 
     ``value`` and ``stderr`` have the same shape; ``stderr`` is the estimated standard deviation of ``value`` (zero where
     the answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns of one
@@ -36,22 +40,76 @@ class Estimate:
     biased: str = ""
     kinks: int = 0
 
-    def __array__(self, dtype: object = None, copy: object = None) -> Array:
-        return np.asarray(self.value, dtype=dtype)  # type: ignore[call-overload]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return np.array(self.value, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        values = [given.value if isinstance(given, Estimate) else given for given in inputs]
+        if any(isinstance(given, Estimate) for given in options.get("out", ())):
+            raise RequestError(f"{self.name} is a result and is not written to: take np.array(estimate)")
+        return getattr(ufunc, method)(*values, **options)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.value[index]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
 
     def __str__(self) -> str:
-        return f"{self.name}: {_numbers(self.value)}{self._note()}"
+        return f"{self._line()}\n  {_origin(self)}"
 
     __repr__ = __str__
 
-    def _note(self) -> str:
+    def _line(self) -> str:
+        shape = f" {self.shape}" if self.shape else ""
         if self.exact:
             note = f" (exact, {self.samples} columns)" if self.samples else " (exact)"
         elif self.samples == 1:
             note = " (1 sample, no error bar)"
+        elif not self.samples:
+            note = ""
         else:
             note = f" +- {_numbers(self.stderr)} ({self.samples} samples)"
-        return note + (f" BIASED: {self.biased}" if self.biased else "")
+        return f"{self.name}{shape}: {_numbers(self.value)}{note}" + (f" BIASED: {self.biased}" if self.biased else "")
+
+
+def _origin(e: Estimate) -> str:
+    """How an estimate came about, and what to beware of."""
+    noise = f", {e.design} columns of seed {e.seed}" if e.design in ("hadamard", "independent") else ""
+    return f"method {e.method}{noise}; {e.dtype}, {e.backend}{_kinks(e.kinks)}"
+
+
+def _kinks(count: int) -> str:
+    return f"; {count} evaluation point{'s' * (count > 1)} on a kink, where a convention decided" if count else ""
+
+
+def _shaped(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" if shape else name for name, shape in shapes.items())
 
 
 def _numbers(array: Array) -> str:
@@ -97,7 +155,8 @@ class Estimates(Mapping[str, Estimate]):
         return values, errors
 
     def __str__(self) -> str:
-        return "\n".join(str(e) for e in self._items.values())
+        lines = [e._line() for e in self._items.values()]
+        return "\n".join([*lines, *(f"  {_origin(e)}" for e in list(self._items.values())[:1])])
 
     __repr__ = __str__
 
@@ -120,6 +179,18 @@ class Sketch:
     backend: str
     answers: frozenset[tuple[str, str]]
     dropped: tuple[str, ...] = field(default=())
+    kinks: int = 0
+
+    def __str__(self) -> str:
+        shapes = _shaped({name: factor.shape[1:] for name, factor in self.p.items()})
+        kind = "exact" if self.exact else f"seed {self.seed}"
+        without = f"\n  without the noise of {', '.join(self.dropped)}" if self.dropped else ""
+        return (
+            f"sketch of the Hessian by {shapes}: (P'P - Q'Q) * {self.scale:.6g}, {self.samples} columns each ({kind})\n"
+            f"  {self.backend}{_kinks(self.kinks)}{without}"
+        )
+
+    __repr__ = __str__
 
     def block(self, a: str, b: str) -> Array:
         """The block of leaves ``a`` and ``b``, shape (*a, *b).
@@ -169,16 +240,32 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Hessian:
-    """The exact Hessian by blocks, ``blocks[a, b]`` for each pair in order, and as a dense matrix."""
+    """The exact Hessian by blocks, ``blocks[a, b]`` for each pair in order, and as a dense matrix.
+
+    ``kinks``: evaluation points that sat exactly on a kink.
+    """
 
     blocks: Mapping[tuple[str, str], Array]
     sizes: Mapping[str, tuple[int, ...]]
     rows: Mapping[str, int | None]
     kinks: int = 0
+    method: str = ""
+    backend: str = ""
+
+    def __str__(self) -> str:
+        rows = sorted({count for count in self.rows.values() if count is not None})
+        many = f", {rows[0]} row{'s' * (rows[0] != 1)}" if rows else ""
+        total = sum(int(np.prod(shape, dtype=np.int64)) for shape in self.sizes.values())
+        how = f"\n  method {self.method}, {self.backend}" if self.method else "\n  "
+        return f"Hessian by {_shaped(self.sizes)}: {total} x {total}{many}, exact{how}{_kinks(self.kinks)}".rstrip()
+
+    __repr__ = __str__
 
     def matrix(self) -> Array:
         """``H[i, j]`` over all leaves in order, or ``H[row, i, j]`` if every leaf has rows (given as arrays).
 
+        The order of rows and columns: the leaves as ``wrt`` names them (``list(hessian.sizes)``; by default as they were
+        declared, for an expression by name), each leaf's elements as in ``array.ravel()``, the last index fastest.
         Raises RequestError if only some leaves have rows: their blocks have different shapes.
         """
         leading = set(self.rows.values())

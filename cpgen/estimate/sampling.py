@@ -14,6 +14,11 @@ from cpgen.errors import RequestError
 Array = NDArray[np.floating]
 
 
+def is_count(number: object) -> bool:
+    """Whether it is a whole number, of Python or NumPy."""
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How a statistic is to be sampled."""
@@ -28,18 +33,23 @@ class Sampling:
 
     def check(self) -> None:
         """Raise RequestError in the caller's terms."""
-        if not isinstance(self.samples, (int, np.integer)) or self.samples < 1:
+        if not is_count(self.samples) or self.samples < 1:
             raise RequestError(
-                f"samples={self.samples}: at least one sample is needed (or exact=True for the exact answer)"
+                f"samples={self.samples!r}: at least one sample is needed, a whole number (or exact=True for the exact "
+                "answer)"
             )
-        if not 0 <= int(self.seed) < 1 << 64:
-            raise RequestError(f"seed={self.seed} is outside 0 .. 2**64 - 1")
+        if not is_count(self.seed) or not 0 <= self.seed < 1 << 64:
+            raise RequestError(f"seed={self.seed!r} is not a whole number in 0 .. 2**64 - 1")
         if self.design not in ("hadamard", "independent"):
             raise RequestError(f"design={self.design!r} is not one of hadamard, independent")
-        if self.rtol is not None and not self.rtol > 0:
-            raise RequestError(f"rtol={self.rtol} must be positive")
-        if self.max_samples < 1:
-            raise RequestError(f"max_samples={self.max_samples} must be at least 1")
+        if self.exact not in (None, False, True):
+            raise RequestError(f"exact={self.exact!r} is none of None, False and True")
+        if self.rtol is not None and not (isinstance(self.rtol, (float, int, np.number)) and self.rtol > 0):
+            raise RequestError(f"rtol={self.rtol!r} must be positive")
+        if not is_count(self.max_samples) or self.max_samples < 1:
+            raise RequestError(f"max_samples={self.max_samples!r} must be a whole number, at least 1")
+        if not is_count(self.first_row) or not 0 <= self.first_row < 1 << 62:
+            raise RequestError(f"first_row={self.first_row!r} is not a whole number in 0 .. 2**62 - 1")
 
     def decide(self, derived: Derived) -> tuple[str, int]:
         """("closed", 0), ("exact", p) or ("sample", K)."""

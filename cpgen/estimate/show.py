@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cpgen.derive.derived import Derived
 from cpgen.emit import emit_c, stage_text
+from cpgen.estimate.arrays import expected_shape
 from cpgen.estimate.memory import human
+from cpgen.ir.nodes import Graph, Input
 from cpgen.ir.text import text
 from cpgen.loops import Plan
 from cpgen.loops.phases import ROW
 from cpgen.loops.products import LEAST_BLAS, by_blas
 
+if TYPE_CHECKING:
+    from cpgen.estimate.compiled import Options
+
 LARGE = 256 * 256  # multiplications a row of a product that is worth a line
+
+
+def described(graph: Graph, wrt: Sequence[Input], options: Options, labels: Mapping[str, str]) -> str:
+    """A model's estimator in a few lines; ``labels``: the backend of each program that is loaded."""
+
+    def listed(nodes: Sequence[Input]) -> str:
+        return ", ".join(v.name + (f" {expected_shape(v)}" if v.shape else "") for v in nodes) or "none"
+
+    fixed = [v for v in graph.variables if v not in wrt]
+    how = sorted(set(labels.values())) or [f"target {options.target}, backend {options.backend}, nothing compiled yet"]
+    return (
+        f"estimator of {graph.name} ({graph.reduction} over rows, {options.real})\n"
+        f"  by {listed(wrt)}\n  given {listed(fixed)}\n  {'; '.join(how)}"
+        + (f": {', '.join(labels)}" if labels else "")
+    )
 
 
 def analysis(derived: Derived) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.errors import RequestError
+from cpgen.errors import CheckError, RequestError
+from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call
 from cpgen.ir.noise import DESIGNS, IDENTITY
 
@@ -59,9 +60,9 @@ class Stream:
         }
         self.rows = 0
 
-    def add(self, **arrays: object) -> Stream:
+    def add(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> Stream:
         """Take in the next rows.  Raises like :meth:`Estimator.diagonal`; nothing is added then."""
-        given, count = self._estimator.arrays(self._loaded, arrays)
+        given, count = self._estimator.arrays(self._loaded, gathered(arrays, named))
         rows = count or 1
         exact = self._mode != "sample"
         k = self._columns
@@ -76,9 +77,21 @@ class Stream:
             variance_scale=1.0 / (k * (k - 1)) if not exact and k > 1 else 0.0,
         )
         self._estimator.check_memory(self._loaded, call)
+        before = {name: array.copy() for name, array in self._sums.items()}
         self._loaded.backend.accumulate(given, call, self._estimator.options.threads, self._sums)
+        numbers: dict[str, int | float] = {"columns": k, "seed": call.seed, "design": call.design} if k else {}
+        try:
+            self._estimator.settle(self._loaded, self._sums, self._asked, given, rows, **numbers)
+        except CheckError:
+            self._sums = before
+            raise
         self.rows += rows
         return self
+
+    @property
+    def _asked(self) -> dict[str, str]:
+        """What has to be finite: all that was so before, so that each piece is blamed for its own rows."""
+        return {label: f"diagonal of {name}" for label, name in self._wanted.items()}
 
     def result(self) -> Estimates:
         """The estimate over all rows so far.  Raises RequestError if there are none."""

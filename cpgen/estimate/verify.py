@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.derive import programs
 from cpgen.derive.symbolic import RowDerivatives, row_derivatives
-from cpgen.errors import RequestError
-from cpgen.estimate.arrays import check_arrays
+from cpgen.errors import DataError, RequestError
+from cpgen.estimate.arrays import check_arrays, gathered
 from cpgen.estimate.compiled import Options
 from cpgen.estimate.estimator import Estimator
-from cpgen.ir.nodes import ROWS, Graph
+from cpgen.estimate.sampling import is_count
+from cpgen.ir.draws import draws
+from cpgen.ir.nodes import ROWS, Graph, Input, Program, topological
+from cpgen.ir.rounding import run_bounded
+from cpgen.simplify import simplified
 
 Array = NDArray[np.floating]
 
 # operations of the written-out objective times the square of the variables: beyond, SymPy's Hessian takes minutes
 SYMBOLIC_WORK = 80_000
 HESSIAN_VARIABLES = 2000
+STEP = 3e-4  # of differences
+DIFFERENCES = "central differences"
+# rounding relative to the largest entry below which data are taken without looking for better ones
+CLEAR = {"float64": 1e-8, "float32": 1e-3}
+TRIED = 4  # magnitudes after which zeros are taken for the model's own
 REFERENCES = ("auto", "symbolic", "differences")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: the largest difference relative to the largest reference entry, and what is allowed."""
+    """One comparison: the largest difference relative to the largest reference entry, and what is allowed.
+
+    With a symbolic reference relative to the entries of the same variable, for the variable that does worst.
+    """
 
     what: str
     error: float
@@ -38,12 +51,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """Outcome of :func:`verify`.  ``reference`` says where the reference Hessian came from."""
+    """Outcome of :func:`verify`.  ``reference`` says where the reference Hessian came from.
+
+    ``zero``: what is 0 in every entry for these data, result and reference alike, and so hardly tested.  ``kinks``:
+    evaluation points exactly on a kink, where a convention decides on a derivative (and differences may not agree).
+    """
 
     model: str
     reference: str
     backend: str
     checks: tuple[Check, ...]
+    zero: tuple[str, ...] = ()
+    kinks: int = 0
 
     @property
     def ok(self) -> bool:
@@ -60,60 +79,167 @@ class Verification:
             lines.append(
                 f"  {'ok  ' if c.ok else 'FAIL'} {c.what}: relative error {c.error:.1e} (allowed {c.tolerance:.0e})"
             )
+        if self.zero:
+            lines.append(f"  note zero for these data, so hardly tested: {', '.join(self.zero)}")
+        if self.kinks:
+            points = "1 point lies" if self.kinks == 1 else f"{self.kinks} points lie"
+            lines.append(f"  note {points} exactly on a kink, where a convention decides on the derivative")
         return "\n".join(lines)
 
 
 def verify(
-    estimator: Estimator, rows: int = 3, seed: int = 0, reference: str = "auto", **arrays: object
+    estimator: Estimator,
+    arrays: Mapping[str, object] | None = None,
+    /,
+    rows: int = 3,
+    seed: int = 0,
+    reference: str = "auto",
+    **named: object,
 ) -> Verification:
     """Compare gradient, Hessian and diagonal with an independent reference.
 
     The reference is SymPy's Hessian of the written-out objective for small models, and otherwise central differences: of
     the interpreter's objective for the gradient, of its gradient for the Hessian; ``reference`` "symbolic" or
-    "differences" insists on one of them.  ``arrays`` default to random values in (0.2, 0.8), ``rows`` of them.
-    The Hessian is the exact one (sum over unit noise columns), so no statistics are involved.
+    "differences" insists on one of them.  ``arrays`` default to random ones (:func:`random_arrays`), ``rows`` of them.
+    The Hessian is the exact one (sum over unit noise columns), so no statistics are involved.  What is allowed grows
+    where the data make the model cancel: with the interpreter's bound of rounding (:mod:`cpgen.ir.rounding`).
+
+    Raises RequestError for ``rows``, ``seed`` or ``reference`` out of range, DataError if no random data inside the
+    declared ranges make value and gradient finite.
     """
+    if not isinstance(estimator, Estimator):
+        raise RequestError(f"verify takes what cp.compile returned, not {type(estimator).__name__}")
+    _check_counts(rows, seed)
     if reference not in REFERENCES:
         raise RequestError(f"reference={reference!r} is not one of {', '.join(REFERENCES)}")
     graph = estimator.graph
-    given = dict(arrays) or random_arrays(graph, rows, seed, estimator.real)
+    given = gathered(arrays, named) or random_arrays(graph, rows, seed, estimator.real, estimator.wrt)
     checked, n = check_arrays(graph, graph.variables, given, estimator.real)
     double = {k: v.astype(np.float64) for k, v in checked.items()}
-    loose = estimator.real == np.float32
     (expected_gradient, expected_hessian), source, tolerance = _reference(estimator, double, n, reference)
-    tolerance = 2e-4 if loose else tolerance
-    checks = []
-    gradient = estimator.gradient(**checked)
-    checks.append(Check("gradient", _error(_vector(estimator, gradient, n), expected_gradient), tolerance))
+    tolerance = 2e-4 if estimator.real == np.float32 else tolerance
+    real = estimator.real
+    (_, first), (_, second) = (_bounded(estimator.derive(key).program, double, n, real) for key in ("gradient", "hvp"))
+    summed = _collapse(estimator, np.stack([np.diagonal(h) for h in expected_hessian]))
+    # differences are only as good as the largest entry that went into them
+    apart = source != DIFFERENCES
+    gradient = _vector(estimator, estimator.gradient(checked), n)
+    checks = [_check("gradient", gradient, expected_gradient, _limits(estimator, first, "grad_"), tolerance, apart)]
+    limits = _limits(estimator, second, "hvp_")
     total = sum(int(np.prod(v.element_shape)) for v in estimator.wrt)
     if total <= HESSIAN_VARIABLES:
-        blocks = estimator.hessian(**checked).blocks  # type: ignore[arg-type]
-        checks.append(
-            Check("Hessian from unit columns", _error(_dense(estimator, blocks, n), expected_hessian), tolerance)
-        )
-    diagonal = estimator.diagonal(exact=True, **checked)  # type: ignore[arg-type]
+        found = _dense(estimator, estimator.hessian(checked).blocks, n)
+        checks.append(_check("Hessian from unit columns", found, expected_hessian, limits, tolerance, apart))
+    diagonal = estimator.diagonal(checked, exact=True)
     values = _vector(estimator, {k: e.value for k, e in diagonal.items()}, n)
-    expected = np.stack([np.diagonal(h) for h in expected_hessian])
-    summed = _collapse(estimator, expected)
-    checks.append(Check("diagonal", _error(values, summed), tolerance))
-    return Verification(graph.name, source, diagonal[estimator.wrt[0].name].backend, tuple(checks))
+    checks.append(_check("diagonal", values, summed, limits, tolerance, apart))
+    backend = diagonal[estimator.wrt[0].name].backend
+    zero = _zero(estimator, {"gradient": expected_gradient, "diagonal": summed})
+    return Verification(graph.name, source, backend, tuple(checks), zero, diagonal.kinks)
 
 
-def random_arrays(graph: Graph, rows: int, seed: int, real: np.dtype) -> dict[str, Array]:
-    """Values in (0.2, 0.8), inside the domain of every function that has one around there."""
-    rng = np.random.default_rng(seed)
-    result = {}
-    for v in graph.variables:
-        shape = tuple(rows if e is ROWS else e for e in v.shape)
-        result[v.name] = rng.uniform(0.2, 0.8, size=shape).astype(real)  # type: ignore[arg-type]
-    return result
+def _check_counts(rows: object, seed: object) -> None:
+    for what, number, least in (("rows", rows, 1), ("seed", seed, 0)):
+        if not is_count(number) or number < least:  # type: ignore[operator]
+            raise RequestError(f"{what}={number!r}: an integer of at least {least} is needed")
 
 
-def _error(found: Array, expected: Array) -> float:
+def random_arrays(
+    graph: Graph, rows: int, seed: int, real: np.dtype, wrt: Sequence[Input] | None = None
+) -> dict[str, Array]:
+    """Random arrays for every variable, inside the declared ranges (:mod:`cpgen.ir.draws`).
+
+    Several magnitudes are tried until the objective is finite in ``real`` and, with ``wrt``, its gradient too, not zero,
+    and clear of rounding.  Raises RequestError for ``rows`` below 1 or a negative ``seed``, DataError if none will do.
+    """
+    _check_counts(rows, seed)
+    program = simplified((programs.value(graph) if wrt is None else programs.gradient(graph, wrt)).program)
+    best: tuple[tuple[int, float], dict[str, Array]] | None = None
+    clear = CLEAR[np.dtype(real).name]
+    for attempt, drawn in enumerate(draws(topological([graph.objective]), graph.variables, rows, 0, seed), 1):
+        made = {name: array.astype(real) for name, array in drawn.items()}
+        found = _rounding(program, {k: v.astype(np.float64) for k, v in made.items()}, rows, real)
+        if np.isfinite(found[1]) and (best is None or found < best[0]):
+            best = found, made
+        if best is not None and best[0][1] < clear and (best[0][0] == 0 or attempt >= TRIED):
+            break
+    if best is None:
+        raise DataError(
+            f"the model {graph.name!r} is not finite for any of the random data tried: declare ranges "
+            "(m.input(..., low=, high=)) or pass arrays inside its domain",
+            graph.origin,
+        )
+    return best[1]
+
+
+def _bounded(
+    program: Program, arrays: Mapping[str, Array], rows: int, real: np.dtype
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Results of a program, tangents of 1, and how far rounding in ``real`` can move them."""
+    given = dict(arrays)
+    for node in program.inputs:
+        if node.kind == "scale":
+            given[node.name] = np.asarray(1.0 / rows)
+        elif node.kind == "tangent":
+            given[node.name] = np.ones([rows if e is ROWS else e for e in node.shape])  # type: ignore[misc]
+    return run_bounded(program, given, rows, 1, real=np.dtype(real).name)
+
+
+def _rounding(program: Program, arrays: Mapping[str, Array], rows: int, real: np.dtype) -> tuple[int, float]:
+    """How many outputs are 0 throughout, and how far rounding can move the others, beside the largest entry of each.
+
+    Infinite where a result is not finite, 1 where all are 0.
+    """
+    values, bounds = _bounded(program, arrays, rows, real)
+    names = [name for name, _ in program.outputs if name != "kinks"]
+    if not all(np.isfinite(bounds[name]).all() for name in names):
+        return len(names), float("inf")
+    names = [name for name in names if name.startswith("grad_")] or names
+    scales = {name: float(np.max(np.abs(values[name]), initial=0.0)) for name in names}
+    ratios = [float(np.max(bounds[name])) / scales[name] for name in names if scales[name] > 0]
+    return len(names) - len(ratios), max(ratios, default=1.0)
+
+
+def _limits(estimator: Estimator, bounds: Mapping[str, Array], stem: str) -> list[tuple[int, float]]:
+    """For each variable of wrt its elements and the largest bound of its part of a result."""
+    return [
+        (size, float(np.max(bounds.get(f"{stem}{name}", np.zeros(1)), initial=0.0)))
+        for name, size, _ in _layout(estimator)
+    ]
+
+
+def _check(
+    what: str, found: Array, expected: Array, limits: list[tuple[int, float]], tolerance: float, apart: bool
+) -> Check:
+    """Compare ``[row, i, ...]``, each variable's part beside its own largest entry if ``apart``, else all of it at once.
+
+    ``limits``: elements of each variable and the bound of rounding there.  The worst part is reported.
+    """
+    if not apart:
+        limits = [(expected.shape[1], max(limit for _, limit in limits))]
+    whole = max(float(np.max(np.abs(expected), initial=0.0)), 1e-300)
+    parts, start = [], 0
+    for size, limit in limits:
+        own, of = found[:, start : start + size], expected[:, start : start + size]
+        scale = float(np.max(np.abs(of), initial=0.0))
+        scale = scale if scale > 0 else whole
+        parts.append(Check(what, _error(own, of, scale), max(tolerance, limit / scale)))
+        start += size
+    return max(parts, key=lambda part: part.error / part.tolerance)
+
+
+def _zero(estimator: Estimator, expected: Mapping[str, Array]) -> tuple[str, ...]:
+    found, start = [], 0
+    for name, size, _ in _layout(estimator):
+        found += [f"{what} of {name}" for what, a in expected.items() if not a[:, start : start + size].any()]
+        start += size
+    return tuple(found)
+
+
+def _error(found: Array, expected: Array, scale: float) -> float:
     if not np.isfinite(found).all():
         return float("inf")
-    scale = max(float(np.max(np.abs(expected), initial=0.0)), 1e-300)
-    return float(np.max(np.abs(found - expected), initial=0.0)) / (scale if scale > 1e-12 else 1.0)
+    return float(np.max(np.abs(found - expected), initial=0.0)) / (scale if scale > 1e-290 else 1.0)
 
 
 def _layout(estimator: Estimator) -> list[tuple[str, int, bool]]:
@@ -172,21 +298,27 @@ def _reference(
         derivatives = row_derivatives(estimator.graph, estimator.wrt, limit)
         if derivatives is not None:
             return _symbolic(estimator, derivatives, arrays, rows), "SymPy's symbolic Hessian", 1e-10
-    return _differences(estimator, arrays, rows), "central differences", 1e-6
+    return _differences(estimator, arrays, rows), DIFFERENCES, 1e-6
 
 
 def _symbolic(
     estimator: Estimator, derivatives: RowDerivatives, arrays: Mapping[str, Array], rows: int
 ) -> tuple[Array, Array]:
-    weight = 1.0 / rows if estimator.graph.reduction == "mean" else 1.0
     gradient, hessian = [], []
-    for r in range(rows):
+    for r, weight in enumerate(_weights(estimator, rows)):
         g, h = derivatives(
             {v.name: arrays[v.name][r] if v.has_rows else arrays[v.name] for v in estimator.graph.variables}
         )
         gradient.append(g * weight)
         hessian.append(h * weight)
     return _fold(estimator, np.stack(gradient), np.stack(hessian))
+
+
+def _weights(estimator: Estimator, rows: int) -> list[float]:
+    """What the objective of each row counts; one without rows counts once, however many rows other inputs have."""
+    if not estimator.graph.objective.has_rows:
+        return [1.0] + [0.0] * (rows - 1)
+    return [1.0 / rows if estimator.graph.reduction == "mean" else 1.0] * rows
 
 
 def _fold(estimator: Estimator, gradient: Array, hessian: Array) -> tuple[Array, Array]:
@@ -207,17 +339,16 @@ def _differences(estimator: Estimator, arrays: Mapping[str, Array], rows: int) -
     than what they check.
     """
     reference = Estimator(estimator.graph, estimator.wrt, Options(backend="interpreter"))
-    weight = 1.0 / rows if estimator.graph.reduction == "mean" else 1.0
 
     def value(point: Mapping[str, Array]) -> Array:
-        return np.asarray(reference.value(**point))
+        return np.asarray(reference.value(point))
 
     def gradient(point: Mapping[str, Array]) -> Array:
-        found = reference.gradient(**point)
+        found = reference.gradient(point)
         return np.concatenate([np.ravel(found[v.name]) for v in estimator.wrt])
 
     gradients, hessians = [], []
-    for r in range(rows):
+    for r, weight in enumerate(_weights(estimator, rows)):
         point = {
             v.name: arrays[v.name][r : r + 1] if v.has_rows else arrays[v.name] for v in estimator.graph.variables
         }
@@ -229,13 +360,16 @@ def _differences(estimator: Estimator, arrays: Mapping[str, Array], rows: int) -
 def _jacobian(
     estimator: Estimator, function: Callable[[Mapping[str, Array]], Array], point: Mapping[str, Array]
 ) -> Array:
-    """Derivatives ``[i, ...]`` of ``function`` by every element of wrt, error of order ``step**4``."""
-    step = 1e-3
+    """Derivatives ``[i, ...]`` of ``function`` by every element of wrt, error of order ``step**4``.
+
+    The step is small beside the array's own magnitude, so that it seldom crosses a kink or leaves a domain.
+    """
     result = []
     for v in estimator.wrt:
+        step = STEP * (float(np.max(np.abs(point[v.name]))) or 1.0)
         for k in range(point[v.name].size):
 
-            def moved(steps: int, name: str = v.name, k: int = k) -> Array:
+            def moved(steps: int, name: str = v.name, k: int = k, step: float = step) -> Array:
                 array = point[name].copy()
                 array.flat[k] += steps * step
                 return function({**point, name: array})

@@ -18,7 +18,7 @@ FlatMap: TypeAlias = tuple[
     str,
     Origin,
 ]
-FlatInput: TypeAlias = tuple[str, tuple[Extent, ...], str, Origin, int]
+FlatInput: TypeAlias = tuple[str, tuple[Extent, ...], str, Origin, int, float | None, float | None, str]
 FlatRegion: TypeAlias = tuple[str, int, int, int, int, tuple[int, ...]]
 FlatGraph: TypeAlias = tuple[
     str,
@@ -43,7 +43,7 @@ def flat(graph: Graph) -> FlatGraph:
 
     def record(node: Node) -> FlatInput | FlatMap:
         if isinstance(node, Input):
-            return (node.name, node.shape, node.kind, node.origin, node.offset)
+            return (node.name, node.shape, node.kind, node.origin, node.offset, node.low, node.high, node.unit)
         assert isinstance(node, Map)
         args = tuple((number[a.node], a.index) for a in node.args)
         return (node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
@@ -69,7 +69,7 @@ def graph_of(flattened: FlatGraph) -> Graph:
     name, records, objective, variables, definitions, regions, reduction, loss, origin = flattened
     nodes: list[Node] = []
     for record in records:
-        if len(record) == 5:
+        if len(record) == 8:
             nodes.append(Input(*record))
         else:
             extents, rank, args, expr, guards, reduce, place = record

@@ -9,8 +9,9 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
+from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Input, Map, Node, Program
-from cpgen.scalar import placeholder, to_numpy
+from cpgen.scalar import exact_float, placeholder, to_numpy
 
 Array = NDArray[np.floating]
 
@@ -21,7 +22,7 @@ def run(
     """Evaluate ``program`` on ``arrays`` (one for each input, noise and scales included, keyed by name).
 
     The columns are those from ``first_column`` on.  Returns one array for each output.  Raises KeyError if an input is
-    missing and ValueError on a wrong shape.
+    missing, ValueError on a wrong shape and UnsupportedError for a constant that the number type does not hold.
     """
     sizes = {ROWS: rows, COLUMNS: columns}
     values: dict[int, Array] = {}
@@ -36,7 +37,10 @@ def run(
             values[id(node)] = value
         else:
             assert isinstance(node, Map)
-            values[id(node)] = _evaluate(node, values, sizes, dtype, first_column)
+            try:
+                values[id(node)] = _evaluate(node, values, sizes, dtype, first_column)
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
     return {name: values[id(node)] for name, node in program.outputs}
 
 
@@ -56,7 +60,7 @@ def _evaluate(
     if node.reduce == "sum" and maskable:
         total: Array = np.zeros(extents[: node.rank], dtype)
         terms = sympy.Add.make_args(node.expr)
-        factored = [_as_product(t) for t in terms]
+        factored = [_as_product(t, dtype) for t in terms]
         if all(f is not None for f in factored):
             for coefficient, factors in factored:  # type: ignore[misc]
                 total = total + _contract(
@@ -64,6 +68,8 @@ def _evaluate(
                 )
             return total
     full = [_broadcast(g, len(extents)) for g in gathered]
+    if not full:
+        exact_float(node.expr, dtype.name)
     with np.errstate(all="ignore"):
         value = _function(node)(*full)[0]
     value = np.broadcast_to(np.asarray(value, dtype), extents)
@@ -150,7 +156,7 @@ def _mask(
     return valid.astype(dtype), axes
 
 
-def _as_product(term: sympy.Expr) -> tuple[float, list[int]] | None:
+def _as_product(term: sympy.Expr, dtype: np.dtype) -> tuple[float, list[int]] | None:
     """``(coefficient, argument numbers)`` if ``term`` is a number times distinct arguments to positive powers."""
     coefficient, factors = term.as_coeff_mul()
     numbers: list[int] = []
@@ -161,7 +167,10 @@ def _as_product(term: sympy.Expr) -> tuple[float, list[int]] | None:
         numbers += [int(base.name[1:])] * int(exponent)
     if not coefficient.is_number:
         return None
-    return float(coefficient), numbers
+    try:
+        return exact_float(coefficient, dtype.name), numbers
+    except UnsupportedError:  # not a number of this type: lowering knows what to do
+        return None
 
 
 def _contract(

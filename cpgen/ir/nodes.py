@@ -30,6 +30,7 @@ Equal nodes are the same object: build nodes only with :func:`cpgen.ir.build.mak
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -139,7 +140,8 @@ class Input(Node):
 
     ``kind`` is "data", "param", "noise" (random signs drawn by the runtime, see :mod:`cpgen.noise`) or "cotangent" /
     "tangent" (a direction supplied by the caller).  For noise, ``offset`` is the position of its first element among all
-    noise elements of one row, which orthogonal designs need.
+    noise elements of one row, which orthogonal designs need.  ``low``, ``high`` and ``unit`` are what the user declared
+    about the values (None and "": nothing): test data keep to them, and they are shown; nothing is computed from them.
     """
 
     name: str
@@ -147,6 +149,16 @@ class Input(Node):
     kind: str
     origin: Origin
     offset: int = 0
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    @property
+    def range_text(self) -> str:
+        """What was declared about the values, such as "0 to 5 V"; "" if nothing was."""
+        low, high = ("" if end is None else f"{end:g}" for end in (self.low, self.high))
+        ends = f"{low} to {high}" if low and high else f"from {low}" if low else f"to {high}" if high else ""
+        return f"{ends} {self.unit}".strip() if ends else f"in {self.unit}" if self.unit else ""
 
 
 @dataclass(frozen=True)
@@ -206,12 +218,18 @@ class Region:
 
 @dataclass(frozen=True)
 class Program:
-    """Named outputs over a graph; ``inputs`` in a stable order (the caller's first, then noise)."""
+    """Named outputs over a graph; ``inputs`` in a stable order (the caller's first, then noise).
+
+    ``whole``: columns of unit vectors that make up its exact answer, None if they never do.  ``unit``: it computes
+    nothing else.
+    """
 
     name: str
     outputs: tuple[tuple[str, Node], ...]
     inputs: tuple[Input, ...]
     origin: Origin = field(default_factory=lambda: Origin(""))
+    whole: int | None = None
+    unit: bool = False
 
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, each after its arguments, in a deterministic order."""
@@ -264,3 +282,16 @@ class Graph:
 
     def variable(self, name: str) -> Input:
         return next(node for node in self.variables if node.name == name)
+
+    def fresh(self, names: Iterable[str]) -> tuple[str, ...]:
+        """``names`` told apart from those of the variables, and from each other, by numbers after them."""
+        taken = {v.name for v in self.variables}
+        made = []
+        for name in names:
+            candidate, number = name, 1
+            while candidate in taken:
+                number += 1
+                candidate = f"{name}_{number}"
+            taken.add(candidate)
+            made.append(candidate)
+        return tuple(made)

@@ -71,7 +71,8 @@ def text(program: Program) -> str:
     name = names(program)
     lines = [f"program {program.name}"]
     for given in program.inputs:
-        lines.append(f"{given.kind} {_declared(given, name.get(id(given), given.name))}")
+        about = f", {given.range_text}" if given.range_text else ""
+        lines.append(f"{given.kind} {_declared(given, name.get(id(given), given.name))}{about}")
     for node in program.nodes():
         if isinstance(node, Map):
             shape = ", ".join(extent_text(e) for e in node.shape)

@@ -1,9 +1,10 @@
-"""The checker of the graph language: run between passes in the tests."""
+"""The checkers of the graph language: of programs between passes in the tests, of a model's constants always."""
 
 from __future__ import annotations
 
-from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Input, Map, Program
-from cpgen.scalar import placeholder
+from cpgen.errors import UnsupportedError
+from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Program, topological
+from cpgen.scalar import check_constants, placeholder
 
 
 def verify(program: Program) -> None:
@@ -34,6 +35,16 @@ def verify(program: Program) -> None:
         for guard in node.guards:
             _check_index(node, guard.index.axes, node.name)
             _check_no_rows(node, guard.index.axes)
+
+
+def verify_constants(graph: Graph, real: str) -> None:
+    """Raise UnsupportedError, naming the definition, for a constant of the model that over- or underflows in ``real``."""
+    for node in topological([graph.objective, *(node for _, node in graph.definitions)]):
+        if isinstance(node, Map):
+            try:
+                check_constants(node.expr, real)
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
 
 
 def _check_lead(shape: tuple[object, ...], name: str) -> None:

@@ -14,7 +14,7 @@ from cpgen.loops.fuse import groups, reads, space
 from cpgen.loops.memory import ROUND, Demand, place
 from cpgen.loops.names import node_names, spell, unique
 from cpgen.loops.phases import ACCUMULATE, FINISH, ROW, SETUP, phases, split_sums
-from cpgen.loops.plan import Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
+from cpgen.loops.plan import ALIGNMENT, Nest, Plan, Segment, Slot, Stage, Totals, Value, is_noise, is_scale
 from cpgen.loops.products import UNCACHED, by_blas, is_product
 from cpgen.loops.ranges import checked_axes, cuts
 from cpgen.loops.schedule import Schedule
@@ -189,6 +189,7 @@ class _Lowering:
             schedule=self.schedule,
             beside=beside,
             blas=self.blas,
+            alignment=ALIGNMENT if self.device or not self.compact else 8 if self.real == "float64" else 4,
         )
 
     # Who reads what
@@ -477,7 +478,9 @@ class _Lowering:
         if side is None:  # what does not lie side by side is added up number by number, several sums in turn
             return None, others[0] if others else None
         if not in_rows and not self.compact and COLUMNS in node.extents[: node.rank]:
-            others.append(node.extents.index(COLUMNS))
+            column = node.extents.index(COLUMNS)
+            # what is tested of a column is tested outside the loops over a block
+            others += [] if column in checked_axes(node) else [column]
         return vector, next((a for a in others if _reuses(node, side, a)), None)
 
     def _across(self, node: Map, in_rows: bool) -> int | None:

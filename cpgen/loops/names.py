@@ -17,8 +17,16 @@ _WORDS = """
     try typeid typename using virtual wchar_t xor xor_eq main errno signals linux unix
     abs acos asin atan atan2 ceil cos cosh erf erfc exp expm1 fabs floor fmax fmin fmod gamma hypot isnan isinf j0 j1 jn
     lgamma log log10 log1p log2 pow round sin sinh sqrt tan tanh tgamma trunc y0 y1 yn
-    int32_t int64_t uint32_t uint64_t size_t ptrdiff_t uintptr_t NULL INFINITY NAN LANES SHARED GROUP
+    NULL INFINITY NAN LANES SHARED GROUP
+    offsetof va_list wchar_t max_align_t dim3 threadIdx blockIdx blockDim gridDim warpSize min max memcpy memset
+    fpclassify isfinite isnormal signbit isgreater isgreaterequal isless islessequal islessgreater isunordered
+    HUGE_VAL HUGE_VALF HUGE_VALL math_errhandling EOF L_ctermid L_tmpnam P_tmpdir alloca
+    stdin stdout stderr assert complex imaginary I
 """
+# macros and types of the headers that generated text includes, and of C libraries' own
+_HEADERS = re.compile(
+    r"^([A-Z]{4,}[A-Z0-9_]*|[A-Z]{2,}[A-Z0-9]*_[A-Z0-9_]+|M_[A-Z0-9_]+|[a-z0-9_]+_t|(be|le)[0-9]+toh|hto(be|le)[0-9]+)$"
+)
 # the names that generated code uses itself, all of them local: no prefix disturbs them
 _OWN = """
     args f work work_bytes n_rows columns first_row first_column seed design accumulate threads rows row col lane lanes
@@ -42,7 +50,7 @@ def identifier(text: str, fallback: str = "value", reserved: Collection[str] = R
     name = spell(text).strip("_") or fallback
     if name[0].isdigit():
         name = f"n{name}"
-    return name + "_" if name in reserved or DERIVED.search(name) else name
+    return name + "_" if name in reserved or _HEADERS.match(name) or DERIVED.search(name) else name
 
 
 def external_prefix(text: str) -> str:

@@ -161,7 +161,8 @@ class Plan:
     ``chunk_tiles``: tiles of a chunk, for each thread; threads wait for each other after a chunk.  ``schedule``: for a
     GPU; the values of ``schedule.columns`` columns then have memory together.  ``beside``: lanes without a row stand for
     further columns (:mod:`cpgen.loops.beside`).  ``blas``: products of at least this many multiplications a row are
-    stages of their own, which the caller's BLAS may compute; 0 for none.
+    stages of their own, which the caller's BLAS may compute; 0 for none.  ``alignment``: bytes; the workspace is that
+    much larger, so that it may begin anywhere.
     """
 
     program: Program
@@ -182,6 +183,7 @@ class Plan:
     schedule: Schedule = Schedule()
     beside: bool = False
     blas: int = 0
+    alignment: int = ALIGNMENT
 
     @property
     def group(self) -> int:
@@ -235,7 +237,7 @@ class Plan:
         if self.segments:
             numbers += threads * self.tile * self.tile_memory.of(columns)
             numbers += self.chunk_rows(n_rows, threads) * self.rows.of(columns)
-        return numbers * (8 if self.real == "float64" else 4) + ALIGNMENT
+        return numbers * (8 if self.real == "float64" else 4) + self.alignment
 
     def operations(self, rows: int, columns: int) -> Operations:
         """Floating-point operations of one run; guards and blocking are not taken into account."""

@@ -4,7 +4,7 @@ from cpgen.ir.nodes import ROWS
 from cpgen.model import layers
 from cpgen.model.expressions import Axis
 from cpgen.model.helpers import layer_norm, logsumexp, mean, norm, prod, softmax, sum
-from cpgen.model.model import Model, Variable, from_expression, is_expression
+from cpgen.model.model import Model, Variable, from_expression, is_expression, wrt_names
 
 __all__ = [
     "ROWS",
@@ -21,4 +21,5 @@ __all__ = [
     "prod",
     "softmax",
     "sum",
+    "wrt_names",
 ]

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import sympy
+from numpy.typing import NDArray
 from sympy.core.containers import Tuple
 
+from cpgen.errors import ModelError
 from cpgen.ir.nodes import Dim, Extent
+from cpgen.model.place import caller
+
+
+class NoIterable(ModelError, TypeError):
+    """A loop over an expression; SymPy, which tries, knows it by being a TypeError."""
 
 
 class Axis(sympy.Symbol):
@@ -46,6 +54,27 @@ class Axis(sympy.Symbol):
         return isinstance(self.extent, Dim)
 
 
+OPERATORS = frozenset(
+    "add subtract multiply divide true_divide power negative positive less less_equal greater greater_equal".split()
+)
+
+
+def by_numpy(expr: sympy.Expr, ufunc: Any, method: str, inputs: tuple[Any, ...]) -> Any:
+    """What an operator of NumPy's numbers or arrays gives with ``expr``; its other functions are refused."""
+    if ufunc.__name__ not in OPERATORS or method != "__call__":
+        raise ModelError(
+            f"np.{ufunc.__name__} computes with numbers and {expr} is symbolic: write SymPy's function instead", caller()
+        )
+    return ufunc(*(_cell(given) if isinstance(given, sympy.Basic) else given for given in inputs))
+
+
+def _cell(expr: sympy.Basic) -> NDArray[np.object_]:
+    """An array that holds one expression."""
+    made = np.empty((), object)
+    made[()] = expr
+    return made
+
+
 class Read(sympy.Expr):
     """A variable at subscripts, as in ``W[h, i]``; real.  ``padded``: subscripts outside the extents read zero."""
 
@@ -56,6 +85,12 @@ class Read(sympy.Expr):
     def __new__(cls, variable: str, index: tuple[object, ...] = (), padded: bool = False) -> Read:
         args = (sympy.Symbol(variable), sympy.Integer(int(padded)), *(sympy.sympify(i) for i in index))
         return sympy.Expr.__new__(cls, *args)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
+        return by_numpy(self, ufunc, method, inputs)
+
+    def __iter__(self) -> Any:
+        raise NoIterable(f"{self} is one number: Python's sum adds up the items of a list; write cp.sum(...)", caller())
 
     @property
     def variable(self) -> str:
@@ -98,6 +133,9 @@ class Reduction(sympy.Expr):
     def __new__(cls, kind: str, body: sympy.Expr, axes: tuple[Axis, ...], option: object = 0) -> Reduction:
         args = (sympy.Symbol(kind), sympy.sympify(body), Tuple(*axes), sympy.sympify(option))
         return sympy.Expr.__new__(cls, *args)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
+        return by_numpy(self, ufunc, method, inputs)
 
     @property
     def kind(self) -> str:

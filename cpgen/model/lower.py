@@ -15,7 +15,7 @@ from cpgen.errors import ModelError, UnsupportedError
 from cpgen.ir.build import affine, axis, make_map, read
 from cpgen.ir.nodes import Access, Dim, Index, Map, Node, Origin, Region
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
-from cpgen.scalar import canonical, lengths, placeholder
+from cpgen.scalar import canonical, fold, lengths, placeholder
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -117,6 +117,8 @@ class Lowering:
     ) -> Node:
         """One reducing map; composite factors over fewer axes get maps of their own, constant ones stay outside."""
         space = (*free, *bound)
+        if not _is_contraction(term):
+            term = fold(term)  # what must not be computed apart is one factor
         varying: list[sympy.Expr] = []
         outside: list[sympy.Expr] = []
         for factor in sympy.Mul.make_args(term):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import sympy
+from sympy.core.function import AppliedUndef
 
-from cpgen.errors import ModelError, ShapeError
+from cpgen.errors import ModelError, RequestError, ShapeError
 from cpgen.ir.build import make_map, new_input, read
 from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
-from cpgen.model.split import LARGE, MOST_DEPTH, cut, measures, symbols_in
+from cpgen.model.split import canonical_in, is_beyond, split, symbols_in
 from cpgen.scalar import operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
@@ -53,7 +55,14 @@ class Variable:
         return self._sympy_()
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _bare
-    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = _bare
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _bare
+    __abs__ = __lt__ = __le__ = __gt__ = __ge__ = __float__ = __iter__ = _bare
+
+    def __array_ufunc__(self, ufunc: Any, *_: object, **__: object) -> Any:
+        raise ModelError(
+            f"np.{ufunc.__name__} computes with numbers and {self.name} is symbolic: write sympy's function of {self!r}",
+            self._model._here(self.name),
+        )
 
 
 class Model:
@@ -76,6 +85,19 @@ class Model:
         self._reduction = "sum"
         self._loss_argument: Node | None = None
         self._scale: Input | None = None
+
+    def __repr__(self) -> str:
+        def listed(names: Sequence[str]) -> str:
+            return ", ".join(str(Read(name, self._shapes[name])) for name in names) or "none"
+
+        kinds = {"inputs": "data", "parameters": "param"}
+        lines = [f"model {self.name}: axes {', '.join(f'{a} of {a.size_text}' for a in self._axes.values()) or 'none'}"]
+        for what, kind in kinds.items():
+            lines.append(f"  {what} {listed([name for name, v in self._variables.items() if v.kind == kind])}")
+        lines.append(f"  definitions {listed(list(self._definitions))}")
+        objective = "none yet" if self._objective is None else self._objective.origin.equation or "declared"
+        lines.append(f"  objective ({self._reduction} over rows): {objective[:200]}")
+        return "\n".join(lines)
 
     # Declarations
 
@@ -109,8 +131,6 @@ class Model:
             raise ModelError(
                 f"the axis {name} is declared already (extent {self._axes[name].size_text})", origin
             )
-        if name in self._shapes:
-            raise ModelError(f"the axis {name} has the name of a variable", origin)
         if extent is ROWS and any(a.is_rows for a in self._axes.values()):
             first = next(a.name for a in self._axes.values() if a.is_rows)
             raise ModelError(
@@ -119,13 +139,22 @@ class Model:
         self._axes[name] = Axis(name, size)
         return self._axes[name]
 
-    def input(self, name: str, *axes: Axis) -> Any:
-        """Data: usually with the rows axis first."""
-        return self._declare(name, axes, "data")
+    def input(
+        self, name: str, *axes: Axis, low: float | None = None, high: float | None = None, unit: str = ""
+    ) -> Any:
+        """Data: usually with the rows axis first.
 
-    def param(self, name: str, *axes: Axis) -> Any:
-        """A parameter: shared by all rows."""
-        variable = self._declare(name, axes, "param")
+        ``low`` and ``high``: between what the values lie (either may be left out), ``unit``: in what they are measured.
+        Test data (the check after loading, ``verify``, a bundle's vectors) keep to the range and what is printed says
+        it; calls do not test it.  Raises ModelError unless low < high, both finite.
+        """
+        return self._declare(name, axes, "data", low, high, unit)
+
+    def param(
+        self, name: str, *axes: Axis, low: float | None = None, high: float | None = None, unit: str = ""
+    ) -> Any:
+        """A parameter: shared by all rows.  ``low``, ``high`` and ``unit`` as for :meth:`input`."""
+        variable = self._declare(name, axes, "param", low, high, unit)
         if any(a.is_rows for a in axes):
             del self._variables[name], self._shapes[name]
             raise ModelError(
@@ -133,12 +162,20 @@ class Model:
             )
         return variable
 
-    def _declare(self, name: str, axes: tuple[Axis, ...], kind: str) -> Any:
+    def _declare(
+        self, name: str, axes: tuple[Axis, ...], kind: str, low: float | None, high: float | None, unit: str
+    ) -> Any:
         what = "the input" if kind == "data" else "the parameter"
         origin = self._new_name(name, what)
         self._check_axes(name, axes, origin)
         origin = Origin(name, origin.file, origin.line, "", tuple(a.name for a in axes))
-        self._variables[name] = new_input(name, tuple(a.extent for a in axes), kind, origin)
+        low, high = _end(name, "low", low, origin), _end(name, "high", high, origin)
+        if low is not None and high is not None and not low < high:
+            raise ModelError(f"{name}: low={low} is not below high={high}", origin)
+        if not isinstance(unit, str) or not unit.isprintable() or "*/" in unit or len(unit) > 40:
+            raise ModelError(f"{name}: unit={unit!r} is not a short text such as 'V' or 'm/s'", origin)
+        shape = tuple(a.extent for a in axes)
+        self._variables[name] = Input(name, shape, kind, origin, 0, low, high, unit)
         self._shapes[name] = axes
         return Variable(self, name, axes) if axes else Read(name)
 
@@ -228,7 +265,7 @@ class Model:
     def _new_name(self, name: str, what: str) -> Origin:
         origin = self._here(str(name))
         check_name(name, what, origin)
-        if name in self._shapes or name in self._axes:
+        if name in self._shapes:
             raise ModelError(
                 f"{what} {name}: the name is taken already; every definition has its own", origin
             )
@@ -259,6 +296,7 @@ class Model:
             raise ModelError(f"{name}: {expr!r} is not an expression", origin) from error
         if not isinstance(expression, sympy.Expr):
             raise ModelError(f"{name}: {expr!r} is not a scalar expression", origin)
+        _check_scalars(name, expression, origin)
         return expression
 
     def _check_free(self, name: str, expr: sympy.Expr, axes: Sequence[Axis], origin: Origin) -> None:
@@ -344,8 +382,59 @@ class Model:
         raise ModelError(f"{origin.name}: {name} is not declared in the model {self.name!r}", origin)
 
 
+def _end(name: str, which: str, value: object, origin: Origin) -> float | None:
+    """A declared end of a range as a number."""
+    if value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if isinstance(value, (bool, str)) or not math.isfinite(number):
+        raise ModelError(f"{name}: {which}={value!r} is not a finite number; leave it out if there is no limit", origin)
+    return number
+
+
 def _reductions(expr: sympy.Expr) -> list[Reduction]:
     return sorted(expr.atoms(Reduction), key=str)
+
+
+def _difference(one: sympy.Symbol, other: sympy.Symbol) -> str:
+    """The assumptions of two symbols that are not the same."""
+    known = [symbol.assumptions0 for symbol in (one, other)]
+    return ", ".join(k for k in sorted({*known[0], *known[1]}) if known[0].get(k) != known[1].get(k)) or "their kinds"
+
+
+def _check_scalars(name: str, expr: sympy.Expr, origin: Origin) -> None:
+    """Refuse SymPy's own matrices, indexed arrays and functions of time, saying what stands for them here."""
+    seen: set[sympy.Basic] = set()
+    waiting: list[sympy.Basic] = [expr]
+    while waiting:  # each part once, however often it is shared
+        part = waiting.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        if not isinstance(part, Read):
+            waiting.extend(part.args)
+        if isinstance(part, (sympy.MatrixSymbol, sympy.MatrixExpr)) or part.is_Matrix:
+            raise ModelError(
+                f"{name}: {part} is a matrix of SymPy; declare W = m.param('W', h, i) and write cp.sum(W[h, i]*x[i], i); "
+                "for a small one write out its elements: X.as_explicit() with a symbol for each",
+                origin,
+            )
+        if isinstance(part, (sympy.Indexed, sympy.IndexedBase)):
+            raise ModelError(
+                f"{name}: {part} is an IndexedBase of SymPy, whose extent is not known; declare it by m.param or m.input "
+                "over axes of a cp.Model and read that",
+                origin,
+            )
+        of_time = isinstance(part, AppliedUndef) and all(isinstance(a, sympy.Symbol) for a in part.args)
+        if of_time or isinstance(part, sympy.Derivative):
+            raise ModelError(
+                f"{name}: {part} is an unknown function (of time, from dynamicsymbols); put a symbol in its place, "
+                "derivatives first: expr.subs({q.diff(t): sp.Symbol('qd')}).subs({q: sp.Symbol('q')})",
+                origin,
+            )
 
 
 def is_expression(candidate: object) -> bool:
@@ -353,43 +442,71 @@ def is_expression(candidate: object) -> bool:
     return isinstance(candidate, sympy.Expr)
 
 
+def wrt_names(wrt: Any, model: Any) -> list[str] | None:
+    """The names that ``wrt`` means, in order; None for the default.  Raises RequestError."""
+    if wrt is None:
+        return None
+    if isinstance(wrt, str):
+        return [wrt]
+    if isinstance(wrt, Variable):
+        if wrt._model is not model:
+            raise RequestError(f"wrt names {wrt.name} of another model")
+        return [wrt.name]
+    if isinstance(wrt, Read):
+        return [wrt.variable]
+    if isinstance(wrt, sympy.MatrixBase):
+        wrt = wrt.flat()
+    if isinstance(wrt, (sympy.Symbol, AppliedUndef)) or not isinstance(wrt, Iterable):
+        if not isinstance(wrt, sympy.Basic):
+            raise RequestError(f"wrt={wrt!r} names no variable: give names, symbols or variables of the model")
+        return [str(wrt)]
+    found = [name for item in wrt for name in wrt_names(item, model) or ()]
+    return sorted(found) if isinstance(wrt, (set, frozenset)) else found
+
+
 def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "expression") -> Model:
     """A plain SymPy expression as a model: every symbol is an input with one value a row.
 
     Up to a few thousand operations the expression stays one map, whose local Hessian is taken by SymPy and exact; a
-    larger one is split at its common subexpressions.  Raises ModelError if ``wrt`` names something that is not in it.
+    larger or very deep one is split into definitions.  Raises ModelError if ``wrt`` names something that is not in it.
     """
+    _check_scalars(name, expr, caller())
+    by_name: dict[str, sympy.Symbol] = {}
     free = symbols_in(expr)
-    letters = {str(s) for s in free}
+    for symbol in sorted(free, key=sympy.default_sort_key):
+        other = by_name.setdefault(str(symbol), symbol)
+        if other != symbol:
+            raise ModelError(
+                f"the expression has two symbols {symbol} that SymPy tells apart (by {_difference(other, symbol)}): make "
+                "each symbol once and use it everywhere",
+                caller(),
+            )
+    letters = set(by_name)
     for letter in wrt or ():
         if letter not in letters:
             raise ModelError(
-                f"wrt names {letter}, which is not in the expression (its symbols: {', '.join(sorted(letters))})"
+                f"wrt names {letter}, which is not in the expression (its symbols: {', '.join(sorted(letters))})",
+                caller(),
             )
     model = Model(name)
     n = model.axis("n", ROWS)
     symbols = sorted(free, key=str)
     reads: dict[sympy.Basic, sympy.Expr] = {}
     for symbol in symbols:
-        if str(symbol) == "n":
-            raise ModelError("the symbol n is the name of the rows in a plain expression; rename it")
         reads[symbol] = model.input(str(symbol), n)[n]
-    depth, size = measures(expr)
-    if depth > MOST_DEPTH or size > LARGE:
-        names = (name for k in itertools.count() if (name := f"part{k}") not in letters)
-
-        def define(part: sympy.Expr) -> sympy.Symbol:
-            symbol = sympy.Symbol(next(names), real=True)
-            reads[symbol] = model.define(symbol.name, (n,), part.xreplace(reads))[n]
-            return symbol
-
-        model.objective(cut(expr, define).xreplace(reads))
-        return model
-    if operations(expr) <= ONE_MAP:
+    if not is_beyond(expr) and operations(expr) <= ONE_MAP:
         model.objective(expr.xreplace(reads))
         return model
-    shared, (final,) = sympy.cse(expr, symbols=sympy.numbered_symbols("part"), order="none")
-    for symbol, part in shared:
+    # real symbols, so that the canonical form is that of the definitions
+    real = {s: sympy.Dummy(str(s), real=True) for s in symbols}
+    parts, final = split(canonical_in(expr, real), _part_names(letters))
+    reads = {real[s]: reads[s] for s in symbols}
+    for symbol, part in parts:
         reads[symbol] = model.define(str(symbol), (n,), part.xreplace(reads))[n]
     model.objective(final.xreplace(reads))
     return model
+
+
+def _part_names(taken: set[str]) -> Iterator[sympy.Symbol]:
+    """Real symbols part0, part1, ... without those that the user took."""
+    return (sympy.Symbol(f"part{k}", real=True) for k in count() if f"part{k}" not in taken)

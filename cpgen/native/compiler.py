@@ -10,10 +10,12 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 
 from cpgen.errors import EnvironmentProblem
@@ -30,6 +32,9 @@ FLAGS = (
     "-fPIC",
     "-shared",
 )
+# GCC's work sharing between the threads of team.c: only the compiler proper is told of OpenMP, the linker is not
+TEAM = ("-Xpreprocessor", "-fopenmp", "-DOMP_SHARE=dynamic", "-DOMP_SHARE_SIMD=dynamic,256", "-Wl,-z,defs")
+CLIENT = ("team.h", "team_client.c")  # compiled with every program then
 OPENMP = ("-fopenmp",)
 SERIAL = ("-fopenmp-simd", "-DCPGEN_OPENMP_SIMD")
 WARNINGS = (
@@ -54,6 +59,24 @@ WARNINGS = (
 )
 TIMEOUT = 300  # seconds for a model
 ASKING = 30  # seconds for a question that a compiler answers in a fraction of one
+# every kind of work sharing that a program may use
+TEAM_PROBE = """
+#include <omp.h>
+#include <stddef.h>
+int probe(ptrdiff_t n, int threads, int *x) {
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(dynamic) collapse(2) nowait
+        for (ptrdiff_t i = 0; i < n; ++i) { for (ptrdiff_t j = 0; j < n; ++j) { x[i + j * n] = omp_get_level(); } }
+#pragma omp for simd schedule(dynamic, 256)
+        for (ptrdiff_t i = 0; i < n; ++i) { x[i] += 1; }
+#pragma omp single
+        x[0] = omp_get_thread_num();
+#pragma omp barrier
+    }
+    return x[0];
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -91,6 +114,11 @@ class Compiler:
         """Everything besides the source that decides what is compiled."""
         return "\n".join((*self.command, self.version, " ".join(self.flags), self.target, platform.machine()))
 
+    @property
+    def team(self) -> bool:
+        """Whether the threads are those of ``team.c``, which programs are linked to, and not of an OpenMP library."""
+        return "-DOMP_SHARE=dynamic" in self.flags
+
     def fused(self) -> Compiler:
         """The same with multiplications and additions joined where the processor can: one rounding in place of two."""
         kept = tuple(f for f in self.flags if not f.startswith("-ffp-contract"))
@@ -98,7 +126,7 @@ class Compiler:
 
     def serial(self) -> Compiler:
         """The same without OpenMP, for calls too short to be shared between threads."""
-        flags = tuple(f for f in self.flags if f not in OPENMP)
+        flags = tuple(f for f in self.flags if f not in OPENMP + TEAM)
         return replace(self, flags=flags + SERIAL, openmp=False) if self.openmp else self
 
     def extension(self, headers: str) -> Compiler:
@@ -135,11 +163,15 @@ def _find(preferred: str, path: str) -> Compiler:
     plain = tuple(f for f in FLAGS if f != "-march=native")
     parallel = probe % "#pragma omp parallel for reduction(+ : s)"
     trials = (
+        (FLAGS + TEAM, TEAM_PROBE, True),
         (FLAGS + OPENMP, parallel, True),
+        (plain + TEAM, TEAM_PROBE, True),
         (plain + OPENMP, parallel, True),
         (FLAGS + SERIAL, probe % "", False),
         (plain, probe % "", False),
     )
+    if not sys.platform.startswith("linux"):
+        trials = tuple(trial for trial in trials if trial[1] is not TEAM_PROBE)
     message = ""
     try:
         with tempfile.TemporaryDirectory(prefix="cpgen-", ignore_cleanup_errors=True) as folder:
@@ -167,7 +199,11 @@ def _tried(command: Sequence[str], text: str, folder: Path) -> str:
     source, library = folder / "probe.c", folder / "probe.so"
     library.unlink(missing_ok=True)
     source.write_text(text)
-    done = run([*command, str(source), "-o", str(library), "-lm"], ASKING, folder)
+    others = CLIENT if set(TEAM) <= set(command) else ()
+    for file in others:
+        (folder / file).write_text(source_file(file), encoding="utf-8")
+    sources = [str(source), *(file for file in others if file.endswith(".c"))]
+    done = run([*command, *sources, "-o", str(library), "-lm"], ASKING, folder)
     if done.returncode != 0:
         return _said(done) or f"it ended with status {done.returncode} and said nothing"
     if not library.is_file():
@@ -177,6 +213,11 @@ def _tried(command: Sequence[str], text: str, folder: Path) -> str:
     except (OSError, AttributeError) as error:
         return f"what it made cannot be loaded: {error}"
     return ""
+
+
+def source_file(name: str) -> str:
+    """A C file of this package."""
+    return resources.files("cpgen.native").joinpath(name).read_text(encoding="utf-8")
 
 
 def _target(start: Sequence[str], flags: Sequence[str]) -> str:
@@ -217,13 +258,14 @@ def _said(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def compile_library(name: str, files: Mapping[str, str], compiler: Compiler) -> Path:
-    """Path of the shared library made of ``files``: ``<name>.c`` and the headers it includes.
+    """Path of the shared library made of ``files``: C files and the headers they include.
 
     Comes from the cache if possible.  Raises EnvironmentProblem with the compiler's message if it cannot be made.
     """
+    sources = [file for file in files if file.endswith(".c")]
 
     def command(target: str) -> list[str]:
-        return [*compiler.command, *compiler.flags, f"{name}.c", "-o", target, "-lm"]
+        return [*compiler.command, *compiler.flags, *sources, "-o", target, "-lm"]
 
     return compile_files(name, files, compiler.identity, command)
 

@@ -21,6 +21,7 @@ from cpgen.emit.render import template_folder
 from cpgen.emit.views import arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Node, Program
+from cpgen.ir.noise import part
 from cpgen.loops import Plan
 from cpgen.loops.device import device_plan
 from cpgen.loops.schedule import Schedule
@@ -479,6 +480,7 @@ class CudaProgram:
                 args.gemm, args.gemm_context = self._gemm, self.blas
             for field, number in numbers.items():
                 setattr(args, field, number)
+            args.design = part(numbers.get("design", 0), self.program)
             for scale in self._scales:
                 setattr(args, self.plan.value(scale).name, float(scales[scale.name]))
             needed = self.workspace_bytes(rows, columns)

@@ -2,7 +2,7 @@
  *
  * bound_call is a call with fixed arguments as a Python object: calling it costs little more than the C function.
  * bound_call(run, args, work, bytes, brief, out, keep, refuse): the first three are addresses.  The object calls
- * run(args, work, bytes) and returns out; where the status is not 0 it returns refuse(status), which is to raise.  keep owns
+ * run(args, work, bytes) and returns out; where the status is not 0 it returns refuse(status), which may raise.  keep owns
  * the memory behind the addresses.  A brief function runs without releasing the GIL, which would cost more than it does.
  *
  * point looks at arrays and writes where they lie into a structure; see its own comment. */

@@ -29,8 +29,8 @@ def bound_call_type() -> Callable[..., Any] | None:
     """The type in ``fastcall.c``, or None where it cannot be made.
 
     ``bound_call(run, args, work, bytes, brief, out, keep, refuse)()`` is ``run(args, work, bytes)`` and then ``out``, or
-    ``refuse(status)`` for a status other than 0; the first three are addresses of what ``keep`` owns.  ``brief``: do not
-    release the GIL.
+    what ``refuse(status)`` returns for a status other than 0; the first three are addresses of what ``keep`` owns.
+    ``brief``: do not release the GIL.
     """
     module = _module()
     return module.bound_call if module is not None else None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, cast
 
@@ -16,11 +15,14 @@ from cpgen.emit import CFiles, emit_c
 from cpgen.emit.views import ProgramView, arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
+from cpgen.ir.noise import part
 from cpgen.loops import Plan, plan
 from cpgen.loops.products import LEAST_BLAS
+from cpgen.native.arithmetic import warn_of_arithmetic
 from cpgen.native.blas import Blas
 from cpgen.native.compiler import Compiler, compile_library, find_compiler
 from cpgen.native.fastcall import bound_call_type, pointer_writer
+from cpgen.native.team import client_files, default_threads, join
 
 Array = NDArray[np.floating]
 
@@ -75,14 +77,17 @@ def load(
 ) -> NativeModule:
     """Compile (or find in the cache) and load the text of ``plans``.  Raises EnvironmentProblem like :func:`build`."""
     compiler = compiler or find_compiler()
-    library = compile_library(files.name, files.files(), compiler)
+    library = compile_library(files.name, files.files() | (client_files() if compiler.team else {}), compiler)
     ffi = cffi.FFI()
     ffi.cdef(files.declarations)
     try:
         loaded = ffi.dlopen(str(library))
     except OSError as error:
         raise EnvironmentProblem(f"the compiled library {library} cannot be loaded: {error}") from error
-    if compiler.openmp:
+    warn_of_arithmetic(getattr(loaded, f"{files.name}_arithmetic")())
+    if compiler.team:
+        join(library, compiler)
+    elif compiler.openmp:
         _KEPT.setdefault(compiler.identity, loaded)
     made = {
         p.name: NativeProgram(p, view, ffi, loaded, compiler, blas)
@@ -100,6 +105,12 @@ class NativeCall(Protocol):
     out: dict[str, Array]
 
     def __call__(self) -> dict[str, Array]: ...
+
+
+class Outputs(dict[str, Array]):
+    """The outputs of a call by name.  ``finite``: the program found all of them finite."""
+
+    finite = False
 
 
 @dataclass(frozen=True)
@@ -199,9 +210,11 @@ class NativeProgram:
         with self._alone():
             status = self._run(*target)
         self._give_back(keep[-1])
-        if status:
+        if status < 0:
             self.refuse(status)
-        return result
+        answer = Outputs(result)
+        answer.finite = status == 0
+        return answer
 
     def bind(
         self,
@@ -220,11 +233,12 @@ class NativeProgram:
         threads: int | None = None,
         wanted: Sequence[str] | None = None,
         returned: dict[str, Array] | None = None,
+        not_finite: Callable[[], None] = lambda: None,
     ) -> NativeCall:
         """What :meth:`run` does, as a function to be called many times: memory is looked up here, once.
 
         Every call reads the arrays as they then are and writes the same outputs; it returns ``returned``, by default the
-        outputs.
+        outputs.  ``not_finite`` is called where a number in them is infinite or NaN, before they are returned.
         """
         target, result, keep = self._prepare(
             arrays,
@@ -243,18 +257,23 @@ class NativeProgram:
             wanted,
         )
         answer = result if returned is None else returned
+
+        def settled(status: int) -> dict[str, Array]:
+            if status < 0:
+                self.refuse(status)
+            not_finite()
+            return answer
+
         made = bound_call_type()
         if made is not None and self.blas is None:
             places = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
             brief = self.plan.operations(rows, columns).total < BRIEF
-            return cast(NativeCall, made(*places, target[2], brief, answer, (self, keep), self.refuse))
+            return cast(NativeCall, made(*places, target[2], brief, answer, (self, keep), settled))
 
         def call() -> dict[str, Array]:
             with self._alone():
                 status = self._run(*target)
-            if status:
-                self.refuse(status)
-            return answer
+            return settled(status) if status else answer
 
         call.out = answer  # type: ignore[attr-defined]
         call.keep = keep  # type: ignore[attr-defined]  # owns the memory behind the addresses
@@ -292,7 +311,7 @@ class NativeProgram:
         args.n_rows, args.columns = rows, columns
         args.first_row, args.first_column = first_row, first_column
         args.seed = seed & 0xFFFFFFFFFFFFFFFF
-        args.design, args.accumulate, args.threads = design, int(accumulate), threads
+        args.design, args.accumulate, args.threads = part(design, self.program), int(accumulate), threads
         factors = {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale}
         for name, field in self._scales:
             setattr(args, field, float(arrays[name] if name in arrays else factors[name]))
@@ -399,13 +418,13 @@ class NativeProgram:
         return contextlib.nullcontext() if self.blas is None else self.blas.alone()
 
     def refuse(self, status: int) -> NoReturn:
-        """Raise the error behind a status other than 0."""
+        """Raise the error behind a negative status."""
         meaning = self._meanings.get(status, status)
         raise RequestError(f"the program {self.name} refused its arguments: {meaning}")
 
     def _threads(self, threads: int | None) -> int:
         if threads is None:
-            threads = _processors() if self.openmp else 1
+            threads = default_threads() if self.openmp else 1
         if not 1 <= threads <= 65536:
             raise RequestError(f"threads must be between 1 and 65536, got {threads}")
         return threads
@@ -431,10 +450,3 @@ class NativeProgram:
 
 def _shape(shape: Sequence[Extent], sizes: Mapping[object, int]) -> tuple[int, ...]:
     return tuple(e if isinstance(e, int) else sizes[e] for e in shape)
-
-
-def _processors() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(len(os.sched_getaffinity(0)), 1)
-    return os.cpu_count() or 1

@@ -32,9 +32,10 @@ from cpgen.scalar.functions import (
 from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
 from cpgen.scalar.memo import free_symbols, remembered, scoped, vanishes
-from cpgen.scalar.numeric import to_numpy
+from cpgen.scalar.numeric import check_constants, exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
+from cpgen.scalar.together import fold, is_whole
 
 __all__ = [
     "PRIMITIVES",
@@ -45,14 +46,18 @@ __all__ = [
     "UserFunction",
     "absval",
     "canonical",
+    "check_constants",
     "cost",
     "diff",
+    "exact_float",
     "expm1",
     "factors",
+    "fold",
     "free_symbols",
     "function",
     "gelu",
     "hypot",
+    "is_whole",
     "kinks",
     "lengths",
     "literal",

@@ -21,6 +21,7 @@ from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
 from cpgen.scalar.memo import free_symbols, remembered
 from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
+from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold, plain_product, unfold
 
 # What to suggest for functions whose name gives no hint.
 _ADVICE = {
@@ -53,6 +54,15 @@ def canonical(expr: Any) -> Expr:
 
 @remembered
 def _canonical(expr: Expr) -> Expr:
+    return fold(_rewritten(expr))
+
+
+def _plainly(expr: Expr) -> Expr:
+    """The canonical form with plain products outermost, which is what the rules read."""
+    return unfold(_canonical(expr))
+
+
+def _rewritten(expr: Expr) -> Expr:
     if expr.is_Symbol:
         if expr.is_extended_real is False:
             raise UnsupportedError(f"the symbol {expr} is declared not real; all quantities are real numbers")
@@ -60,11 +70,15 @@ def _canonical(expr: Expr) -> Expr:
     if not free_symbols(expr):
         return _constant(expr)
     if isinstance(expr, Add):
-        return _sum(_canonical(term) for term in expr.args)
+        return _sum(_plainly(term) for term in expr.args)
     if isinstance(expr, Mul):
-        return _product(_canonical(factor) for factor in expr.args)
+        return _product(plain_product(_canonical(factor)) for factor in expr.args)
     if isinstance(expr, Pow):
-        return _power(_canonical(expr.base), _canonical(expr.exp))
+        return _power(_plainly(expr.base), _canonical(expr.exp))
+    if isinstance(expr, Together):
+        if expr.is_foldable:
+            return _plainly(expr.unfolded())
+        return expr.func(*(_canonical(argument) for argument in expr.args))
     if isinstance(expr, sympy.Piecewise):
         return _piecewise(expr)
     rule = _RULES.get(expr.func)
@@ -175,7 +189,11 @@ def _sum(terms: Iterable[Expr]) -> Expr:
         coefficient, rest = part.as_coeff_Mul()
         if isinstance(rest, sympy.exp):
             other = exponentials.get(-rest.args[0])
-            if other is not None and abs(other[0]) == abs(coefficient):
+            if (
+                other is not None
+                and abs(other[0]) == abs(coefficient)
+                and not beyond(abs(coefficient), BESIDE_EXP)
+            ):
                 rebuilt = sympy.cosh if other[0] == coefficient else sympy.sinh
                 keep = [p for j, p in enumerate(parts) if j not in (k, other[1])]
                 return _sum([constant, *keep, 2 * coefficient * rebuilt(rest.args[0])])
@@ -263,7 +281,7 @@ def _power(base: Expr, exponent: Expr) -> Expr:
     if isinstance(base, Pow) and base.exp.is_Integer and base.exp.is_even and exponent.is_number:
         if not exponent.is_Integer:
             return fn.absval(base.base) ** (base.exp * exponent)
-    result = Pow(base, exponent)
+    result = Pow(base if isinstance(base, Mul) and exponent.is_number else fold(base), exponent)
     if isinstance(result, Mul):
         # SymPy has split off a factor, for example (2*cosh(x))**-1 = cosh(x)**-1 / 2
         return _product(
@@ -284,6 +302,7 @@ def _exp(x: Expr) -> Expr:
 
 
 def _log(x: Expr) -> Expr:
+    x = unfold(x)
     if isinstance(x, sympy.exp):
         return x.args[0]
     two = _two_exponentials(x)
@@ -310,7 +329,9 @@ def _log(x: Expr) -> Expr:
         constant, others = x.as_coeff_Add()
         if constant == 1:
             return _log1p(others)
-    return sympy.log(x)
+    if isinstance(x, Mul) and len(x.args) == 2 and x.args[0].is_positive and beyond(x.args[0], BESIDE_ONE):
+        return _sum([sympy.log(x.args[0]), _log(x.args[1])])
+    return sympy.log(fold(x))
 
 
 def _log_of_positive(base: Expr) -> Expr | None:
@@ -333,12 +354,13 @@ def _log_of_positive(base: Expr) -> Expr | None:
 
 
 def _log1p(x: Expr) -> Expr:
+    x = unfold(x)
     pair = _exponential(x) if not x.is_number else None
     if pair is not None and pair[0].is_positive:
         return fn.softplus(pair[1] + sympy.log(pair[0]))
     if isinstance(x, fn.expm1):
         return x.args[0]
-    return fn.log1p(x)
+    return fn.log1p(fold(x))
 
 
 def _max(*arguments: Expr) -> Expr:
@@ -419,7 +441,10 @@ def _piecewise(expr: sympy.Piecewise) -> Expr:
         if checked == S.true:
             break
     if not pieces or pieces[-1][1] != S.true:
-        raise UnsupportedError(f"{expr} has no value when no condition holds; end it with (value, True)")
+        raise UnsupportedError(
+            f"{expr} has no value when no condition holds; end it with (value, True), "
+            "which for an interpolating_spline says what holds beyond its points"
+        )
     return piecewise(pieces)
 
 
@@ -432,8 +457,23 @@ def piecewise(pieces: list[tuple[Expr, Boolean]]) -> Expr:
     return sympy.Piecewise(*pieces, evaluate=False)
 
 
-def _heaviside(x: Expr, _at_zero: Expr = S.Half) -> Expr:
-    return fn.step(x)
+def _heaviside(x: Expr, at_zero: Expr = S.Half) -> Expr:
+    """The value at 0 is the one that was written (SymPy's own default is 1/2); derivatives are 0 everywhere."""
+    if at_zero == 0:
+        return fn.step(x)
+    if at_zero == 1:
+        return _sum([S.One, -fn.step(-x)])
+    if at_zero == S.Half:
+        return _sum([S.Half, fn.sign0(x) / 2])
+    return _sum([fn.step(x), at_zero, *(-at_zero * fn.step(side) for side in (x, -x))])
+
+
+def _dirac(*arguments: Expr) -> Expr:
+    written = ", ".join(str(a) for a in arguments)
+    raise UnsupportedError(
+        f"DiracDelta({written}) is a distribution and has no value at a point; use a narrow smooth function, such as "
+        "exp(-(x/w)**2/2)/(w*sqrt(2*pi)), or its integral Heaviside"
+    )
 
 
 def _reciprocal(function: Callable[[Expr], Expr]) -> Callable[[Expr], Expr]:
@@ -450,7 +490,7 @@ _RULES: dict[Any, Callable[..., Expr]] = {
     sympy.Abs: fn.absval,
     sympy.sign: fn.sign0,
     sympy.Heaviside: _heaviside,
-    sympy.DiracDelta: lambda *_: S.Zero,
+    sympy.DiracDelta: _dirac,
     sympy.Max: _max,
     sympy.Min: _min,
     fn.maximum: _maximum,

@@ -35,14 +35,14 @@ class CCode:
 
 
 def literal(value: Expr, real: str) -> str:
-    """A C literal of type ``real`` ("float64" or "float32") that reads back as the nearest number of that type."""
-    number = exact_float(value)
+    """A C literal of type ``real`` ("float64" or "float32") that reads back as the nearest number of that type.
+
+    Raises UnsupportedError for a constant that is not a normal number of the type, nor 0, nor exactly a smaller one.
+    """
+    number = exact_float(value, real)
     if real == "float64":
         return _with_point(repr(number))
-    with np.errstate(over="ignore"):
-        single = np.float32(number)
-    if not np.isfinite(single):
-        raise UnsupportedError(f"the constant {value} is too large for float32")
+    single = np.float32(number)
     return (
         _with_point(np.format_float_scientific(single, unique=True) if _is_wide(number) else str(single))
         + "f"
@@ -104,7 +104,7 @@ def to_c(
         join=lambda kind, left, right: f"{left} {'&&' if kind == 'and' else '||'} {right}",
         negate=lambda condition: f"!{condition}",
     )
-    lets, results = render(lower(exprs), spelling, temp)
+    lets, results = render(lower(exprs, real), spelling, temp)
     texts = tuple(text for _, (_, text) in sorted(definitions.items()))
     return CCode(lets, results, tuple(sorted(helpers)), texts)
 

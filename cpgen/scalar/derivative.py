@@ -13,6 +13,7 @@ from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import canonical, piecewise
 from cpgen.scalar.memo import free_symbols, remembered
 from cpgen.scalar.primitives import entry_of
+from cpgen.scalar.together import Together
 
 
 def diff(expr: Any, symbol: Symbol) -> Expr:
@@ -29,6 +30,8 @@ def _diff(expr: Expr, symbol: Symbol) -> Expr:
         return S.One
     if symbol not in free_symbols(expr):
         return S.Zero
+    if isinstance(expr, Together):
+        return canonical(_diff(expr.unfolded(), symbol))
     if isinstance(expr, Add):
         return canonical(Add(*(_diff(term, symbol) for term in expr.args)))
     if isinstance(expr, Mul):

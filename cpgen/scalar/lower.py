@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import sympy
-from sympy import Add, Expr, Mul, Pow, S, Symbol
+from sympy import Add, Expr, Integer, Mul, Pow, S, Symbol
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import And, Not, Or
 
@@ -22,6 +23,7 @@ from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import canonical
 from cpgen.scalar.memo import free_symbols, remembered
 from cpgen.scalar.primitives import BY_NAME, entry_of
+from cpgen.scalar.together import Together, exponential, scaled, vanishing
 
 # Larger integer powers go through pow().
 LARGEST_PRODUCT = 64
@@ -69,7 +71,8 @@ class Operations:
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, real: str) -> None:
+        self.real = real
         self.ops: list[Op] = []
         self._position: dict[Op, int] = {}
         self._memo: dict[Any, int] = {}
@@ -116,11 +119,50 @@ class _Builder:
             return self.emit("call", *(self.lower(a) for a in expr.args), value=type(expr))
         if isinstance(expr, fn.Composite):
             return self.lower(expr.definition())
+        if isinstance(expr, Together):
+            return self._together(expr)
         entry = entry_of(expr)
         if entry is None:
             raise UnsupportedError(f"{expr} has no C or NumPy form")
         arguments = expr.args[1:] if isinstance(expr, (sympy.polygamma, sympy.jn)) else expr.args
         return self.emit("call", *(self.lower(a) for a in arguments), value=entry.name)
+
+    def _together(self, expr: Together) -> int:
+        if isinstance(expr, exponential):
+            return self._exponential(*expr.args)
+        first, second = expr.args
+        if isinstance(expr, scaled):
+            result = self.lower(first)
+            for piece in _pieces(second, self.real):
+                result = self.emit("mul", self.number(piece), result)
+            return result
+        assert isinstance(expr, vanishing)
+        power, other = self.lower(first), self.lower(second)
+        zero, largest = self.number(S.Zero), self.number(_LARGEST[self.real])
+        size = self.emit("call", other, value="absval")
+        nothing = self.emit(
+            "and",
+            self.emit("compare", power, zero, value="=="),
+            self.emit("compare", size, largest, value=">"),
+        )
+        return self.emit("select", nothing, zero, self.emit("mul", power, other))
+
+    def _exponential(self, g: Expr, c: Expr) -> int:
+        """``c * exp(g)``: where ``c`` is a number of the type, halfway to the result and then the rest of the way, so
+        that no intermediate value lies beyond both ends; else ``exp(g + log(c))``."""
+        if is_within(c, self.real):
+            half = self.emit("mul", self.number(S.Half), self.lower(g))
+            root = self.emit("call", half, value="exp")
+            return self.emit("mul", self.emit("mul", self.number(c), root), root)
+        shift = sympy.log(c).evalf(40)
+        if isinstance(g, Add):
+            return self.emit("call", self.lower(Add(g, shift)), value="exp")
+        # a * (u - u0): the rounding of the product a * u0 is saved
+        a, u = g.as_coeff_Mul()
+        inner = self.lower(Add(u, (shift / a).evalf(40)))
+        if a != 1:
+            inner = self.emit("mul", self.number(abs(a)), inner)
+        return self.emit("call", self.emit("neg", inner) if a.is_negative else inner, value="exp")
 
     def _fold(self, kind: str, operands: Sequence[int]) -> int:
         result = operands[0]
@@ -189,9 +231,29 @@ def _split_sign(term: Expr) -> tuple[bool, Expr]:
     return (True, Mul(-coefficient, rest)) if coefficient.is_negative else (False, term)
 
 
-def lower(exprs: Sequence[Expr]) -> Operations:
-    """The operations of several expressions together; the expressions are made canonical first."""
-    builder = _Builder()
+# The exponents of two between which constants of a type are normal numbers, with room for a factor or two.
+_EXPONENTS = {"float64": 1000, "float32": 120}
+_LARGEST = {real: sympy.Rational(float(np.finfo(real).max)) for real in _EXPONENTS}
+
+
+def is_within(constant: Expr, real: str) -> bool:
+    """Whether a positive constant lies well within the range of a type."""
+    return bool(abs(sympy.log(constant, 2).evalf(15)) < _EXPONENTS[real])
+
+
+def _pieces(power: Expr, real: str) -> list[Expr]:
+    """Powers of two that are numbers of the type and have the product ``power``."""
+    bits, most = int(sympy.log(power, 2)), _EXPONENTS[real]
+    count = -(-abs(bits) // most)
+    if count > 2:  # twice the range: whatever it is multiplied by, the product is 0 or infinite
+        raise UnsupportedError(f"a factor of about {power.evalf(3)} is beyond the range of {real}")
+    first = bits // count
+    return [Integer(2) ** first, *([Integer(2) ** (bits - first)] if count == 2 else [])]
+
+
+def lower(exprs: Sequence[Expr], real: str = "float64") -> Operations:
+    """The operations of several expressions together, for a number type; the expressions are made canonical first."""
+    builder = _Builder(real)
     results = [builder.lower(canonical(expr)) for expr in exprs]
     return Operations(builder.ops, results)
 

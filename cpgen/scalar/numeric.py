@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import sympy
 from numpy.typing import NDArray
 from sympy import Expr, Symbol
 
@@ -17,17 +18,43 @@ from cpgen.scalar.primitives import BY_NAME
 Array = NDArray[Any]
 
 
-def exact_float(value: Expr) -> float:
-    """The double nearest to a real constant; raises UnsupportedError if it is too large for one."""
-    result = float(value) if value.is_Float else _nearest(value)
-    if not np.isfinite(result):
-        raise UnsupportedError(f"the constant {value} is too large for a floating-point number")
-    return result
+def exact_float(value: Expr, real: str = "float64") -> float:
+    """The double nearest to a real constant, checked to be a number of the type ``real``.
+
+    Raises UnsupportedError if the constant overflows there, or underflows: what is below the smallest normal number and
+    loses more than one part in 10^6 there.
+    """
+    number = sympy.Rational(value) if value.is_Rational or value.is_Float else value.evalf(40)
+    if not number.is_finite:
+        raise UnsupportedError(f"the constant {value} is not a finite real number")
+    result = _nearest(number)
+    stored = result
+    if real == "float32":
+        with np.errstate(over="ignore", under="ignore"):
+            stored = float(np.float32(result))
+    if np.isfinite(stored):
+        if abs(stored) >= np.finfo(real).smallest_normal or number == 0:
+            return result
+        if abs(sympy.Rational(stored) / number - 1) < 1e-6:
+            return result
+    which = "overflows" if not np.isfinite(stored) else "underflows"
+    raise UnsupportedError(
+        f"the constant {value.evalf(6)} {which} in {real}, whose normal numbers reach from "
+        f"{np.finfo(real).smallest_normal:.3g} to {np.finfo(real).max:.3g}; change the units"
+        + (", or use real='float64'" if real == "float32" and np.isfinite(result) and result else "")
+    )
 
 
-def _nearest(value: Expr) -> float:
+def check_constants(expr: Expr, real: str) -> None:
+    """Raise UnsupportedError if the operations of ``expr`` need a constant that ``real`` does not hold."""
+    for op in lower([expr], real).ops:
+        if op.kind == "number":
+            exact_float(op.value, real)
+
+
+def _nearest(number: Expr) -> float:
     try:
-        return int(value.p) / int(value.q) if value.is_Rational else float(value.evalf(40))
+        return int(number.p) / int(number.q) if number.is_Rational else float(number)
     except OverflowError:
         return float("inf")
 
@@ -39,11 +66,30 @@ def to_numpy(exprs: Sequence[Expr], symbols: Sequence[Symbol]) -> Callable[..., 
     results are float32 if all arrays are, else float64.  No floating-point warnings are raised; overflow gives Inf and
     a domain error NaN.
     """
-    return _compile(tuple(exprs), tuple(symbols))
+    return _evaluator(tuple(exprs), tuple(symbols))
 
 
 @remembered
-def _compile(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...]) -> Callable[..., list[Array]]:
+def _evaluator(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...]) -> Callable[..., list[Array]]:
+    def evaluator(*arrays: Any) -> list[Array]:
+        if len(arrays) != len(symbols):
+            raise TypeError(f"expected {len(symbols)} arrays, got {len(arrays)}")
+        inputs = [np.asarray(array) for array in arrays]
+        dtype = np.result_type(*inputs) if inputs else np.dtype(np.float64)
+        if dtype != np.float32:
+            dtype = np.dtype(np.float64)
+        inputs = [array.astype(dtype, copy=False) for array in inputs]
+        shape = np.broadcast_shapes(*(array.shape for array in inputs))
+        evaluate = _compile(exprs, symbols, dtype.name)
+        with np.errstate(all="ignore"):
+            values = evaluate(*inputs)
+        return [np.broadcast_to(np.asarray(value, dtype), shape) for value in values]
+
+    return evaluator
+
+
+@remembered
+def _compile(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...], real: str) -> Callable[..., Any]:
     names = {symbol: f"a{k}" for k, symbol in enumerate(symbols)}
     environment: dict[str, Any] = {"where": np.where, "invert": np.logical_not}
 
@@ -64,30 +110,16 @@ def _compile(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...]) -> Callable[.
 
     spelling = Spelling(
         symbol=symbol_name,
-        number=lambda value: repr(exact_float(value)),
+        number=lambda value: repr(exact_float(value, real)),
         call=call,
         select=lambda condition, yes, no: f"where({condition}, {yes}, {no})",
         join=lambda kind, left, right: f"{left} {'&' if kind == 'and' else '|'} {right}",
         negate=lambda condition: f"invert({condition})",
     )
-    lets, results = render(lower(exprs), spelling, lambda k: f"t{k}")
+    lets, results = render(lower(exprs, real), spelling, lambda k: f"t{k}")
     lines = [f"def evaluate({', '.join(names.values())}):"]
     lines += [f"    {name} = {text}" for name, text in lets]
     lines.append(f"    return [{', '.join(results)}]")
     exec("\n".join(lines), environment)  # noqa: S102 - the text is built from our own table above
-    evaluate = environment["evaluate"]
-
-    def evaluator(*arrays: Any) -> list[Array]:
-        if len(arrays) != len(symbols):
-            raise TypeError(f"expected {len(symbols)} arrays, got {len(arrays)}")
-        inputs = [np.asarray(array) for array in arrays]
-        dtype = np.result_type(*inputs) if inputs else np.dtype(np.float64)
-        if dtype != np.float32:
-            dtype = np.dtype(np.float64)
-        inputs = [array.astype(dtype, copy=False) for array in inputs]
-        shape = np.broadcast_shapes(*(array.shape for array in inputs))
-        with np.errstate(all="ignore"):
-            values = evaluate(*inputs)
-        return [np.broadcast_to(np.asarray(value, dtype), shape) for value in values]
-
-    return evaluator
+    evaluate: Callable[..., Any] = environment["evaluate"]
+    return evaluate

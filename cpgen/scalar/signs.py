@@ -13,6 +13,7 @@ from sympy import Add, Expr, Mul, Pow, Symbol
 from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import canonical
 from cpgen.scalar.memo import free_symbols
+from cpgen.scalar.together import Together
 
 Bound = Any  # a Fraction, -inf or inf
 Interval = tuple[Bound, Bound]
@@ -52,6 +53,8 @@ def _compute(expr: Expr, signs: Mapping[Symbol, int | None], memo: dict[Expr, In
     if expr.is_Symbol:
         sign = signs.get(expr)
         return {1: (_ZERO, _INF), -1: (-_INF, _ZERO), 0: (_ZERO, _ZERO), None: _ALL}[sign]
+    if isinstance(expr, Together):
+        return _interval(expr.unfolded(), signs, memo)
     if isinstance(expr, sympy.Piecewise):
         parts = [_interval(value, signs, memo) for value, _ in expr.args]
         return min(p[0] for p in parts), max(p[1] for p in parts)

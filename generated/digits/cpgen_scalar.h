@@ -2,19 +2,19 @@
  * Scalar functions for generated code: plain C99, no state, every function for double (suffix _f64) and for float (_f32;
  * no double arithmetic in it).  math.h is not needed.
  *
- * exp, expm1, log, log1p, tanh, sin, cos and what is built from them (sigmoid, softplus, logcosh, silu, sech) contain no
- * branches, calls or tables, so a compiler can vectorise a loop over them; the same operations run in scalar and in vector
- * code, so both give the same bits if contraction into fused multiply-adds is off.
+ * exp, expm1, log, log1p, tanh, what is built from them (sigmoid, softplus, logcosh, silu, sech) and the moderate sin, cos
+ * and tan contain no branches, calls or tables, so a compiler can vectorise a loop over them; the same operations run in
+ * scalar and in vector code, so both give the same bits if contraction into fused multiply-adds is off.
  *
  * Largest errors against the exact value, in units in the last place of the result, double/float, over the whole range
  * (polygamma1 is polygamma with n = 1; more n cost about one unit each):
  * sqrt 0.5/0.5, exp 1.5/1.5, expm1 3/2, log 1.5/1.5, log1p 2/2, sin 2/2, cos 2/2, tan 3.5/3.5, asin 2.5/3.5,
  * acos 2.5/3, atan 1.5/2.5, sinh 3.5/3, cosh 3.5/3, tanh 3/2.5, asinh 2.5/2.5, acosh 3.5/3, atanh 2.5/2.5, erf 2/3,
  * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, silu 3/3.5, normcdf 4.5/5, gelu 5/5.5,
+ * log_ndtr 5.5/5.5, mills 5/5, mills_gap 5/5, sinc 3/3, erfinv 4/4, erfcinv 4/4,
  * gamma 5.5/5, loggamma 4/3.5, digamma 4/4, polygamma1 5/4, polygamma2 5.5/4.5, polygamma3 7/6.5, polygamma4 7.5/6,
  * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5.
- * sin, cos and tan need |x| <= 1e6 (double), 1e4 (float).  NaN gives NaN; overflow gives infinity; a point outside the
- * domain gives NaN.
+ * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
  *
  * Needs round-to-nearest arithmetic and no value-changing compiler options: rounding to an integer is done by adding
  * and subtracting 1.5 * 2^52 (2^23), which -ffast-math would remove.
@@ -338,7 +338,8 @@ static inline double cpgen_tanh_f64(double x)
     return (x == x) ? cpgen_copysign_f64(y, x) : x;
 }
 
-/* ---- trigonometric and hyperbolic functions: sin, cos and tan need |x| <= 1e6 and give NaN beyond, double ---- */
+/* ---- trigonometric and hyperbolic functions; the moderate ones, which a compiler can vectorise, have the bits of the
+ * others for |x| <= 1e6 and give NaN beyond, double ---- */
 
 /* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
 static inline double cpgen_quarter_f64(double x, uint64_t *quarter)
@@ -380,7 +381,7 @@ static inline double cpgen_cos_near_f64(double r)
     return w + (((1.0 - w) - half) + ((z * z) * p));
 }
 
-static inline double cpgen_sin_f64(double x)
+static inline double cpgen_sin_moderate_f64(double x)
 {
     uint64_t quarter;
     const int inside = cpgen_fabs_f64(x) <= 1000000.0;
@@ -393,7 +394,7 @@ static inline double cpgen_sin_f64(double x)
     return inside ? exact : cpgen_nan_f64();
 }
 
-static inline double cpgen_cos_f64(double x)
+static inline double cpgen_cos_moderate_f64(double x)
 {
     uint64_t quarter;
     const int inside = cpgen_fabs_f64(x) <= 1000000.0;
@@ -405,9 +406,136 @@ static inline double cpgen_cos_f64(double x)
     return inside ? y : cpgen_nan_f64();
 }
 
+static inline double cpgen_tan_moderate_f64(double x)
+{
+    return cpgen_sin_moderate_f64(x) / cpgen_cos_moderate_f64(x);
+}
+
+/* x = k pi/2 + r for any finite x of 2^19 or more in size, after Payne and Hanek (1983): 192 bits of 2/pi, from the first
+ * that leaves a remainder modulo 4 on, times the mantissa, in integers.  Returns r, *quarter = k modulo 4. */
+static inline double cpgen_quarter_far_f64(double x, uint64_t *quarter)
+{
+    /* 64 zeros, then the bits of 2/pi */
+    static const uint32_t digits[40] = {
+        UINT32_C(0x00000000), UINT32_C(0x00000000), UINT32_C(0xa2f9836e), UINT32_C(0x4e441529), UINT32_C(0xfc2757d1),
+        UINT32_C(0xf534ddc0), UINT32_C(0xdb629599), UINT32_C(0x3c439041), UINT32_C(0xfe5163ab), UINT32_C(0xdebbc561),
+        UINT32_C(0xb7246e3a), UINT32_C(0x424dd2e0), UINT32_C(0x06492eea), UINT32_C(0x09d1921c), UINT32_C(0xfe1deb1c),
+        UINT32_C(0xb129a73e), UINT32_C(0xe88235f5), UINT32_C(0x2ebb4484), UINT32_C(0xe99c7026), UINT32_C(0xb45f7e41),
+        UINT32_C(0x3991d639), UINT32_C(0x835339f4), UINT32_C(0x9c845f8b), UINT32_C(0xbdf9283b), UINT32_C(0x1ff897ff),
+        UINT32_C(0xde05980f), UINT32_C(0xef2f118b), UINT32_C(0x5a0a6d1f), UINT32_C(0x6d367ecf), UINT32_C(0x27cb09b7),
+        UINT32_C(0x4f463f66), UINT32_C(0x9e5fea2d), UINT32_C(0x7527bac7), UINT32_C(0xebe5f17b), UINT32_C(0x3d0739f7),
+        UINT32_C(0x8a5292ea), UINT32_C(0x6bfb5fb1), UINT32_C(0x1f8d5d08), UINT32_C(0x56033046), UINT32_C(0xfc7b6bab)
+    };
+    const uint64_t size = cpgen_to_bits_f64(x) & UINT64_C(0x7fffffffffffffff);
+    const uint64_t mantissa = (size & UINT64_C(0xfffffffffffff)) | UINT64_C(0x10000000000000);
+    const uint32_t first = (uint32_t)(size >> 52U) - 1013U;
+    const uint32_t word = first >> 5U;
+    const uint32_t shift = first & 31U;
+    const uint64_t low = mantissa & UINT32_C(0xffffffff);
+    const uint64_t high = mantissa >> 32U;
+    uint64_t product[6];
+    uint64_t carry = 0U;
+    uint64_t before = 0U;
+    uint64_t a;
+    uint64_t b;
+    uint64_t top;
+    uint64_t up;
+    uint64_t right;
+    uint64_t left;
+    uint64_t across;
+    double scale = 0x1p-63;
+    double r;
+    int k;
+    /* modulo 2^192, the last word first */
+    for (k = 5; k >= 0; --k)
+    {
+        const uint32_t at = word + (uint32_t)k;
+        const uint64_t pair = ((uint64_t)digits[at] << 32U) | digits[at + 1U];
+        const uint64_t piece = (pair >> (32U - shift)) & UINT32_C(0xffffffff);
+        const uint64_t one = low * piece;
+        const uint64_t two = high * before;
+        const uint64_t sum = (one & UINT32_C(0xffffffff)) + (two & UINT32_C(0xffffffff)) + carry;
+        product[k] = sum & UINT32_C(0xffffffff);
+        carry = (sum >> 32U) + (one >> 32U) + (two >> 32U);
+        before = piece;
+    }
+    a = (product[0] << 32U) | product[1];
+    b = (product[2] << 32U) | product[3];
+    /* two bits count quarters; the fraction after them is taken from the nearer end */
+    top = a >> 62U;
+    a = (a << 2U) | (b >> 62U);
+    b = (b << 2U) | (product[4] >> 30U);
+    up = a >> 63U;
+    a ^= (uint64_t)0U - up;
+    b ^= (uint64_t)0U - up;
+    top += up;
+    /* leading zeros away, in six steps */
+    for (k = 5; k >= 0; --k)
+    {
+        const uint32_t step = (uint32_t)1U << (uint32_t)k;
+        const int zeros = (a >> (64U - step)) == 0U;
+        a = zeros ? ((a << step) | (b >> (64U - step))) : a;
+        b = zeros ? (b << step) : b;
+        scale = zeros ? (scale * cpgen_from_bits_f64((uint64_t)(1023U - step) << 52U)) : scale;
+    }
+    /* the upper 64 of the 128 bits of a times pi/2 */
+    right = a & UINT32_C(0xffffffff);
+    left = a >> 32U;
+    across = ((right * UINT32_C(0x2168c235)) >> 32U) + ((right * UINT32_C(0xc90fdaa2)) & UINT32_C(0xffffffff))
+        + ((left * UINT32_C(0x2168c235)) & UINT32_C(0xffffffff));
+    a = (left * UINT32_C(0xc90fdaa2)) + ((right * UINT32_C(0xc90fdaa2)) >> 32U) + ((left * UINT32_C(0x2168c235)) >> 32U)
+        + (across >> 32U);
+    r = (double)a * scale;
+    r = (up != 0U) ? -r : r;
+    *quarter = (x < 0.0) ? ((uint64_t)0U - top) : top;
+    return (x < 0.0) ? -r : r;
+}
+
+/* x = k pi/2 + r for any x; infinity and NaN give NaN */
+static inline double cpgen_quarter_any_f64(double x, uint64_t *quarter)
+{
+    const double size = cpgen_fabs_f64(x);
+    if (size <= 1000000.0)
+    {
+        return cpgen_quarter_f64(x, quarter);
+    }
+    if (size < cpgen_infinity_f64())
+    {
+        return cpgen_quarter_far_f64(x, quarter);
+    }
+    *quarter = 0U;
+    return cpgen_nan_f64();
+}
+
+static inline double cpgen_sin_f64(double x)
+{
+    uint64_t quarter;
+    const double r = cpgen_quarter_any_f64(x, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? c : s;
+    const double y = ((quarter & 2U) != 0U) ? -size : size;
+    return (x == 0.0) ? x : y;
+}
+
+static inline double cpgen_cos_f64(double x)
+{
+    uint64_t quarter;
+    const double r = cpgen_quarter_any_f64(x, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double size = ((quarter & 1U) != 0U) ? s : c;
+    return (((quarter + 1U) & 2U) != 0U) ? -size : size;
+}
+
 static inline double cpgen_tan_f64(double x)
 {
-    return cpgen_sin_f64(x) / cpgen_cos_f64(x);
+    uint64_t quarter;
+    const double r = cpgen_quarter_any_f64(x, &quarter);
+    const double s = cpgen_sin_near_f64(r);
+    const double c = cpgen_cos_near_f64(r);
+    const double y = ((quarter & 1U) != 0U) ? (-c / s) : (s / c);
+    return (x == 0.0) ? x : y;
 }
 
 static inline double cpgen_sinh_f64(double x)
@@ -787,6 +915,229 @@ static inline double cpgen_normcdf_f64(double x)
 static inline double cpgen_gelu_f64(double x)
 {
     return cpgen_normal_f64(x, x);
+}
+
+/* ---- logarithm of the normal distribution function and its derivatives, double ---- */
+
+/* (x + phi(x) / Phi(x)) for x = -t, t >= 0: 1 / (1 + t) times a polynomial in (t - 4) / (t + 4) */
+static inline double cpgen_mills_left_f64(double t)
+{
+    const double near = (t < 1e30) ? t : 1e30;
+    const double z = (near - 4.0) / (near + 4.0);
+    double p = 0x1.dada646b8dfbep-28;
+    p = (p * z) + 0x1.c30a8b144a4b8p-30;
+    p = (p * z) + (-0x1.3a5ea4945dc65p-24);
+    p = (p * z) + 0x1.613cd08a5b1b3p-27;
+    p = (p * z) + 0x1.ad43be885843ep-22;
+    p = (p * z) + (-0x1.2d2455b6fdec6p-22);
+    p = (p * z) + (-0x1.9bc23f79ce5dcp-20);
+    p = (p * z) + 0x1.3924d3582736ep-19;
+    p = (p * z) + 0x1.341b12a31c17bp-18;
+    p = (p * z) + (-0x1.ad525d8f41976p-17);
+    p = (p * z) + (-0x1.58b47fd62c610p-17);
+    p = (p * z) + 0x1.d01dc7802374bp-15;
+    p = (p * z) + 0x1.351b8dcb2007dp-17;
+    p = (p * z) + (-0x1.a88b89a0639e3p-13);
+    p = (p * z) + 0x1.2051ac1a5cbe9p-14;
+    p = (p * z) + 0x1.4f05c8921a123p-11;
+    p = (p * z) + (-0x1.25cd63870b883p-11);
+    p = (p * z) + (-0x1.bbff43eed6a56p-10);
+    p = (p * z) + 0x1.68b70be0e9e4cp-9;
+    p = (p * z) + 0x1.af935c3235834p-9;
+    p = (p * z) + (-0x1.5b85b57e5da6fp-7);
+    p = (p * z) + (-0x1.27fbb009cc4afp-10);
+    p = (p * z) + 0x1.099e7c887a559p-5;
+    p = (p * z) + (-0x1.f8202f1ccf5acp-6);
+    p = (p * z) + (-0x1.f44b58ac48cd4p-5);
+    p = (p * z) + 0x1.8b202da160976p-3;
+    p = (p * z) + (-0x1.896db09f596bep-3);
+    p = (p * z) + (-0x1.fc5da950de3f6p-5);
+    p = (p * z) + 0x1.20c6f2f8a1916p+0;
+    return p / (1.0 + t);
+}
+
+/* phi(x) / Phi(x) of the standard normal for x >= 0 */
+static inline double cpgen_mills_right_f64(double x)
+{
+    const double size = (x < 40.0) ? x : 40.0;
+    const double high = cpgen_upper_f64(size);
+    const double low = (size - high) * (size + high);
+    const double decay = cpgen_exp_f64(-(0.5 * (high * high))) * (1.0 + cpgen_expm1_f64(-(0.5 * low)));
+    return (0.398942280401432678 * decay) / cpgen_normcdf_f64(x);
+}
+
+/* phi(x) / Phi(x), the slope of log(Phi(x)) */
+static inline double cpgen_mills_f64(double x)
+{
+    const double left = cpgen_mills_left_f64((x < 0.0) ? -x : 0.0) - x;
+    const double right = cpgen_mills_right_f64((x < 0.0) ? 0.0 : x);
+    return (x < 0.0) ? left : ((x == x) ? right : x);
+}
+
+/* x + phi(x) / Phi(x) */
+static inline double cpgen_mills_gap_f64(double x)
+{
+    const double left = cpgen_mills_left_f64((x < 0.0) ? -x : 0.0);
+    const double right = x + cpgen_mills_right_f64((x < 0.0) ? 0.0 : x);
+    return (x < 0.0) ? left : ((x == x) ? right : x);
+}
+
+/* log(Phi(x)) = -x^2/2 - log(sqrt(2 pi) phi(x) / Phi(x)) on the left */
+static inline double cpgen_log_ndtr_f64(double x)
+{
+    const double side = (x < 0.0) ? x : 0.0;
+    const double left = -(((0.5 * side) * side) + (cpgen_log_f64(cpgen_mills_left_f64(-side) - side) + 0.918938533204672742));
+    const double right = cpgen_log1p_f64(-cpgen_normcdf_f64((x < 0.0) ? 0.0 : -x));
+    return (x < 0.0) ? left : ((x == x) ? right : x);
+}
+
+/* ---- spherical Bessel functions, inverse error functions, Lambert's W, double ---- */
+
+/* j_n(x) for n >= 0: the power series up to |x| = n + 1, the recurrence upwards from there */
+static inline double cpgen_jn_f64(int n, double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    double lower;
+    double value;
+    int k;
+    if (size <= ((double)n + 1.0))
+    {
+        const double half = 0.5 * (x * x);
+        double sum = 1.0;
+        value = 1.0;
+        for (k = 22; k >= 1; --k)
+        {
+            sum = 1.0 - (((half / (double)k) / (double)((2 * (n + k)) + 1)) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= x / (double)((2 * k) + 1);
+        }
+        return value * sum;
+    }
+    if (size == cpgen_infinity_f64())
+    {
+        return 0.0;
+    }
+    value = cpgen_sin_f64(x) / x;
+    lower = cpgen_cos_f64(x) / x;
+    for (k = 0; k < n; ++k)
+    {
+        const double next = (((double)((2 * k) + 1) / x) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return value;
+}
+
+/* sin(x) / x */
+static inline double cpgen_sinc_f64(double x)
+{
+    return cpgen_jn_f64(0, x);
+}
+
+/* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */
+static inline double cpgen_erfc_tail_f64(double q)
+{
+    const double target = -cpgen_log_f64(q);
+    double w = cpgen_sqrt_f64(target - (0.5 * cpgen_log_f64(1.0 + (3.0 * target))));
+    int k;
+    for (k = 0; k < 5; ++k)
+    {
+        const double scaled = cpgen_erfc_scaled_f64(w);
+        w += ((target - (w * w)) + cpgen_log_f64(scaled)) * (0.886226925452758014 * scaled);
+    }
+    return w;
+}
+
+/* w with erf(w) = x for |x| <= 1/2, by Newton's method */
+static inline double cpgen_erfinv_near_f64(double x)
+{
+    double w = 0.886226925452758014 * (x * (1.0 + ((x * x) * (0.261799387799149436 + (0.143931730849218955 * (x * x))))));
+    int k;
+    for (k = 0; k < 3; ++k)
+    {
+        w -= ((cpgen_erf_near_f64(w) - x) * 0.886226925452758014) * cpgen_exp_f64(w * w);
+    }
+    return (x == 0.0) ? x : w;
+}
+
+static inline double cpgen_erfinv_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    if (size <= 0.5)
+    {
+        return cpgen_erfinv_near_f64(x);
+    }
+    if (!(size < 1.0))
+    {
+        return (size == 1.0) ? cpgen_copysign_f64(cpgen_infinity_f64(), x) : cpgen_nan_f64();
+    }
+    return cpgen_copysign_f64(cpgen_erfc_tail_f64(1.0 - size), x);
+}
+
+static inline double cpgen_erfcinv_f64(double q)
+{
+    if ((q > 0.0) && (q < 0.5))
+    {
+        return cpgen_erfc_tail_f64(q);
+    }
+    return (q == 0.0) ? cpgen_infinity_f64() : cpgen_erfinv_f64(1.0 - q);
+}
+
+/* w exp(w) = x, the branch with w >= -1, by the iteration of Iacono and Boyd (2017) */
+static inline double cpgen_lambertw_f64(double x)
+{
+    /* e (x + 1/e) */
+    const double above = 2.71828182845904524 * ((x + 0x1.78b56362cef38p-2) - 0x1.ca8a4270fadf5p-57);
+    double w;
+    int k;
+    if (!(above >= 0.0) || (x == 0.0) || (x == cpgen_infinity_f64()))
+    {
+        return (above < 0.0) ? cpgen_nan_f64() : x;
+    }
+    if (x < -0.25)
+    {
+        const double p = cpgen_sqrt_f64(2.0 * above);
+        w = -1.0 + (p * (1.0 + (p * (-0.333333333333333333 + (p * (0.152777777777777778 - (p * 0.0796296296296296296)))))));
+        if (p < 1e-4)
+        {
+            return w;
+        }
+    }
+    else
+    {
+        const double growth = cpgen_log1p_f64(x);
+        w = growth * (1.0 - (cpgen_log1p_f64(growth) / (2.0 + growth)));
+    }
+    for (k = 0; k < 5; ++k)
+    {
+        w = (w / (1.0 + w)) * (1.0 + cpgen_log_f64(x / w));
+    }
+    return w;
+}
+
+/* dw/dx = 1 / (exp(w) (1 + w)) */
+static inline double cpgen_lambertw_slope_f64(double x)
+{
+    const double w = cpgen_lambertw_f64(x);
+    if (x == cpgen_infinity_f64())
+    {
+        return 0.0;
+    }
+    return (x > 1.0) ? ((w / (1.0 + w)) / x) : (cpgen_exp_f64(-w) / (1.0 + w));
+}
+
+/* x log(y), 0 where x is 0 */
+static inline double cpgen_xlogy_f64(double x, double y)
+{
+    return ((x == 0.0) && (y == y)) ? 0.0 : (x * cpgen_log_f64(y));
+}
+
+/* x / y, 0 where x is 0 */
+static inline double cpgen_xdivy_f64(double x, double y)
+{
+    return ((x == 0.0) && (y == y)) ? 0.0 : (x / y);
 }
 
 /* ---- functions with kinks, double; comparisons are arranged so that NaN is kept ---- */
@@ -1227,7 +1578,8 @@ static inline float cpgen_tanh_f32(float x)
     return (x == x) ? cpgen_copysign_f32(y, x) : x;
 }
 
-/* ---- trigonometric and hyperbolic functions: sin, cos and tan need |x| <= 1e4 and give NaN beyond, float ---- */
+/* ---- trigonometric and hyperbolic functions; the moderate ones, which a compiler can vectorise, have the bits of the
+ * others for |x| <= 1e4 and give NaN beyond, float ---- */
 
 /* x = k pi/2 + r with k = round(x / (pi/2)): returns r, *quarter = k modulo 2^20 or more. */
 static inline float cpgen_quarter_f32(float x, uint32_t *quarter)
@@ -1263,7 +1615,7 @@ static inline float cpgen_cos_near_f32(float r)
     return w + (((1.0f - w) - half) + ((z * z) * p));
 }
 
-static inline float cpgen_sin_f32(float x)
+static inline float cpgen_sin_moderate_f32(float x)
 {
     uint32_t quarter;
     const int inside = cpgen_fabs_f32(x) <= 10000.0f;
@@ -1276,7 +1628,7 @@ static inline float cpgen_sin_f32(float x)
     return inside ? exact : cpgen_nan_f32();
 }
 
-static inline float cpgen_cos_f32(float x)
+static inline float cpgen_cos_moderate_f32(float x)
 {
     uint32_t quarter;
     const int inside = cpgen_fabs_f32(x) <= 10000.0f;
@@ -1288,9 +1640,115 @@ static inline float cpgen_cos_f32(float x)
     return inside ? y : cpgen_nan_f32();
 }
 
+static inline float cpgen_tan_moderate_f32(float x)
+{
+    return cpgen_sin_moderate_f32(x) / cpgen_cos_moderate_f32(x);
+}
+
+/* x = k pi/2 + r for any finite x of 2^12 or more in size, after Payne and Hanek (1983): 96 bits of 2/pi, from the first
+ * that leaves a remainder modulo 4 on, times the mantissa, in integers.  Returns r, *quarter = k modulo 4. */
+static inline float cpgen_quarter_far_f32(float x, uint32_t *quarter)
+{
+    /* 64 zeros, then the bits of 2/pi */
+    static const uint32_t digits[10] = {
+        UINT32_C(0x00000000), UINT32_C(0x00000000), UINT32_C(0xa2f9836e), UINT32_C(0x4e441529), UINT32_C(0xfc2757d1),
+        UINT32_C(0xf534ddc0), UINT32_C(0xdb629599), UINT32_C(0x3c439041), UINT32_C(0xfe5163ab), UINT32_C(0xdebbc561)
+    };
+    const uint32_t size = cpgen_to_bits_f32(x) & UINT32_C(0x7fffffff);
+    const uint32_t mantissa = (size & UINT32_C(0x7fffff)) | UINT32_C(0x800000);
+    const uint32_t first = (size >> 23U) - 88U;
+    const uint32_t word = first >> 5U;
+    const uint32_t shift = first & 31U;
+    uint32_t product[3];
+    uint32_t carry = 0U;
+    uint32_t a;
+    uint32_t b;
+    uint32_t top;
+    uint32_t up;
+    float scale = 0x1p-31f;
+    float r;
+    int k;
+    /* modulo 2^96, the last word first */
+    for (k = 2; k >= 0; --k)
+    {
+        const uint32_t at = word + (uint32_t)k;
+        const uint64_t pair = ((uint64_t)digits[at] << 32U) | digits[at + 1U];
+        const uint64_t sum = ((uint64_t)mantissa * (uint32_t)(pair >> (32U - shift))) + carry;
+        product[k] = (uint32_t)sum;
+        carry = (uint32_t)(sum >> 32U);
+    }
+    a = product[0];
+    b = product[1];
+    /* two bits count quarters; the fraction after them is taken from the nearer end */
+    top = a >> 30U;
+    a = (a << 2U) | (b >> 30U);
+    b = (b << 2U) | (product[2] >> 30U);
+    up = a >> 31U;
+    a ^= (uint32_t)0U - up;
+    b ^= (uint32_t)0U - up;
+    top += up;
+    /* leading zeros away, in five steps */
+    for (k = 4; k >= 0; --k)
+    {
+        const uint32_t step = (uint32_t)1U << (uint32_t)k;
+        const int zeros = (a >> (32U - step)) == 0U;
+        a = zeros ? ((a << step) | (b >> (32U - step))) : a;
+        b = zeros ? (b << step) : b;
+        scale = zeros ? (scale * cpgen_from_bits_f32((127U - step) << 23U)) : scale;
+    }
+    /* the upper 32 of the 64 bits of a times pi/2 */
+    a = (uint32_t)(((uint64_t)a * UINT32_C(0xc90fdaa2)) >> 32U);
+    r = (float)a * scale;
+    r = (up != 0U) ? -r : r;
+    *quarter = (x < 0.0f) ? ((uint32_t)0U - top) : top;
+    return (x < 0.0f) ? -r : r;
+}
+
+/* x = k pi/2 + r for any x; infinity and NaN give NaN */
+static inline float cpgen_quarter_any_f32(float x, uint32_t *quarter)
+{
+    const float size = cpgen_fabs_f32(x);
+    if (size <= 10000.0f)
+    {
+        return cpgen_quarter_f32(x, quarter);
+    }
+    if (size < cpgen_infinity_f32())
+    {
+        return cpgen_quarter_far_f32(x, quarter);
+    }
+    *quarter = 0U;
+    return cpgen_nan_f32();
+}
+
+static inline float cpgen_sin_f32(float x)
+{
+    uint32_t quarter;
+    const float r = cpgen_quarter_any_f32(x, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? c : s;
+    const float y = ((quarter & 2U) != 0U) ? -size : size;
+    return (x == 0.0f) ? x : y;
+}
+
+static inline float cpgen_cos_f32(float x)
+{
+    uint32_t quarter;
+    const float r = cpgen_quarter_any_f32(x, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float size = ((quarter & 1U) != 0U) ? s : c;
+    return (((quarter + 1U) & 2U) != 0U) ? -size : size;
+}
+
 static inline float cpgen_tan_f32(float x)
 {
-    return cpgen_sin_f32(x) / cpgen_cos_f32(x);
+    uint32_t quarter;
+    const float r = cpgen_quarter_any_f32(x, &quarter);
+    const float s = cpgen_sin_near_f32(r);
+    const float c = cpgen_cos_near_f32(r);
+    const float y = ((quarter & 1U) != 0U) ? (-c / s) : (s / c);
+    return (x == 0.0f) ? x : y;
 }
 
 static inline float cpgen_sinh_f32(float x)
@@ -1639,6 +2097,215 @@ static inline float cpgen_normcdf_f32(float x)
 static inline float cpgen_gelu_f32(float x)
 {
     return cpgen_normal_f32(x, x);
+}
+
+/* ---- logarithm of the normal distribution function and its derivatives, float ---- */
+
+/* (x + phi(x) / Phi(x)) for x = -t, t >= 0: 1 / (1 + t) times a polynomial in (t - 4) / (t + 4) */
+static inline float cpgen_mills_left_f32(float t)
+{
+    const float near = (t < 1e12f) ? t : 1e12f;
+    const float z = (near - 4.0f) / (near + 4.0f);
+    float p = 0x1.f754340000000p-15f;
+    p = (p * z) + 0x1.a5d8b60000000p-13f;
+    p = (p * z) + (-0x1.17d1640000000p-11f);
+    p = (p * z) + (-0x1.31762e0000000p-10f);
+    p = (p * z) + 0x1.6590040000000p-9f;
+    p = (p * z) + 0x1.80210e0000000p-9f;
+    p = (p * z) + (-0x1.5b2d740000000p-7f);
+    p = (p * z) + (-0x1.037b8e0000000p-10f);
+    p = (p * z) + 0x1.0999b40000000p-5f;
+    p = (p * z) + (-0x1.f896740000000p-6f);
+    p = (p * z) + (-0x1.f44ae60000000p-5f);
+    p = (p * z) + 0x1.8b21840000000p-3f;
+    p = (p * z) + (-0x1.896db20000000p-3f);
+    p = (p * z) + (-0x1.fc5dce0000000p-5f);
+    p = (p * z) + 0x1.20c6f20000000p+0f;
+    return p / (1.0f + t);
+}
+
+/* phi(x) / Phi(x) of the standard normal for x >= 0 */
+static inline float cpgen_mills_right_f32(float x)
+{
+    const float size = (x < 15.0f) ? x : 15.0f;
+    const float high = cpgen_upper_f32(size);
+    const float low = (size - high) * (size + high);
+    const float decay = cpgen_exp_f32(-(0.5f * (high * high))) * (1.0f + cpgen_expm1_f32(-(0.5f * low)));
+    return (0.398942280401432678f * decay) / cpgen_normcdf_f32(x);
+}
+
+/* phi(x) / Phi(x), the slope of log(Phi(x)) */
+static inline float cpgen_mills_f32(float x)
+{
+    const float left = cpgen_mills_left_f32((x < 0.0f) ? -x : 0.0f) - x;
+    const float right = cpgen_mills_right_f32((x < 0.0f) ? 0.0f : x);
+    return (x < 0.0f) ? left : ((x == x) ? right : x);
+}
+
+/* x + phi(x) / Phi(x) */
+static inline float cpgen_mills_gap_f32(float x)
+{
+    const float left = cpgen_mills_left_f32((x < 0.0f) ? -x : 0.0f);
+    const float right = x + cpgen_mills_right_f32((x < 0.0f) ? 0.0f : x);
+    return (x < 0.0f) ? left : ((x == x) ? right : x);
+}
+
+/* log(Phi(x)) = -x^2/2 - log(sqrt(2 pi) phi(x) / Phi(x)) on the left */
+static inline float cpgen_log_ndtr_f32(float x)
+{
+    const float side = (x < 0.0f) ? x : 0.0f;
+    const float left = -(((0.5f * side) * side) + (cpgen_log_f32(cpgen_mills_left_f32(-side) - side) + 0.918938533204672742f));
+    const float right = cpgen_log1p_f32(-cpgen_normcdf_f32((x < 0.0f) ? 0.0f : -x));
+    return (x < 0.0f) ? left : ((x == x) ? right : x);
+}
+
+/* ---- spherical Bessel functions, inverse error functions, Lambert's W, float ---- */
+
+/* j_n(x) for n >= 0: the power series up to |x| = n + 1, the recurrence upwards from there */
+static inline float cpgen_jn_f32(int n, float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    float lower;
+    float value;
+    int k;
+    if (size <= ((float)n + 1.0f))
+    {
+        const float half = 0.5f * (x * x);
+        float sum = 1.0f;
+        value = 1.0f;
+        for (k = 13; k >= 1; --k)
+        {
+            sum = 1.0f - (((half / (float)k) / (float)((2 * (n + k)) + 1)) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= x / (float)((2 * k) + 1);
+        }
+        return value * sum;
+    }
+    if (size == cpgen_infinity_f32())
+    {
+        return 0.0f;
+    }
+    value = cpgen_sin_f32(x) / x;
+    lower = cpgen_cos_f32(x) / x;
+    for (k = 0; k < n; ++k)
+    {
+        const float next = (((float)((2 * k) + 1) / x) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return value;
+}
+
+/* sin(x) / x */
+static inline float cpgen_sinc_f32(float x)
+{
+    return cpgen_jn_f32(0, x);
+}
+
+/* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */
+static inline float cpgen_erfc_tail_f32(float q)
+{
+    const float target = -cpgen_log_f32(q);
+    float w = cpgen_sqrt_f32(target - (0.5f * cpgen_log_f32(1.0f + (3.0f * target))));
+    int k;
+    for (k = 0; k < 5; ++k)
+    {
+        const float scaled = cpgen_erfc_scaled_f32(w);
+        w += ((target - (w * w)) + cpgen_log_f32(scaled)) * (0.886226925452758014f * scaled);
+    }
+    return w;
+}
+
+/* w with erf(w) = x for |x| <= 1/2, by Newton's method */
+static inline float cpgen_erfinv_near_f32(float x)
+{
+    float w = 0.886226925452758014f * (x * (1.0f + ((x * x) * (0.261799387799149436f + (0.143931730849218955f * (x * x))))));
+    int k;
+    for (k = 0; k < 3; ++k)
+    {
+        w -= ((cpgen_erf_near_f32(w) - x) * 0.886226925452758014f) * cpgen_exp_f32(w * w);
+    }
+    return (x == 0.0f) ? x : w;
+}
+
+static inline float cpgen_erfinv_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    if (size <= 0.5f)
+    {
+        return cpgen_erfinv_near_f32(x);
+    }
+    if (!(size < 1.0f))
+    {
+        return (size == 1.0f) ? cpgen_copysign_f32(cpgen_infinity_f32(), x) : cpgen_nan_f32();
+    }
+    return cpgen_copysign_f32(cpgen_erfc_tail_f32(1.0f - size), x);
+}
+
+static inline float cpgen_erfcinv_f32(float q)
+{
+    if ((q > 0.0f) && (q < 0.5f))
+    {
+        return cpgen_erfc_tail_f32(q);
+    }
+    return (q == 0.0f) ? cpgen_infinity_f32() : cpgen_erfinv_f32(1.0f - q);
+}
+
+/* w exp(w) = x, the branch with w >= -1, by the iteration of Iacono and Boyd (2017) */
+static inline float cpgen_lambertw_f32(float x)
+{
+    /* e (x + 1/e) */
+    const float above = 2.71828182845904524f * ((x + 0x1.78b5640000000p-2f) - 0x1.3a621a0000000p-27f);
+    float w;
+    int k;
+    if (!(above >= 0.0f) || (x == 0.0f) || (x == cpgen_infinity_f32()))
+    {
+        return (above < 0.0f) ? cpgen_nan_f32() : x;
+    }
+    if (x < -0.25f)
+    {
+        const float p = cpgen_sqrt_f32(2.0f * above);
+        w = -1.0f + (p * (1.0f + (p * (-0.333333333333333333f + (p * (0.152777777777777778f - (p * 0.0796296296296296296f)))))));
+        if (p < 0.01f)
+        {
+            return w;
+        }
+    }
+    else
+    {
+        const float growth = cpgen_log1p_f32(x);
+        w = growth * (1.0f - (cpgen_log1p_f32(growth) / (2.0f + growth)));
+    }
+    for (k = 0; k < 5; ++k)
+    {
+        w = (w / (1.0f + w)) * (1.0f + cpgen_log_f32(x / w));
+    }
+    return w;
+}
+
+/* dw/dx = 1 / (exp(w) (1 + w)) */
+static inline float cpgen_lambertw_slope_f32(float x)
+{
+    const float w = cpgen_lambertw_f32(x);
+    if (x == cpgen_infinity_f32())
+    {
+        return 0.0f;
+    }
+    return (x > 1.0f) ? ((w / (1.0f + w)) / x) : (cpgen_exp_f32(-w) / (1.0f + w));
+}
+
+/* x log(y), 0 where x is 0 */
+static inline float cpgen_xlogy_f32(float x, float y)
+{
+    return ((x == 0.0f) && (y == y)) ? 0.0f : (x * cpgen_log_f32(y));
+}
+
+/* x / y, 0 where x is 0 */
+static inline float cpgen_xdivy_f32(float x, float y)
+{
+    return ((x == 0.0f) && (y == y)) ? 0.0f : (x / y);
 }
 
 /* ---- functions with kinks, float; comparisons are arranged so that NaN is kept ---- */

@@ -7,9 +7,35 @@
  */
 #include "rosenbrock.h"
 
+#include <float.h>
+#include <limits.h>
 
-#ifdef __FAST_MATH__
-#error "this file relies on IEEE arithmetic: compile it without -ffast-math"
+/* What the numbers rely on. None of it can be had back later, so each is an error here rather than other results. */
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) \
+    || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error "this file relies on IEEE arithmetic: compile it without -ffast-math, its parts (-fassociative-math, -ffinite-math-only, ...) and /fp:fast"
+#endif
+#if FLT_MANT_DIG != 24 || FLT_MAX_EXP != 128
+#error "this file needs a float of 32 bits as in IEEE 754"
+#endif
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#error "this compiler computes in more digits than the type has (FLT_EVAL_METHOD): on x86 compile with -msse2 -mfpmath=sse"
+#endif
+#if INT_MAX < 2147483647 || PTRDIFF_MAX < 2147483647 || SIZE_MAX < 4294967295
+#error "this file needs int, ptrdiff_t and size_t of at least 32 bits: its constants and positions do not fit into 16"
+#endif
+/* Joined multiplications and additions (one rounding in place of two): told to clang, not to be had from MSVC, and left
+ * out by GCC under -std=c99. In its GNU modes GCC joins them where the processor can, and no macro tells whether
+ * -ffp-contract=off was given. */
+#if !defined(CPGEN_FUSED) || !CPGEN_FUSED
+#if defined(_M_FP_CONTRACT)
+#error "this compiler joins multiplications and additions: compile with /fp:precise and without /fp:contract"
+#elif defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__) && !defined(__STRICT_ANSI__) && (defined(__FP_FAST_FMA) || defined(__FP_FAST_FMAF)) \
+    && !defined(CPGEN_CONTRACT_OFF)
+#error "GCC joins multiplications and additions in GNU modes: compile with -std=c99, or with -ffp-contract=off and the macro CPGEN_CONTRACT_OFF defined"
+#endif
 #endif
 
 /* Work sharing between threads. Without OpenMP the program runs on one thread, with the same results. */
@@ -17,20 +43,30 @@
 #ifndef CPGEN_SERIAL_BELOW
 #define CPGEN_SERIAL_BELOW 2e5 /* operations of a call that is not worth a team of threads */
 #endif
-#define OMP_PARALLEL _Pragma("omp parallel num_threads(threads)")
-#define OMP_FOR _Pragma("omp for schedule(static)")
-#define OMP_FOR_NOWAIT _Pragma("omp for schedule(static) nowait")
-#define OMP_FOR_2_NOWAIT _Pragma("omp for schedule(static) collapse(2) nowait")
-#define OMP_FOR_3_NOWAIT _Pragma("omp for schedule(static) collapse(3) nowait")
-#define OMP_FOR_4_NOWAIT _Pragma("omp for schedule(static) collapse(4) nowait")
-#define OMP_SINGLE_NOWAIT _Pragma("omp single nowait")
-#define OMP_FOR_SIMD _Pragma("omp for simd schedule(static)")
-#define OMP_FOR_SIMD_NOWAIT _Pragma("omp for simd schedule(static) nowait")
-#define OMP_FOR_2 _Pragma("omp for schedule(static) collapse(2)")
-#define OMP_FOR_3 _Pragma("omp for schedule(static) collapse(3)")
-#define OMP_FOR_4 _Pragma("omp for schedule(static) collapse(4)")
-#define OMP_SINGLE _Pragma("omp single")
-#define OMP_BARRIER _Pragma("omp barrier")
+#define CPGEN_BARRIERS 50 /* that cost as much as to begin with a team */
+#include <omp.h>
+#ifndef OMP_SHARE
+#define OMP_SHARE static /* how loops are handed out; no bit depends on it */
+#define OMP_SHARE_SIMD static
+#endif
+#define OMP_TEXT(...) _Pragma(#__VA_ARGS__)
+#define OMP(...) OMP_TEXT(omp __VA_ARGS__)
+#define OMP_PARALLEL OMP(parallel num_threads(threads))
+#define OMP_FOR OMP(for schedule(OMP_SHARE))
+#define OMP_FOR_NOWAIT OMP(for schedule(OMP_SHARE) nowait)
+#define OMP_FOR_2_NOWAIT OMP(for schedule(OMP_SHARE) collapse(2) nowait)
+#define OMP_FOR_3_NOWAIT OMP(for schedule(OMP_SHARE) collapse(3) nowait)
+#define OMP_FOR_4_NOWAIT OMP(for schedule(OMP_SHARE) collapse(4) nowait)
+#define OMP_SINGLE_NOWAIT OMP(single nowait)
+#define OMP_FOR_SIMD OMP(for simd schedule(OMP_SHARE_SIMD))
+#define OMP_FOR_SIMD_NOWAIT OMP(for simd schedule(OMP_SHARE_SIMD) nowait)
+#define OMP_FOR_2 OMP(for schedule(OMP_SHARE) collapse(2))
+#define OMP_FOR_3 OMP(for schedule(OMP_SHARE) collapse(3))
+#define OMP_FOR_4 OMP(for schedule(OMP_SHARE) collapse(4))
+#define OMP_SINGLE OMP(single)
+#define OMP_BARRIER OMP(barrier)
+#define OMP_INDEX omp_get_thread_num()
+#define OMP_INSIDE (omp_get_level() > 0) /* a caller's parallel region, whose threads are not this program's */
 #else
 #define OMP_PARALLEL
 #define OMP_FOR
@@ -46,6 +82,8 @@
 #define OMP_FOR_4
 #define OMP_SINGLE
 #define OMP_BARRIER
+#define OMP_INDEX 0
+#define OMP_INSIDE 0
 #endif
 #if defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD)
 #define OMP_SIMD _Pragma("omp simd")
@@ -60,6 +98,13 @@
 #define SHARED static
 #endif
 
+/* Of the type of every number, to tell where in memory one may lie. */
+typedef struct rosenbrock_place {
+    char before;
+    float value;
+} rosenbrock_place;
+#define MISPLACED(pointer) ((uintptr_t)(const void *)(pointer) % offsetof(rosenbrock_place, value) != 0U)
+
 /* Sizes that stay at SIZE_MAX once they are too large. */
 static size_t size_product(size_t a, size_t b)
 {
@@ -69,6 +114,24 @@ static size_t size_product(size_t a, size_t b)
 static size_t size_sum(size_t a, size_t b)
 {
     return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
+/* Whether all numbers are finite, in a time that does not depend on them. */
+static int all_finite(const float *values, size_t count)
+{
+    int other = 0;
+    for (size_t k = 0U; k < count; ++k) {
+        other |= !(values[k] >= -FLT_MAX) | !(values[k] <= FLT_MAX);
+    }
+    return other == 0;
+}
+
+int32_t rosenbrock_arithmetic(void)
+{
+    const volatile float one = 1.0f, step = FLT_EPSILON / 8, least = FLT_MIN, half = 0.5f, tiny = FLT_MIN / 2;
+    const int flushed = !(least * half > 0) | !(tiny > 0);
+    const int directed = (one + step > one) | (one - step < one);
+    return (int32_t)(flushed + 2 * directed);
 }
 
 /* ==== value ==== */
@@ -121,6 +184,16 @@ static void rosenbrock_value_phases(const rosenbrock_value_frame *frame)
     }
 }
 
+/* Whether all outputs are finite. */
+static int rosenbrock_value_finite(const rosenbrock_value_args *args)
+{
+    int finite = 1;
+    if (args->out_value != NULL) {
+        finite &= all_finite(args->out_value, (size_t)1);
+    }
+    return finite;
+}
+
 size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
 {
     size_t numbers;
@@ -140,7 +213,7 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     if (args == NULL) {
         return ROSENBROCK_VALUE_BAD_ARGS;
     }
-    if (args->u == NULL) {
+    if (args->u == NULL || MISPLACED(args->u)) {
         return ROSENBROCK_VALUE_BAD_U;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -155,7 +228,7 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     if (args->first_column < 0 || args->first_column >= INT64_C(0x4000000000000000)) {
         return ROSENBROCK_VALUE_BAD_FIRST_COLUMN;
     }
-    if (args->design < 0 || args->design > 2) {
+    if (args->design < 0 || args->design > 3) {
         return ROSENBROCK_VALUE_BAD_DESIGN;
     }
     if (args->accumulate != 0) {
@@ -170,11 +243,15 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     if (work_bytes < rosenbrock_value_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return ROSENBROCK_VALUE_BAD_WORK_BYTES;
     }
+    if (MISPLACED(args->out_value)) {
+        return ROSENBROCK_VALUE_BAD_OUTPUTS;
+    }
 
     threads = args->threads;
 #ifdef _OPENMP
     {
-        if (7992.0f < (float)CPGEN_SERIAL_BELOW) {
+        const float waits = 1;
+        if (7992.0f < (float)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }
@@ -189,7 +266,7 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     frame.tile = frame.work + ((size_t)0);
     frame.rows = frame.tile;
 
-    if (threads == 1) {
+    if (threads == 1 && !OMP_INSIDE) {
         rosenbrock_value_phases(&frame);
     } else {
         OMP_PARALLEL
@@ -197,7 +274,7 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
             rosenbrock_value_phases(&frame);
         }
     }
-    return ROSENBROCK_VALUE_OK;
+    return rosenbrock_value_finite(args) ? ROSENBROCK_VALUE_OK : ROSENBROCK_VALUE_NOT_FINITE;
 }
 #undef LANES
 
@@ -290,6 +367,19 @@ static void rosenbrock_gradient_phases(const rosenbrock_gradient_frame *frame)
     }
 }
 
+/* Whether all outputs are finite. */
+static int rosenbrock_gradient_finite(const rosenbrock_gradient_args *args)
+{
+    int finite = 1;
+    if (args->out_value != NULL) {
+        finite &= all_finite(args->out_value, (size_t)1);
+    }
+    if (args->out_grad_u != NULL) {
+        finite &= all_finite(args->out_grad_u, (size_t)1000);
+    }
+    return finite;
+}
+
 size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
 {
     size_t numbers;
@@ -309,7 +399,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     if (args == NULL) {
         return ROSENBROCK_GRADIENT_BAD_ARGS;
     }
-    if (args->u == NULL) {
+    if (args->u == NULL || MISPLACED(args->u)) {
         return ROSENBROCK_GRADIENT_BAD_U;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -324,7 +414,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     if (args->first_column < 0 || args->first_column >= INT64_C(0x4000000000000000)) {
         return ROSENBROCK_GRADIENT_BAD_FIRST_COLUMN;
     }
-    if (args->design < 0 || args->design > 2) {
+    if (args->design < 0 || args->design > 3) {
         return ROSENBROCK_GRADIENT_BAD_DESIGN;
     }
     if (args->accumulate != 0) {
@@ -339,11 +429,15 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     if (work_bytes < rosenbrock_gradient_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return ROSENBROCK_GRADIENT_BAD_WORK_BYTES;
     }
+    if (MISPLACED(args->out_value) || MISPLACED(args->out_grad_u)) {
+        return ROSENBROCK_GRADIENT_BAD_OUTPUTS;
+    }
 
     threads = args->threads;
 #ifdef _OPENMP
     {
-        if (21992.0f < (float)CPGEN_SERIAL_BELOW) {
+        const float waits = 2;
+        if (21992.0f < (float)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }
@@ -358,7 +452,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     frame.tile = frame.work + ((size_t)0);
     frame.rows = frame.tile;
 
-    if (threads == 1) {
+    if (threads == 1 && !OMP_INSIDE) {
         rosenbrock_gradient_phases(&frame);
     } else {
         OMP_PARALLEL
@@ -366,7 +460,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
             rosenbrock_gradient_phases(&frame);
         }
     }
-    return ROSENBROCK_GRADIENT_OK;
+    return rosenbrock_gradient_finite(args) ? ROSENBROCK_GRADIENT_OK : ROSENBROCK_GRADIENT_NOT_FINITE;
 }
 #undef LANES
 
@@ -434,6 +528,16 @@ static void rosenbrock_diagonal_phases(const rosenbrock_diagonal_frame *frame)
     }
 }
 
+/* Whether all outputs are finite. */
+static int rosenbrock_diagonal_finite(const rosenbrock_diagonal_args *args)
+{
+    int finite = 1;
+    if (args->out_diag_u != NULL) {
+        finite &= all_finite(args->out_diag_u, (size_t)1000);
+    }
+    return finite;
+}
+
 size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
 {
     size_t numbers;
@@ -453,7 +557,7 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     if (args == NULL) {
         return ROSENBROCK_DIAGONAL_BAD_ARGS;
     }
-    if (args->u == NULL) {
+    if (args->u == NULL || MISPLACED(args->u)) {
         return ROSENBROCK_DIAGONAL_BAD_U;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -468,7 +572,7 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     if (args->first_column < 0 || args->first_column >= INT64_C(0x4000000000000000)) {
         return ROSENBROCK_DIAGONAL_BAD_FIRST_COLUMN;
     }
-    if (args->design < 0 || args->design > 2) {
+    if (args->design < 0 || args->design > 3) {
         return ROSENBROCK_DIAGONAL_BAD_DESIGN;
     }
     if (args->accumulate != 0) {
@@ -483,11 +587,15 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     if (work_bytes < rosenbrock_diagonal_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return ROSENBROCK_DIAGONAL_BAD_WORK_BYTES;
     }
+    if (MISPLACED(args->out_diag_u)) {
+        return ROSENBROCK_DIAGONAL_BAD_OUTPUTS;
+    }
 
     threads = args->threads;
 #ifdef _OPENMP
     {
-        if (6000.0f < (float)CPGEN_SERIAL_BELOW) {
+        const float waits = 1;
+        if (6000.0f < (float)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }
@@ -502,7 +610,7 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     frame.tile = frame.work + ((size_t)0);
     frame.rows = frame.tile;
 
-    if (threads == 1) {
+    if (threads == 1 && !OMP_INSIDE) {
         rosenbrock_diagonal_phases(&frame);
     } else {
         OMP_PARALLEL
@@ -510,6 +618,6 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
             rosenbrock_diagonal_phases(&frame);
         }
     }
-    return ROSENBROCK_DIAGONAL_OK;
+    return rosenbrock_diagonal_finite(args) ? ROSENBROCK_DIAGONAL_OK : ROSENBROCK_DIAGONAL_NOT_FINITE;
 }
 #undef LANES

@@ -25,30 +25,35 @@ typedef struct rosenbrock_value_args {
     int64_t first_row; /* absolute number of the first row (for the noise) */
     int64_t first_column; /* absolute number of the first column (for the noise) */
     uint64_t seed; /* seed of the noise */
-    int32_t design; /* 0 independent, 1 Hadamard, 2 identity */
+    int32_t design; /* 0 independent, 1 Hadamard, 2 exact answer, 3 some columns of it */
     int32_t accumulate; /* 1: add to the outputs without rows, 0: overwrite them */
     int32_t threads; /* threads to use, at least 1 */
 } rosenbrock_value_args;
 
 typedef enum rosenbrock_value_status {
     ROSENBROCK_VALUE_OK = 0, /* success */
+    ROSENBROCK_VALUE_NOT_FINITE = 1, /* computed; a number of the outputs is infinite or NaN */
     ROSENBROCK_VALUE_BAD_ARGS = -1, /* args is NULL */
-    ROSENBROCK_VALUE_BAD_U = -2, /* u is NULL */
+    ROSENBROCK_VALUE_BAD_U = -2, /* u is NULL or misaligned */
     ROSENBROCK_VALUE_BAD_N_ROWS = -3, /* n_rows is not in [0, 2**31) */
     ROSENBROCK_VALUE_BAD_COLUMNS = -4, /* columns is not in [0, 2**31) */
     ROSENBROCK_VALUE_BAD_FIRST_ROW = -5, /* first_row is not in [0, 2**62) */
     ROSENBROCK_VALUE_BAD_FIRST_COLUMN = -6, /* first_column is not in [0, 2**62) */
-    ROSENBROCK_VALUE_BAD_DESIGN = -7, /* design is not 0, 1 or 2 */
+    ROSENBROCK_VALUE_BAD_DESIGN = -7, /* design is not 0, 1, 2 or 3 */
     ROSENBROCK_VALUE_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output is computed from finished sums */
     ROSENBROCK_VALUE_BAD_THREADS = -9, /* threads is not in [1, 65536] */
     ROSENBROCK_VALUE_BAD_WORK = -10, /* work is NULL */
-    ROSENBROCK_VALUE_BAD_WORK_BYTES = -11 /* the workspace is too small */
+    ROSENBROCK_VALUE_BAD_WORK_BYTES = -11, /* the workspace is too small */
+    ROSENBROCK_VALUE_BAD_OUTPUTS = -12 /* an output is misaligned */
 } rosenbrock_value_status;
 
 /* Bytes of workspace needed by rosenbrock_value_run; 0 if an argument is out of range. */
 size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a rosenbrock_value_status; on an error nothing has been written. Outputs must not overlap other arrays. */
+/*
+ * Returns a rosenbrock_value_status. Where it is negative nothing has been written; ROSENBROCK_VALUE_NOT_FINITE
+ * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ */
 int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size_t work_bytes);
 
 /* ---- gradient ---- */
@@ -62,30 +67,35 @@ typedef struct rosenbrock_gradient_args {
     int64_t first_row; /* absolute number of the first row (for the noise) */
     int64_t first_column; /* absolute number of the first column (for the noise) */
     uint64_t seed; /* seed of the noise */
-    int32_t design; /* 0 independent, 1 Hadamard, 2 identity */
+    int32_t design; /* 0 independent, 1 Hadamard, 2 exact answer, 3 some columns of it */
     int32_t accumulate; /* 1: add to the outputs without rows, 0: overwrite them */
     int32_t threads; /* threads to use, at least 1 */
 } rosenbrock_gradient_args;
 
 typedef enum rosenbrock_gradient_status {
     ROSENBROCK_GRADIENT_OK = 0, /* success */
+    ROSENBROCK_GRADIENT_NOT_FINITE = 1, /* computed; a number of the outputs is infinite or NaN */
     ROSENBROCK_GRADIENT_BAD_ARGS = -1, /* args is NULL */
-    ROSENBROCK_GRADIENT_BAD_U = -2, /* u is NULL */
+    ROSENBROCK_GRADIENT_BAD_U = -2, /* u is NULL or misaligned */
     ROSENBROCK_GRADIENT_BAD_N_ROWS = -3, /* n_rows is not in [0, 2**31) */
     ROSENBROCK_GRADIENT_BAD_COLUMNS = -4, /* columns is not in [0, 2**31) */
     ROSENBROCK_GRADIENT_BAD_FIRST_ROW = -5, /* first_row is not in [0, 2**62) */
     ROSENBROCK_GRADIENT_BAD_FIRST_COLUMN = -6, /* first_column is not in [0, 2**62) */
-    ROSENBROCK_GRADIENT_BAD_DESIGN = -7, /* design is not 0, 1 or 2 */
+    ROSENBROCK_GRADIENT_BAD_DESIGN = -7, /* design is not 0, 1, 2 or 3 */
     ROSENBROCK_GRADIENT_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output is computed from finished sums */
     ROSENBROCK_GRADIENT_BAD_THREADS = -9, /* threads is not in [1, 65536] */
     ROSENBROCK_GRADIENT_BAD_WORK = -10, /* work is NULL */
-    ROSENBROCK_GRADIENT_BAD_WORK_BYTES = -11 /* the workspace is too small */
+    ROSENBROCK_GRADIENT_BAD_WORK_BYTES = -11, /* the workspace is too small */
+    ROSENBROCK_GRADIENT_BAD_OUTPUTS = -12 /* an output is misaligned */
 } rosenbrock_gradient_status;
 
 /* Bytes of workspace needed by rosenbrock_gradient_run; 0 if an argument is out of range. */
 size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a rosenbrock_gradient_status; on an error nothing has been written. Outputs must not overlap other arrays. */
+/*
+ * Returns a rosenbrock_gradient_status. Where it is negative nothing has been written; ROSENBROCK_GRADIENT_NOT_FINITE
+ * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ */
 int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work, size_t work_bytes);
 
 /* ---- diagonal ---- */
@@ -98,35 +108,46 @@ typedef struct rosenbrock_diagonal_args {
     int64_t first_row; /* absolute number of the first row (for the noise) */
     int64_t first_column; /* absolute number of the first column (for the noise) */
     uint64_t seed; /* seed of the noise */
-    int32_t design; /* 0 independent, 1 Hadamard, 2 identity */
+    int32_t design; /* 0 independent, 1 Hadamard, 2 exact answer, 3 some columns of it */
     int32_t accumulate; /* 1: add to the outputs without rows, 0: overwrite them */
     int32_t threads; /* threads to use, at least 1 */
 } rosenbrock_diagonal_args;
 
 typedef enum rosenbrock_diagonal_status {
     ROSENBROCK_DIAGONAL_OK = 0, /* success */
+    ROSENBROCK_DIAGONAL_NOT_FINITE = 1, /* computed; a number of the outputs is infinite or NaN */
     ROSENBROCK_DIAGONAL_BAD_ARGS = -1, /* args is NULL */
-    ROSENBROCK_DIAGONAL_BAD_U = -2, /* u is NULL */
+    ROSENBROCK_DIAGONAL_BAD_U = -2, /* u is NULL or misaligned */
     ROSENBROCK_DIAGONAL_BAD_N_ROWS = -3, /* n_rows is not in [0, 2**31) */
     ROSENBROCK_DIAGONAL_BAD_COLUMNS = -4, /* columns is not in [0, 2**31) */
     ROSENBROCK_DIAGONAL_BAD_FIRST_ROW = -5, /* first_row is not in [0, 2**62) */
     ROSENBROCK_DIAGONAL_BAD_FIRST_COLUMN = -6, /* first_column is not in [0, 2**62) */
-    ROSENBROCK_DIAGONAL_BAD_DESIGN = -7, /* design is not 0, 1 or 2 */
+    ROSENBROCK_DIAGONAL_BAD_DESIGN = -7, /* design is not 0, 1, 2 or 3 */
     ROSENBROCK_DIAGONAL_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output is computed from finished sums */
     ROSENBROCK_DIAGONAL_BAD_THREADS = -9, /* threads is not in [1, 65536] */
     ROSENBROCK_DIAGONAL_BAD_WORK = -10, /* work is NULL */
-    ROSENBROCK_DIAGONAL_BAD_WORK_BYTES = -11 /* the workspace is too small */
+    ROSENBROCK_DIAGONAL_BAD_WORK_BYTES = -11, /* the workspace is too small */
+    ROSENBROCK_DIAGONAL_BAD_OUTPUTS = -12 /* an output is misaligned */
 } rosenbrock_diagonal_status;
 
 /* Bytes of workspace needed by rosenbrock_diagonal_run; 0 if an argument is out of range. */
 size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
-/* Returns a rosenbrock_diagonal_status; on an error nothing has been written. Outputs must not overlap other arrays. */
+/*
+ * Returns a rosenbrock_diagonal_status. Where it is negative nothing has been written; ROSENBROCK_DIAGONAL_NOT_FINITE
+ * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ */
 int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work, size_t work_bytes);
 
 /*
+ * What the calling thread's processor was told to leave out of IEEE arithmetic (by whoever: other libraries do): 0 for
+ * nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both. Results have other bits then.
+ */
+int32_t rosenbrock_arithmetic(void);
+
+/*
  * Bytes of workspace as constant expressions, for memory that is reserved at compile time; the same numbers as
- * the functions above. Defining ..._LANES changes the number of rows that are computed at once.
+ * the functions above. Defining ..._LANES changes the number of rows that are computed at once, where it is more than one.
  */
 #ifndef ROSENBROCK_VALUE_LANES
 #define ROSENBROCK_VALUE_LANES 64 /* rows in a tile */

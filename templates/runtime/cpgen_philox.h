@@ -34,7 +34,7 @@ static inline void cpgen_philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t 
  * design 0 (independent): signs of sample = column.
  * design 1 (Hadamard): signs of sample = column / order times a row of a Walsh-Hadamard matrix of that order (a power of
  *   two) whose columns are permuted at random, so that `order` columns of one sample satisfy V V^T = order * I.
- * design 2 (identity): element `offset + e` is 1 in column `offset + e`, all others are 0.
+ * design 2 and 3 (identity): element `offset + e` is 1 in column `offset + e`, all others are 0.
  */
 typedef struct cpgen_noise {
     uint64_t seed;
@@ -67,7 +67,7 @@ static inline cpgen_noise cpgen_noise_at(
 /* The random bits of elements 128 * block ... 128 * block + 127. */
 static inline void cpgen_noise_words(const cpgen_noise *noise, uint32_t block, uint32_t words[4])
 {
-    if (noise->design == 2) {
+    if (noise->design >= 2) {
         words[0] = words[1] = words[2] = words[3] = 0U; /* no signs are needed */
         return;
     }
@@ -78,7 +78,7 @@ static inline void cpgen_noise_words(const cpgen_noise *noise, uint32_t block, u
 static inline int cpgen_noise_value(const cpgen_noise *noise, const uint32_t words[4], uint32_t e)
 {
     uint32_t parity = (noise->offset + e) & noise->column;
-    if (noise->design == 2) {
+    if (noise->design >= 2) {
         return noise->absolute == (uint64_t)noise->offset + e ? 1 : 0;
     }
     parity ^= parity >> 16;

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sympy
 
 import cpgen as cp
 from cpgen.bundle import size_in_bytes
-from cpgen.errors import BudgetError, CpgenError, RequestError
+from cpgen.errors import BudgetError, CheckError, CpgenError, RequestError
 from tests.catalogue import CATALOGUE
 
 STRICT = "-std=c99 -pedantic -Wall -Wextra -Wconversion -Wshadow -Wdouble-promotion -Wvla -Werror".split()
@@ -123,7 +124,8 @@ def test_two_bundles_in_one_program(tmp_path):
     unit.write_text(
         '#include "first_selftest.h"\n#include "second_selftest.h"\n'
         "static double memory[65536];\nint main(void) {\n"
-        "return first_selftest(memory, sizeof memory, 0) > 1e-9 || second_selftest(memory, sizeof memory, 0) > 1e-9;\n}\n"
+        "return first_selftest(memory, sizeof memory, 0) > FIRST_SELFTEST_TOLERANCE ||\n"
+        "second_selftest(memory, sizeof memory, 0) > SECOND_SELFTEST_TOLERANCE;\n}\n"
     )
     sources = [*(tmp_path / "a").glob("first*.c"), *(tmp_path / "b").glob("second*.c")]
     run("gcc", "-std=c99", f"-I{tmp_path}/a", f"-I{tmp_path}/b", *sources, unit, "-o", tmp_path / "both")
@@ -175,7 +177,7 @@ def test_cmake_package_is_found(bundles, tmp_path):
     )
     (user / "user.cpp").write_text(
         '#include "motor_selftest.h"\nstatic double memory[65536];\n'
-        "int main() { return motor_selftest(memory, sizeof memory, nullptr) > 1e-9; }\n"
+        "int main() { return motor_selftest(memory, sizeof memory, nullptr) > MOTOR_SELFTEST_TOLERANCE; }\n"
     )
     run("cmake", "-S", user, "-B", user / "b", f"-DCMAKE_PREFIX_PATH={tmp_path}/prefix")
     run("cmake", "--build", user / "b")
@@ -296,3 +298,48 @@ def test_bad_requests(options, message, tmp_path):
 
 def test_sizes():
     assert [size_in_bytes(t) for t in ("32k", "1.5M", "4096", "2 KiB", 7)] == [32768, 1572864, 4096, 2048, 7]
+
+
+A, T, X, Y = sympy.symbols("a T x y", real=True)
+DELICATE = {
+    "fast sine": sympy.sin(2 * sympy.pi * 5e6 * A),
+    "temperature": sympy.exp(60 / T),
+    "cancelling square": (X + 1e5) ** 2 - 1e10,
+    "domains": sympy.exp(60 / T) * (X + 3) ** 2 + sympy.sqrt(T - 100) * X + sympy.acos(Y) * sympy.log(X),
+}
+
+
+@needs_gcc
+@pytest.mark.parametrize("real", ["float64", "float32"])
+@pytest.mark.parametrize("name", list(DELICATE))
+def test_delicate_formulas_pass_their_own_self_test(name, real, tmp_path):
+    cp.bundle(DELICATE[name], tmp_path / "b", ("value", "gradient", "diagonal"), real, prefix="f")
+    vectors = (tmp_path / "b" / "f_vectors.c").read_text()
+    assert "nan" not in vectors and "inf" not in vectors
+    out = selftest(tmp_path / "b")
+    assert "self-test passed" in out and "other bits than where this was generated: 0" in out
+
+
+@needs_gcc
+@pytest.mark.parametrize("real", ["float64", "float32"])
+def test_the_self_test_finds_a_fault_in_a_small_element(real, tmp_path):
+    """The gradient by y is 1e-7 of that by x: relative to the largest element any value of it would do."""
+    cp.bundle(1e4 * X**2 + 0.75e-3 * sympy.sin(Y), tmp_path / "b", ("gradient",), real, prefix="f")
+    assert "self-test passed" in selftest(tmp_path / "b")
+    text = tmp_path / "b" / "f.c"
+    wrong = text.read_text().replace("0.00075", "0.000751")
+    assert wrong != text.read_text()
+    text.write_text(wrong)
+    assert "self-test FAILED" in selftest(tmp_path / "b")
+
+
+def test_a_bundle_needs_finite_vectors(tmp_path):
+    with pytest.raises(CheckError, match="declare ranges"):
+        cp.bundle(sympy.log(X - 1e6) * Y, tmp_path / "b", ("gradient",))
+    with pytest.raises(CheckError, match="not finite in float64 for these arrays"):
+        cp.bundle(sympy.log(X), tmp_path / "b", ("gradient",), vectors={"x": [-1.0, 1.0]})
+
+
+def selftest(folder):
+    run("gcc", "-std=c99", *sorted(folder.glob("*.c")), "-o", folder / "main", "-lm")
+    return subprocess.run([folder / "main"], capture_output=True, text=True).stdout

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cpgen import cli, doctor, errors
@@ -141,7 +147,7 @@ def test_a_failed_check_exits_with_1(
     from cpgen.estimate import verify
 
     failed = verify.Verification("m", "a reference", "native", (verify.Check("Hessian", 1.0, 1e-10),))
-    monkeypatch.setattr(verify, "verify", lambda *arguments: failed)
+    monkeypatch.setattr(verify, "verify", lambda *arguments, **options: failed)
     status, data = answer(capsys, "verify", rosenbrock)
     assert status == 1 and not data["ok"]
 
@@ -193,3 +199,127 @@ def test_tune_keeps_what_it_measured(network: str, tmp_path: Path, capsys: pytes
     assert status == 0 and data["model"] == "net" and data["file"] == str(place)
     kept = json.loads(place.read_text())
     assert kept["tiles"] == data["tiles"] and kept["schedules"] == {} and kept["wrt"] == ["w"]
+
+
+def test_verify_with_given_arrays(rosenbrock: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "data.npz"
+    np.savez(place, u=np.array([1.5, 2.0]), v=np.array([0.5, -1.0]))
+    status, data = answer(capsys, "verify", rosenbrock, "--vectors", str(place))
+    assert status == 0 and data["ok"] and data["kinks"] == 0
+    np.savez(place, other=np.zeros(2))
+    status, data = answer(capsys, "verify", rosenbrock, "--vectors", str(place))
+    assert status != 0 and "other" in str(data)
+
+
+# Being one command among others
+
+PRINTS = """
+import os, subprocess, sys
+print("hello from Python")
+os.write(1, b"hello from below\\n")
+subprocess.run(["echo", "hello from a child"])
+"""
+
+
+def run(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
+    """The command as a process of its own."""
+    place = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    given: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": place, **options}
+    return subprocess.Popen([sys.executable, "-m", "cpgen", *arguments], **given)
+
+
+def test_what_a_model_prints_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    file = tmp_path / "loud.py"
+    file.write_text(PRINTS + ROSENBROCK)
+    process = run("size", str(file), "--json")
+    out, err = process.communicate()
+    assert json.loads(out)["status"] == process.returncode == 0
+    assert err.count(b"hello") == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_reader_that_went_away_is_no_failed_check(rosenbrock: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = run("show", rosenbrock, stdout=write)
+    os.close(write)
+    _, err = process.communicate()
+    assert process.returncode == 141 and err == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said(rosenbrock: str) -> None:
+    with open("/dev/full", "wb") as full:
+        process = run("show", rosenbrock, "--json", stdout=full)
+        _, err = process.communicate()
+    assert process.returncode == 3
+    assert b"cannot write the answer: No space left" in err and b"Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text(f"import pathlib, time\npathlib.Path({str(tmp_path / 'started')!r}).touch()\ntime.sleep(60)\n")
+    process = run("show", str(file), "--json")
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == json.loads(out)["status"] == 130
+    assert err == b"cpgen: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["verify", "m.py", "--seed", "-1"], ["size", "m.py", "--rows", "0"]])
+def test_wrong_arguments_are_answered_in_json_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert stop.value.code == found["status"] == 2
+    assert arguments[-1] in found["error"]["message"]
+
+
+def test_a_fault_of_cpgen_is_no_failed_check(
+    rosenbrock: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cpgen.estimate.estimator import Estimator
+
+    monkeypatch.setattr(Estimator, "show", lambda *arguments: {}["x"])
+    status, data = answer(capsys, "show", rosenbrock)
+    assert status == 4 and "internal error" in data["error"]["message"]
+
+
+def test_a_request_made_by_the_command_names_no_line_of_it(rosenbrock: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = answer(capsys, "show", rosenbrock, "--programs", "hess")
+    assert status == 2 and ".py:" not in data["error"]["message"]
+
+
+def test_build_replaces_only_what_it_wrote(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    build = ["build", network, "--programs", "value", "--out", str(out)]
+    assert cli.main(build) == 0 == cli.main(build)
+    first = (out / "net.c").read_text()
+    (out / "net.c").write_text("int mine;\n")
+    assert cli.main(build) == 2
+    assert (out / "net.c").read_text() == "int mine;\n"
+    assert "no file that cpgen wrote" in capsys.readouterr().err
+    assert cli.main([*build, "--force"]) == 0 and (out / "net.c").read_text() == first
+
+    other = tmp_path / "other.c"
+    other.write_text(first)
+    (out / "net.c").unlink()
+    (out / "net.c").symlink_to(other)
+    assert cli.main(build) == 2
+    assert "is a link" in capsys.readouterr().err
+    other.write_text("int mine;\n")
+    assert cli.main([*build, "--force"]) == 0
+    assert not (out / "net.c").is_symlink() and other.read_text() == "int mine;\n"
+    assert sorted(p.name for p in out.iterdir() if p.name.startswith(".")) == []
+
+
+def test_tune_replaces_only_a_tuning(rosenbrock: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    status, data = answer(capsys, "tune", rosenbrock, "--out", str(notes))
+    assert status == 2 and notes.read_text() == "mine"
+    assert "not a tuning that cpgen wrote" in data["error"]["message"]

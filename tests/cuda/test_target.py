@@ -158,7 +158,7 @@ def test_refused_arguments_have_the_status_of_the_c_text(shim: CudaCompiler) -> 
     scales = {"row_scale": 1.0, "column_scale": 1.0, "variance_scale": 0.0}
     arrays = {k: np.asarray(v) for k, v in entry.arrays().items()}
     rows = next(len(arrays[v.name]) for v in est.graph.variables if v.has_rows)
-    with pytest.raises(RequestError, match="design is not 0, 1 or 2"):
+    with pytest.raises(RequestError, match="design is not 0, 1, 2 or 3"):
         module[program.name].run(arrays, rows=rows, columns=2, design=5, **scales)
     with pytest.raises(RequestError, match="first_row is not in"):
         module[program.name].run(arrays, rows=rows, columns=2, first_row=-1, **scales)

@@ -71,7 +71,7 @@ def test_a_cut_expression_has_the_derivatives_of_the_whole(monkeypatch: pytest.M
     expr = sum(sp.cos(k * shared + x) * (y + k) for k in range(1, 30)) + sp.Piecewise((sp.sqrt(x), x > 0), (0, True))
     at = {"x": -0.4, "y": 0.7}
     whole = cp.compile(expr, backend="interpreter")
-    monkeypatch.setattr("cpgen.model.model.LARGE", 10)
+    monkeypatch.setattr("cpgen.model.split.LARGE", 10)
     monkeypatch.setattr("cpgen.model.split.MOST_SIZE", 12)
     cut = cp.compile(expr, backend="interpreter")
     assert len(cut._compiled.graph.definitions) > 3

@@ -119,3 +119,66 @@ def test_an_exact_answer_takes_the_cheaper_exact_way() -> None:
     assert "chosen: " in est.show("diagonal:exact") and "by 20 unit directions" in est.show("diagonal:exact")
     hessian = est.hessian(method="cp", **arrays).matrix()
     np.testing.assert_allclose(exact.value, np.trace(hessian, axis1=1, axis2=2), rtol=1e-10)
+
+
+def network(hidden: int = 32) -> cp.Model:
+    """The README's network: many weights under few noise columns, whose outer products cost more than all directions."""
+    m = cp.Model("digits")
+    n, i, h, k, c = m.axes("n i h k c", n=cp.ROWS, i=2 * hidden, h=hidden, k=hidden // 2, c=10)
+    x, y = m.input("x", n, i), m.input("y", n, c)
+    W1, b1, W2, W3 = m.param("W1", h, i), m.param("b1", h), m.param("W2", k, h), m.param("W3", c, k)
+    z = m.define("z", (n, h), sp.tanh(cp.sum(W1[h, i] * x[n, i], i) + b1[h]))
+    u = m.define("u", (n, k), sp.tanh(cp.sum(W2[k, h] * z[n, h], h)))
+    s = m.define("s", (n, c), cp.sum(W3[c, k] * u[n, k], k))
+    m.objective(cp.logsumexp(s[n, c], c) - cp.sum(y[n, c] * s[n, c], c), reduction="mean")
+    return m
+
+
+def test_a_hessian_counts_the_outer_products_of_its_columns() -> None:
+    est = cp.compile(network(), programs=(), backend="interpreter")
+    assert est.columns("hessian:units") == 138
+    assert (est.derive("hessian").estimator, est.columns("hessian")) == ("directions", 2752)
+    # ten columns are enough for the diagonal, and no direction is worth a thought
+    assert (est.derive("diagonal:exact").estimator, est.columns("diagonal:exact")) == ("cp", 10)
+    assert "directions" not in est.derive("diagonal:exact").choice
+    small = cp.compile(network(4), programs=(), backend="interpreter")
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(3, 8)), "y": np.eye(10)[[1, 4, 9]], "W1": rng.normal(size=(4, 8)) / 3}
+    arrays |= {"b1": rng.normal(size=4), "W2": rng.normal(size=(2, 4)), "W3": rng.normal(size=(10, 2))}
+    np.testing.assert_allclose(
+        small.hessian(**arrays).matrix(), small.hessian(method="cp", **arrays).matrix(), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_an_exact_answer_may_take_the_noise_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the program with noise is the cheaper one, it runs with the identity as its design; it is loaded already."""
+    entry = CATALOGUE["attention"]
+    est = entry.compile(programs=(), backend="interpreter")
+    arrays = entry.arrays()
+    by_units = est.diagonal(exact=True, **arrays)
+    monkeypatch.setattr(est._compiled, "_by_noise", {"diagonal:exact", "trace:exact", "hessian"})
+    assert (est.exact_key("diagonal:exact"), est.exact_key("hessian")) == ("diagonal", "hessian:cp")
+    by_noise = est.diagonal(exact=True, **arrays)
+    for leaf, expected in by_units.items():
+        found = by_noise[leaf]
+        assert found.exact and found.samples == est.columns("diagonal") and not found.stderr.any()
+        np.testing.assert_allclose(found.value, expected.value, rtol=1e-9, atol=1e-11)
+    expected_blocks = est.hessian(method="cp", **arrays).blocks
+    for pair, block in est.hessian(**arrays).blocks.items():
+        np.testing.assert_allclose(block, expected_blocks[pair], rtol=1e-9, atol=1e-11)
+
+
+def test_one_sample_needs_no_program_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = CATALOGUE["mlp_tanh"]
+    est, plain = entry.compile(), entry.compile(programs=(), backend="interpreter")
+    arrays = entry.arrays()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("compiled anew")
+
+    monkeypatch.setattr("cpgen.estimate.compiled.build", refuse)
+    found = est.diagonal(samples=1, exact=False, **arrays)
+    expected = plain.diagonal(samples=1, exact=False, **arrays)
+    for leaf, estimate in found.items():
+        assert estimate.samples == 1 and (estimate.exact or np.isnan(estimate.stderr).all())
+        np.testing.assert_allclose(estimate.value, expected[leaf].value, rtol=1e-10, atol=1e-12)

@@ -197,3 +197,22 @@ def test_without_the_headers_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(fast) is not type(slow)
     assert slow() is slow.out
     assert all(value.tobytes() == fast()[name].tobytes() for name, value in slow().items())
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+def test_results_that_share_memory_are_refused(backend: str) -> None:
+    """Gradients by u and v are 2u and 3: in one memory the second would overwrite the first."""
+    u, v = sp.symbols("u v")
+    est = cp.compile(u**2 + 3 * v, wrt=[u, v], backend=backend, programs=())
+    given = {"u": np.arange(4.0), "v": np.ones(4)}
+    memory = np.zeros(6)
+    for out in ({"u": memory[:4], "v": memory[2:]}, {"u": memory[:4], "v": memory[:4]}, dict.fromkeys("uv", memory[:4])):
+        with pytest.raises(cp.CpgenError, match="memory"):
+            est.bind("gradient", given, out=out)
+    with pytest.raises(cp.CpgenError, match=r"out\['v'\] shares memory with u"):
+        est.bind("gradient", given, out={"v": given["u"]})
+    with pytest.raises(cp.CpgenError, match="plain arrays of NumPy"):
+        est.bind("gradient", given, out={"u": np.ma.zeros(4)})
+    apart = np.zeros(8)
+    found = est.bind("gradient", given, out={"u": apart[:4], "v": apart[4:]})()
+    assert np.array_equal(found["u"], 2 * given["u"]) and np.array_equal(apart[4:], np.full(4, 3.0))

@@ -223,7 +223,8 @@ def test_only_prefixed_symbols_and_no_writable_data(tmp_path: Path) -> None:
     nm = subprocess.run(["nm", "toy.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     kinds = {line.split()[-1]: line.split()[-2] for line in nm.splitlines()}
     external = {name for name, kind in kinds.items() if kind.isupper() and kind != "U"}
-    assert external == {f"toy_{p}_{f}" for p in ("diagonal", "gradient") for f in ("run", "workspace_bytes")}
+    called = {f"toy_{p}_{f}" for p in ("diagonal", "gradient") for f in ("run", "workspace_bytes")}
+    assert external == called | {"toy_arithmetic"}
     assert not {name for name, kind in kinds.items() if kind in "bBdDcC"}
     undefined = {name for name, kind in kinds.items() if kind == "U"}
     assert not undefined & {"malloc", "calloc", "free", "printf", "fopen", "__errno_location"}
@@ -500,7 +501,7 @@ def test_arrays_are_checked() -> None:
         ("columns", -1, "columns"),
         ("first_row", -1, "first_row"),
         ("first_column", -1, "first_column"),
-        ("design", 3, "design"),
+        ("design", 4, "design"),
         ("accumulate", 2, "accumulate"),
         ("threads", 0, "threads"),
         ("x", None, "x is NULL"),
@@ -723,3 +724,18 @@ print(before, held())
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout in ("True True\n", "False False\n")  # the latter without OpenMP
+
+
+def test_loops_over_a_block_of_columns_test_no_column() -> None:
+    """A sum that counts in some columns only is tested outside the loop over a block, where no column is chosen yet."""
+    from benchmarks.exact_choice import encoder
+    from cpgen.loops.ranges import checked_axes
+
+    case = encoder(["Q", "K", "V", "O", "W1", "W2"])
+    est = cpgen.compile(case.model, wrt=case.wrt, programs=(), backend="interpreter")
+    for stage in est._compiled.plan("diagonal:units").stages:
+        if stage.nest is not None and stage.nest.block is not None:
+            assert stage.nest.block not in checked_axes(stage.nodes[0])
+    (source,) = (text for name, text in est.source(["diagonal:units"]).items() if name == "encoder.c")
+    guarded = [line for line in source.splitlines() if "first_column + col)" in line and line.lstrip().startswith("if")]
+    assert guarded

@@ -68,8 +68,9 @@ RECOGNISED = [
     (sqrt(A**2), fn.absval(A)),
     (fn.absval(X) ** 2, X**2),
     (sympy.sign(X), fn.sign0(X)),
-    (Heaviside(X), fn.step(X)),
-    (X * sympy.DiracDelta(X) + Y, Y),
+    (Heaviside(X, 0), fn.step(X)),
+    (Heaviside(X, 1), 1 - fn.step(-X)),
+    (Heaviside(X), S.Half + fn.sign0(X) / 2),
     (X * (1 + sympy.erf(X / sqrt(2))) / 2, X * fn.normcdf(X)),
     (log(sympy.gamma(X)), sympy.loggamma(X)),
     (sympy.digamma(X), sympy.polygamma(0, X)),
@@ -294,8 +295,12 @@ def test_c_text():
 
 
 def test_c_refusals():
-    with pytest.raises(UnsupportedError, match="too large for float32"):
-        to_c([X * sympy.Float("1e60")], {X: "x"}, "float32")
+    with pytest.raises(UnsupportedError, match="1.00000E\\+60 overflows in float32"):
+        to_c([X + sympy.Float("1e60")], {X: "x"}, "float32")
+    with pytest.raises(UnsupportedError, match="1.00000E-60 underflows in float32"):
+        to_c([X + sympy.Float("1e-60")], {X: "x"}, "float32")
+    with pytest.raises(UnsupportedError, match="beyond the range of float32"):
+        to_c([X * sympy.Float("1e-90")], {X: "x"}, "float32")
     with pytest.raises(UnsupportedError, match="no C name"):
         to_c([X + Y], {X: "x"})
     with pytest.raises(RequestError, match="float16"):
