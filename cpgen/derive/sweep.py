@@ -30,7 +30,7 @@ from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
 from cpgen.scalar import diff, placeholder
 
 Pair = tuple[Input, Input]
-MANY_NODES = 256  # of a graph: gradients of a number are then taken for all sources at once
+MANY_NODES = 64  # of a graph: gradients of a number are then taken for all sources at once
 _0, _1 = placeholder(0), placeholder(1)
 
 
