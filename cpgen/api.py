@@ -14,8 +14,10 @@ from cpgen.estimate.tune import Tuning, load_tuning
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
 from cpgen.model import Model, from_expression, is_expression, wrt_names
+from cpgen.scalar import scoped
 
 
+@scoped
 def compile(
     model: Any,
     wrt: Any = None,

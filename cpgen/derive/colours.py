@@ -19,7 +19,7 @@ from sympy import Integer
 
 from cpgen.ir.build import affine, make_map
 from cpgen.ir.nodes import COLUMNS, Access, Extent, Graph, Guard, Index, Input, Map, Origin, topological
-from cpgen.scalar import diff, placeholder
+from cpgen.scalar import diff, placeholder, vanishes
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _coupled(node: Map, known: Sequence[int]) -> list[tuple[int, int]]:
     pairs = []
     for k, a in enumerate(known):
         slope = diff(node.expr, placeholder(a))
-        pairs += [(a, b) for b in known[k:] if not diff(slope, placeholder(b)).is_zero]
+        pairs += [(a, b) for b in known[k:] if not vanishes(diff(slope, placeholder(b)))]
     return pairs
 
 

@@ -9,8 +9,8 @@ from cpgen.derive.reverse import adjoint_origin
 from cpgen.ir.nodes import Input, Map, Node, topological
 
 
-def tangents(roots: Sequence[Node], directions: Mapping[Input, Node]) -> list[Node | None]:
-    """The derivative of each root along ``directions`` (leaf -> tangent shaped like it, run-time axes in front)."""
+def tangents(roots: Sequence[Node], directions: Mapping[Input, Node] | Mapping[Node, Node]) -> list[Node | None]:
+    """The derivative of each root along ``directions`` (node -> tangent shaped like it, run-time axes in front)."""
     known: dict[int, Node | None] = {id(leaf): direction for leaf, direction in directions.items()}
     for node in topological(list(roots)):
         if id(node) in known or not isinstance(node, Map):

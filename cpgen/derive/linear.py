@@ -15,7 +15,7 @@ import sympy
 
 from cpgen.ir.build import NOWHERE, affine, axis, make_map, substitute
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin
-from cpgen.scalar import diff, placeholder
+from cpgen.scalar import diff, placeholder, vanishes
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def pull_back(
     if m.reduce != "sum":
         return None
     derivative = diff(m.expr, placeholder(k))
-    if derivative.is_zero:
+    if vanishes(derivative):
         return None
     number = len(m.args)
     derivative, own = own_output(m, derivative, number + 1)
@@ -199,7 +199,7 @@ def push_forward(
     total = sympy.Integer(0)
     for k, tangent in tangents.items():
         derivative = diff(m.expr, placeholder(k))
-        if derivative.is_zero:
+        if vanishes(derivative):
             continue
         remaining = iter(element_index(m.args[k]))
         index = [
@@ -208,7 +208,7 @@ def push_forward(
         ]
         total += derivative**power * placeholder(len(args))
         args.append(Access(tangent, tuple(index)))
-    if total.is_zero:
+    if vanishes(total):
         return None
     if not m.reduced and not m.guards and not m.expr.is_Symbol and total.has(m.expr):
         total = total.xreplace({m.expr: placeholder(len(args))})

@@ -24,7 +24,7 @@ from cpgen.ir.build import add, constant
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import COLUMNS, Graph, Input, Map, Node, Origin
 from cpgen.ir.noise import elements
-from cpgen.scalar import diff, placeholder
+from cpgen.scalar import diff, placeholder, vanishes
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -103,7 +103,7 @@ def _crosses(curvature: Curvature, m: Map, moving: Mapping[int, Node]) -> list[N
     for position, a in enumerate(known):
         for b in known[position + 1 :]:
             mixed = diff(diff(m.expr, placeholder(a)), placeholder(b))
-            if mixed.is_zero:
+            if vanishes(mixed):
                 continue
             extras = [Extra(cotangent, output_axes(m))]
             extras += [Extra(moving[id(m.args[k].node)], element_index(m.args[k])) for k in (a, b)]

@@ -137,8 +137,7 @@ def _selected(curvature: Curvature, estimator: str) -> tuple[list[Source], list[
             'declare it with objective(..., convex_in="name")',
             origin=curvature.graph.origin,
         )
-    above = curvature.uses.above(loss)
-    kept = [s for s in sources if all(id(v) in above for v in s.variables)]
+    kept = [s for s in sources if all(curvature.uses.depends(v, loss) for v in s.variables)]
     names = {s.name for s in kept}
     return kept, [s for s in sources if s.name not in names]
 
@@ -250,9 +249,9 @@ def _counts(curvature: Curvature, estimator: str) -> Callable[[Node], bool]:
     loss argument."""
     if estimator != "gauss_newton":
         return lambda node: True
-    assert curvature.graph.loss_argument is not None
-    above = curvature.uses.above(curvature.graph.loss_argument)
-    return lambda node: id(node) in above
+    loss = curvature.graph.loss_argument
+    assert loss is not None
+    return lambda node: curvature.uses.depends(node, loss)
 
 
 def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:

@@ -19,15 +19,16 @@ from functools import cached_property
 
 import sympy
 
+from cpgen.derive.forward import tangents
 from cpgen.derive.linear import Extra, element_index, kept_dims, output_axes, own_output, pull, target_of
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.signs import sign_of_node
 from cpgen.derive.units import fold
 from cpgen.derive.uses import Uses
-from cpgen.ir.build import add, elementwise, is_zero, new_input
+from cpgen.ir.build import add, constant, elementwise, is_zero, new_input
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region, topological
-from cpgen.scalar import diff, maximum, placeholder
+from cpgen.scalar import diff, maximum, placeholder, vanishes
 
 Field = tuple[Node | None, Node | None]
 
@@ -62,8 +63,9 @@ class Curvature:
         self.adjoints = Adjoints(graph.objective, self.uses, lift=True)
         self.rows: tuple[Dim, ...] = (ROWS,) if graph.objective.has_rows else ()
         self.inside = {id(n) for region in graph.regions for n in region.nodes}
-        self.signs: dict[int, int | None] = {}
+        self.signs: dict[Node, int | None] = {}
         self._self: dict[tuple[int, bool], Node | None] = {}
+        self._slopes: dict[Node, dict[Node, Node | None]] = {}
 
     def sources(self) -> list[Source]:
         """Every source of the graph that some leaf can see, in graph order."""
@@ -82,7 +84,7 @@ class Curvature:
             ):
                 found += self._crosses(node)
         for region in self.graph.regions:
-            if id(region.source) in self.uses.order and self.uses.active(region.source):
+            if region.source in self.uses.order and self.uses.active(region.source):
                 if self.adjoints.of(region.output) is not None:
                     found.append((Logsumexp if region.kind == "logsumexp" else Softmax)(self, region))
         return named_apart(found)
@@ -121,7 +123,7 @@ class Curvature:
 
     def _second(self, m: Map, k: int, lift: bool) -> Node | None:
         second = diff(diff(m.expr, placeholder(k)), placeholder(k))
-        if second.is_zero:
+        if vanishes(second):
             return None
         cotangent = self.adjoints.of(m)
         if cotangent is None:
@@ -152,8 +154,16 @@ class Curvature:
             Cross(self, m, a, b)
             for position, a in enumerate(active)
             for b in active[position + 1 :]
-            if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
+            if not vanishes(diff(diff(m.expr, placeholder(a)), placeholder(b)))
         ]
+
+    def slopes(self, node: Node) -> dict[Node, Node | None]:
+        """The derivative by ``node``, one number a row, of every node that depends on it."""
+        if node not in self._slopes:
+            above = [n for n in self.uses.nodes if self.uses.depends(n, node)]
+            one = constant(1, node.shape, adjoint_origin(node, "slope"))
+            self._slopes[node] = dict(zip(above, tangents(above, {node: one}), strict=True))
+        return self._slopes[node]
 
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
         """A fresh noise input of ``shape`` elements a row."""
@@ -523,7 +533,7 @@ class Mixed(Source):
             (a, b)
             for a in active
             for b in active
-            if not diff(diff(m.expr, placeholder(a)), placeholder(b)).is_zero
+            if not vanishes(diff(diff(m.expr, placeholder(a)), placeholder(b)))
         ]
         touched = sorted({a for pair in self.pairs for a in pair})
         self.variables = tuple({id(m.args[a].node): m.args[a].node for a in touched}.values())

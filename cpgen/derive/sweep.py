@@ -30,6 +30,7 @@ from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
 from cpgen.scalar import diff, placeholder
 
 Pair = tuple[Input, Input]
+MANY_NODES = 256  # of a graph: gradients of a number are then taken for all sources at once
 _0, _1 = placeholder(0), placeholder(1)
 
 
@@ -170,13 +171,14 @@ class Sweep:
 
 def visible(curvature: Curvature, source: Source, pairs: Sequence[Pair]) -> bool:
     """Whether an entry of any pair of leaves can see ``source``: one leaf below each side of it."""
-    below = [curvature.uses.leaves_of(v) for v in source.variables]
+    sees = curvature.uses.depends
     if isinstance(source, Cross):
-        first, second = below
+        first, second = source.variables
         return any(
-            (id(a) in first and id(b) in second) or (id(b) in first and id(a) in second) for a, b in pairs
+            (sees(first, a) and sees(second, b)) or (sees(first, b) and sees(second, a)) for a, b in pairs
         )
-    return any(any(id(a) in s for s in below) and any(id(b) in s for s in below) for a, b in pairs)
+    variables = source.variables
+    return any(any(sees(v, a) for v in variables) and any(sees(v, b) for v in variables) for a, b in pairs)
 
 
 def needed(sources: Sequence[Source], exact: Sequence[frozenset[str]]) -> list[Source]:
@@ -233,8 +235,7 @@ def find_readout(
 
 def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
     """The diagonal that ``source`` alone gives ``node``, if it is known in closed form; None if it has to be sampled."""
-    above = curvature.uses.above(node)
-    seen = [id(v) in above for v in source.variables]
+    seen = [curvature.uses.depends(v, node) for v in source.variables]
     if isinstance(source, Cross):
         if not all(seen):
             return []
@@ -291,7 +292,12 @@ def _variance(chain: Sequence[Use], p: Node, weight: Node, origin: Origin) -> No
 
 def _of_one_number(curvature: Curvature, source: Self, node: Node, origin: Origin) -> Node | None:
     """``m G**2`` for the curvature of a variable that is one number a row: a matrix of rank one along its gradient."""
-    gradient = Adjoints(source.variable, curvature.uses, lift=True).of(node)
+    numbers = not node.element_shape and not source.variable.element_shape
+    if numbers and len(curvature.uses.nodes) >= MANY_NODES:
+        # one pass upwards for all sources, where each would go down on its own
+        gradient = curvature.slopes(node)[source.variable]
+    else:
+        gradient = Adjoints(source.variable, curvature.uses, lift=True).of(node)
     if gradient is None:
         return None
     m, extents = source.diagonal, source.variable.element_shape
@@ -307,21 +313,21 @@ def _carries_diagonal(curvature: Curvature, node: Node, top: Node) -> list[Use] 
     first map that mixes elements leaves a matrix of which only the diagonal is known (sums of squared derivatives), and
     that passes only through maps in which each element is read once.
     """
-    below = {id(n) for n in curvature.uses.nodes if id(top) in curvature.uses.above(n)}
+    depends = curvature.uses.depends
     chain: list[Use] = []
-    current = node
-    while current is not top:
-        uses = [use for use in curvature.uses.of(current) if id(use.map) in below]
-        if len(uses) != 1 or id(uses[0].map) in curvature.inside or uses[0].map.reduce != "sum":
-            return None
-        chain.append(uses[0])
-        current = uses[0].map
+    current = top
     is_diagonal = True
-    for use in reversed(chain):
-        if not (single_path if is_diagonal else one_to_one)(use.map, use.position):
+    # from the top, where most chains that do not carry break off
+    while current is not node:
+        if not isinstance(current, Map) or current.reduce != "sum" or id(current) in curvature.inside:
             return None
-        is_diagonal = is_diagonal and reads_one(use.map, use.position)
-    return chain
+        uses = [Use(current, k) for k, access in enumerate(current.args) if depends(access.node, node)]
+        if len(uses) != 1 or not (single_path if is_diagonal else one_to_one)(current, uses[0].position):
+            return None
+        is_diagonal = is_diagonal and reads_one(current, uses[0].position)
+        chain.append(uses[0])
+        current = current.args[uses[0].position].node
+    return chain[::-1]
 
 
 def _down(chain: Sequence[Use], cotangent: Node | None, power: int, origin: Origin) -> Node | None:
@@ -334,21 +340,21 @@ def _down(chain: Sequence[Use], cotangent: Node | None, power: int, origin: Orig
 def find_block_readout(curvature: Curvature, pair: Pair, sources: Sequence[Source]) -> BlockReadout:
     """Which sources reach the block of ``pair`` in closed form: those that act on the two leaves directly."""
     first, second = pair
-    above = (curvature.uses.above(first), curvature.uses.above(second))
+    depends = curvature.uses.depends
     exact: list[str] = []
     terms: list[Node] = []
     for source in sources:
-        ids = [id(v) for v in source.variables]
+        variables = source.variables
         if isinstance(source, Cross):
-            straight = ids[0] in above[0] and ids[1] in above[1]
-            swapped = ids[0] in above[1] and ids[1] in above[0]
+            straight = depends(variables[0], first) and depends(variables[1], second)
+            swapped = depends(variables[0], second) and depends(variables[1], first)
             if not straight and not swapped:
                 exact.append(source.name)
             elif all(isinstance(v, Input) for v in source.variables):
                 exact.append(source.name)
                 terms += [source.pair_block(swap=False)] if straight else []
                 terms += [source.pair_block(swap=True)] if swapped else []
-        elif not (any(i in above[0] for i in ids) and any(i in above[1] for i in ids)):
+        elif not all(any(depends(v, leaf) for v in variables) for leaf in pair):
             exact.append(source.name)
         elif isinstance(source, Self) and isinstance(source.variable, Input):
             exact.append(source.name)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import sympy
 
 from cpgen.ir.build import add, affine, always_valid, axis, constant, make_map, substitute
 from cpgen.ir.nodes import COLUMNS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
-from cpgen.scalar import operations, placeholder
+from cpgen.scalar import operations, placeholder, remembered
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -96,7 +95,7 @@ def _factors(args: Sequence[Access], expr: sympy.Expr) -> tuple[int, ...]:
     return _zeroing(expr, len(args))
 
 
-@lru_cache(maxsize=1 << 14)
+@remembered
 def _zeroing(expr: sympy.Expr, count: int) -> tuple[int, ...]:
     """The same, remembered: many maps share an expression, and each is asked several times."""
     return tuple(k for k in range(count) if expr.xreplace({placeholder(k): sympy.Integer(0)}) == 0)

@@ -35,6 +35,7 @@ from cpgen.native import (
 )
 from cpgen.native.blas import Blas, find_blas
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
+from cpgen.scalar import scoped
 from cpgen.simplify import simplified
 
 # programs whose method is chosen by cost, and the samples that an exact answer is compared with
@@ -179,6 +180,7 @@ class Compiled:
         usual = self.derive(what) if what != key else derived
         return what if usual.estimator == "cp" and not usual.unit else f"{what}:cp"
 
+    @scoped
     def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
         """The simplified derivation behind ``key``; ``make`` derives what a key alone cannot describe.
 
@@ -291,6 +293,7 @@ class Compiled:
             f"{name!r} is not among wrt ({', '.join(v.name for v in self.wrt)}): compile with wrt containing it"
         )
 
+    @scoped
     def load(self, *keys: str) -> None:
         """Compile several programs together (those not loaded yet).
 
@@ -340,6 +343,7 @@ class Compiled:
         found = find_compiler()
         return found.fused() if self.options.fused else found
 
+    @scoped
     def plan(self, key: str) -> Plan:
         """The plan of a program for the CPU."""
         real = self.options.real

@@ -37,6 +37,7 @@ from cpgen.ir.verify import verify_constants
 from cpgen.loops.device import device_plan
 from cpgen.native import arithmetic, rows_of, warn_of_arithmetic
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
+from cpgen.scalar import scoped
 
 Array = NDArray[np.floating]
 
@@ -100,6 +101,7 @@ class Estimator:
         plans = [self._compiled.plan(key) for key in programs]
         return show.size(self.graph.name, plans, self.options.real, rows, columns, threads)
 
+    @scoped
     def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS, target: str | None = None) -> dict[str, str]:
         """The C or CUDA text of programs, file name -> content; ``target``: "cpu" or "cuda" (default: as compiled)."""
         if (target or self.options.target) == "cuda":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import gcd
+from weakref import WeakValueDictionary
 
 import sympy
 
 from cpgen.ir.nodes import Access, Dim, Extent, Guard, Index, Input, Map, Node, Origin
-from cpgen.scalar import placeholder
+from cpgen.scalar import free_symbols, placeholder, vanishes
 
-_INTERNED: dict[tuple[object, ...], Map] = {}
+# maps that read nothing; every other is kept by its first argument, and so is freed with its model
+_CONSTANTS: WeakValueDictionary[tuple[object, ...], Map] = WeakValueDictionary()
 NOWHERE = Origin("")
 
 
@@ -119,19 +121,19 @@ def make_map(
     extents = tuple(extents)
     args, expr = _fold_arguments(tuple(args), expr, extents)
     guards = tuple(dict.fromkeys(g for g in guards if not always_valid(g.index, g.extent, extents)))
-    if expr.is_zero:
+    if vanishes(expr):
         args, guards, extents, expr = (), (), extents[:rank], sympy.Integer(0)
     extents, args, guards, expr = _drop_reductions(extents, rank, args, guards, expr, reduce)
     if len(extents) == rank:
         reduce = "sum"
     if _is_copy(extents, rank, args, expr, guards):
         return args[0].node
+    key: tuple[object, ...] = (extents, rank, args, expr, guards, reduce)
     # what reads nothing belongs to no model: another one's must not lend it its name
-    whose = () if args else (origin,)
-    key = (extents, rank, tuple((id(a.node), a.index) for a in args), expr, guards, reduce, *whose)
-    found = _INTERNED.get(key)
+    table, key = (args[0].node.readers, key) if args else (_CONSTANTS, (*key, origin))
+    found = table.get(key)
     if found is None:
-        found = _INTERNED[key] = Map(extents, rank, args, expr, guards, reduce, origin)
+        found = table[key] = Map(extents, rank, args, expr, guards, reduce, origin)
     return found
 
 
@@ -140,9 +142,9 @@ def _fold_arguments(
 ) -> tuple[tuple[Access, ...], sympy.Expr]:
     """Substitute constants, look through views, drop unused arguments, merge equal ones, renumber."""
     kept: list[Access] = []
-    position: dict[tuple[int, tuple[Index, ...]], int] = {}
+    position: dict[Access, int] = {}
     replace: dict[sympy.Symbol, sympy.Expr] = {}
-    used = expr.free_symbols
+    used = free_symbols(expr)
     for k, access in enumerate(args):
         if placeholder(k) not in used:
             continue
@@ -158,14 +160,13 @@ def _fold_arguments(
         ):
             replace[placeholder(k)] = node.expr
             continue
-        key = (id(node), access.index)
-        if key not in position:
-            position[key] = len(kept)
+        if access not in position:
+            position[access] = len(kept)
             kept.append(access)
-        replace[placeholder(k)] = placeholder(position[key])
+        replace[placeholder(k)] = placeholder(position[access])
     if any(old != new for old, new in replace.items()):
         expr = expr.xreplace(replace)
-        if any(placeholder(k) not in expr.free_symbols for k in range(len(kept))):
+        if any(placeholder(k) not in free_symbols(expr) for k in range(len(kept))):
             return _fold_arguments(tuple(kept), expr, extents)
     return tuple(kept), expr
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import sympy
@@ -70,7 +71,7 @@ def _evaluate(
     if not full:
         exact_float(node.expr, dtype.name)
     with np.errstate(all="ignore"):
-        value = to_numpy([node.expr], [placeholder(k) for k in range(len(full))])(*full)[0]
+        value = _function(node)(*full)[0]
     value = np.broadcast_to(np.asarray(value, dtype), extents)
     reduced = node.reduced
     if node.reduce == "max":
@@ -80,6 +81,16 @@ def _evaluate(
     if mask is not None:
         value = np.where(_broadcast(mask, len(extents)) != 0, value, np.zeros((), dtype))
     return value.sum(axis=reduced) if reduced else np.array(value)
+
+
+_functions: WeakKeyDictionary[Map, Callable[..., list[Array]]] = WeakKeyDictionary()
+
+
+def _function(node: Map) -> Callable[..., list[Array]]:
+    """The expression of ``node`` as a function of its arguments, made once for each node."""
+    if node not in _functions:
+        _functions[node] = to_numpy([node.expr], [placeholder(k) for k in range(len(node.args))])
+    return _functions[node]
 
 
 Labelled = tuple[Array, tuple[int, ...]]

@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -105,6 +106,14 @@ class Node:
 
     shape: tuple[Extent, ...]
     origin: Origin
+
+    @cached_property
+    def readers(self) -> dict[tuple[object, ...], Map]:
+        """The maps whose first argument is this node, which makes equal ones the same object: see :func:`make_map`."""
+        return {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "readers"}
 
     @property
     def has_rows(self) -> bool:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
 from cpgen.ir.stack import stacked
@@ -219,7 +220,11 @@ class Plan:
         return dict(self.output_fields)[name]
 
     def value(self, node: Node) -> Value:
-        return _lookup(self)[id(node)]
+        return self._value_of[node]
+
+    @cached_property
+    def _value_of(self) -> Mapping[Node, Value]:
+        return {v.node: v for v in self.values}
 
     def chunk_rows(self, n_rows: int, threads: int) -> int:
         """Rows between two visits of the accumulate phase."""
@@ -286,17 +291,6 @@ class Plan:
                 if value.tile is not None or value.work is not None or value.direct:
                     total += points(node, node.shape)
         return total
-
-
-_LOOKUPS: dict[int, tuple[Plan, Mapping[int, Value]]] = {}
-
-
-def _lookup(plan: Plan) -> Mapping[int, Value]:
-    """Values by node identity, cached beside the frozen plan."""
-    found = _LOOKUPS.get(id(plan))
-    if found is None or found[0] is not plan:
-        found = _LOOKUPS[id(plan)] = (plan, {id(v.node): v for v in plan.values})
-    return found[1]
 
 
 def is_noise(node: Node) -> bool:

@@ -17,8 +17,8 @@ from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
-from cpgen.model.split import split
-from cpgen.scalar import canonical, operations, placeholder
+from cpgen.model.split import canonical_in, is_beyond, split, symbols_in
+from cpgen.scalar import operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
 ONE_MAP = 2000
@@ -468,11 +468,12 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
     """A plain SymPy expression as a model: every symbol is an input with one value a row.
 
     Up to a few thousand operations the expression stays one map, whose local Hessian is taken by SymPy and exact; a
-    larger one is split at its common subexpressions.  Raises ModelError if ``wrt`` names something that is not in it.
+    larger or very deep one is split into definitions.  Raises ModelError if ``wrt`` names something that is not in it.
     """
     _check_scalars(name, expr, caller())
     by_name: dict[str, sympy.Symbol] = {}
-    for symbol in sorted(expr.free_symbols, key=sympy.default_sort_key):
+    free = symbols_in(expr)
+    for symbol in sorted(free, key=sympy.default_sort_key):
         other = by_name.setdefault(str(symbol), symbol)
         if other != symbol:
             raise ModelError(
@@ -489,16 +490,16 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
             )
     model = Model(name)
     n = model.axis("n", ROWS)
-    symbols = sorted(expr.free_symbols, key=str)
+    symbols = sorted(free, key=str)
     reads: dict[sympy.Basic, sympy.Expr] = {}
     for symbol in symbols:
         reads[symbol] = model.input(str(symbol), n)[n]
-    if operations(expr) <= ONE_MAP:
+    if not is_beyond(expr) and operations(expr) <= ONE_MAP:
         model.objective(expr.xreplace(reads))
         return model
     # real symbols, so that the canonical form is that of the definitions
     real = {s: sympy.Dummy(str(s), real=True) for s in symbols}
-    parts, final = split(canonical(expr.xreplace(real)), _part_names(letters))
+    parts, final = split(canonical_in(expr, real), _part_names(letters))
     reads = {real[s]: reads[s] for s in symbols}
     for symbol, part in parts:
         reads[symbol] = model.define(str(symbol), (n,), part.xreplace(reads))[n]

@@ -33,6 +33,7 @@ from cpgen.scalar.functions import (
 )
 from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
+from cpgen.scalar.memo import free_symbols, remembered, scoped, vanishes
 from cpgen.scalar.numeric import check_constants, exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
@@ -54,6 +55,7 @@ __all__ = [
     "expm1",
     "factors",
     "fold",
+    "free_symbols",
     "function",
     "gelu",
     "hypot",
@@ -71,6 +73,8 @@ __all__ = [
     "operations",
     "placeholder",
     "relu",
+    "remembered",
+    "scoped",
     "second_order_zero",
     "sech2",
     "sigmoid",
@@ -81,5 +85,6 @@ __all__ = [
     "step",
     "to_c",
     "to_numpy",
+    "vanishes",
     "xlogy",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -20,6 +19,7 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
+from cpgen.scalar.memo import free_symbols, remembered
 from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
 from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold, plain_product, unfold
 
@@ -52,7 +52,7 @@ def canonical(expr: Any) -> Expr:
     return _canonical(expr)
 
 
-@lru_cache(maxsize=1 << 16)
+@remembered
 def _canonical(expr: Expr) -> Expr:
     return fold(_rewritten(expr))
 
@@ -67,7 +67,7 @@ def _rewritten(expr: Expr) -> Expr:
         if expr.is_extended_real is False:
             raise UnsupportedError(f"the symbol {expr} is declared not real; all quantities are real numbers")
         return expr
-    if not expr.free_symbols:
+    if not free_symbols(expr):
         return _constant(expr)
     if isinstance(expr, Add):
         return _sum(_plainly(term) for term in expr.args)
@@ -285,7 +285,7 @@ def _power(base: Expr, exponent: Expr) -> Expr:
     if isinstance(result, Mul):
         # SymPy has split off a factor, for example (2*cosh(x))**-1 = cosh(x)**-1 / 2
         return _product(
-            _power(*factor.as_base_exp()) if factor.free_symbols else factor for factor in result.args
+            _power(*factor.as_base_exp()) if free_symbols(factor) else factor for factor in result.args
         )
     return _recheck(result)
 

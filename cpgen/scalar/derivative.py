@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -12,6 +11,7 @@ from sympy.core.relational import Relational
 
 from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import canonical, piecewise
+from cpgen.scalar.memo import free_symbols, remembered
 from cpgen.scalar.primitives import entry_of
 from cpgen.scalar.together import Together
 
@@ -24,11 +24,11 @@ def diff(expr: Any, symbol: Symbol) -> Expr:
     return _diff(canonical(expr), symbol)
 
 
-@lru_cache(maxsize=1 << 16)
+@remembered
 def _diff(expr: Expr, symbol: Symbol) -> Expr:
     if expr == symbol:
         return S.One
-    if symbol not in expr.free_symbols:
+    if symbol not in free_symbols(expr):
         return S.Zero
     if isinstance(expr, Together):
         return canonical(_diff(expr.unfolded(), symbol))
@@ -39,14 +39,14 @@ def _diff(expr: Expr, symbol: Symbol) -> Expr:
         terms = [
             Mul(*factors[:k], _diff(factor, symbol), *factors[k + 1 :])
             for k, factor in enumerate(factors)
-            if symbol in factor.free_symbols
+            if symbol in free_symbols(factor)
         ]
         return canonical(Add(*terms))
     if isinstance(expr, Pow):
         base, exponent = expr.args
         # u**(v-1) and not u**v / u, which would be 0/0 at u = 0
         result = exponent * Pow(base, exponent - 1) * _diff(base, symbol)
-        if symbol in exponent.free_symbols:
+        if symbol in free_symbols(exponent):
             result += expr * sympy.log(base) * _diff(exponent, symbol)
         return canonical(result)
     if isinstance(expr, sympy.Piecewise):
@@ -56,13 +56,13 @@ def _diff(expr: Expr, symbol: Symbol) -> Expr:
             *(
                 _partial(expr, k) * _diff(argument, symbol)
                 for k, argument in enumerate(expr.args, 1)
-                if symbol in argument.free_symbols
+                if symbol in free_symbols(argument)
             )
         )
     )
 
 
-@lru_cache(maxsize=1 << 16)
+@remembered
 def _partial(function: Expr, argument: int) -> Expr:
     rule = _PARTIALS.get(function.func)
     return canonical(function.fdiff(argument) if rule is None else rule(argument, *function.args))
@@ -98,7 +98,7 @@ def kinks(expr: Any) -> tuple[Expr, ...]:
     found: list[Expr] = []
     for place in _kinks(canonical(expr)):
         boundary = canonical(place)
-        if boundary.free_symbols and boundary not in found and canonical(-boundary) not in found:
+        if free_symbols(boundary) and boundary not in found and canonical(-boundary) not in found:
             found.append(boundary)
     return tuple(found)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -21,6 +22,7 @@ from sympy.core.function import FunctionClass
 from cpgen.errors import ModelError
 
 
+@lru_cache(maxsize=1 << 12)
 def placeholder(k: int) -> Symbol:
     """The real symbol ``_k`` that stands for argument ``k >= 0`` of a map."""
     return Symbol(f"_{k}", real=True)

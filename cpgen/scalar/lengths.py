@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import sympy
 from sympy import Add, Expr, Pow, S
 
 from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import piecewise
+from cpgen.scalar.memo import remembered
 
 # a longer sum is left as it is: every further term costs a root and a division
 MOST_TERMS = 4
 
 
-@lru_cache(maxsize=1 << 16)
+@remembered
 def lengths(expr: Expr) -> Expr:
     """``expr``, in canonical form, with ``sqrt(u**2 + v**2 + ...)`` and its reciprocal in terms of ``hypot``.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from sympy.logic.boolalg import And, Not, Or
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import canonical
+from cpgen.scalar.memo import free_symbols, remembered
 from cpgen.scalar.primitives import BY_NAME, entry_of
 from cpgen.scalar.together import Together, exponential, scaled, vanishing
 
@@ -104,7 +104,7 @@ class _Builder:
         if isinstance(expr, (And, Or)):
             kind = "and" if isinstance(expr, And) else "or"
             return self._fold(kind, [self.lower(a) for a in sorted(expr.args, key=sympy.default_sort_key)])
-        if not expr.free_symbols:
+        if not free_symbols(expr):
             return self.number(expr)
         if isinstance(expr, Add):
             return self._add(expr)
@@ -190,7 +190,7 @@ class _Builder:
         above: list[int] = []
         below: list[int] = []
         for factor in Mul.make_args(expr):
-            if not factor.free_symbols:
+            if not free_symbols(factor):
                 constant *= factor
                 continue
             base, exponent = (factor.base, factor.exp) if isinstance(factor, Pow) else (factor, S.One)
@@ -227,7 +227,7 @@ class _Builder:
 
 def _split_sign(term: Expr) -> tuple[bool, Expr]:
     """Whether ``term`` has a negative numeric coefficient, and the term without that sign."""
-    if not term.free_symbols:
+    if not free_symbols(term):
         return (True, -term) if term.is_negative else (False, term)
     coefficient, rest = term.as_coeff_Mul()
     return (True, Mul(-coefficient, rest)) if coefficient.is_negative else (False, term)
@@ -344,7 +344,7 @@ def cost(expr: Expr) -> Cost:
     return _cost(canonical(expr))
 
 
-@lru_cache(maxsize=1 << 14)
+@remembered
 def _cost(expr: Expr) -> Cost:
     counts: dict[str, int] = {}
     calls: dict[str, int] = {}

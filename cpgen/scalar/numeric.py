@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from sympy import Expr, Symbol
 
 from cpgen.errors import UnsupportedError
 from cpgen.scalar.lower import Spelling, lower, render
+from cpgen.scalar.memo import remembered
 from cpgen.scalar.primitives import BY_NAME
 
 Array = NDArray[Any]
@@ -69,7 +69,7 @@ def to_numpy(exprs: Sequence[Expr], symbols: Sequence[Symbol]) -> Callable[..., 
     return _evaluator(tuple(exprs), tuple(symbols))
 
 
-@lru_cache(maxsize=1 << 12)
+@remembered
 def _evaluator(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...]) -> Callable[..., list[Array]]:
     def evaluator(*arrays: Any) -> list[Array]:
         if len(arrays) != len(symbols):
@@ -88,7 +88,7 @@ def _evaluator(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...]) -> Callable
     return evaluator
 
 
-@lru_cache(maxsize=1 << 12)
+@remembered
 def _compile(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...], real: str) -> Callable[..., Any]:
     names = {symbol: f"a{k}" for k, symbol in enumerate(symbols)}
     environment: dict[str, Any] = {"where": np.where, "invert": np.logical_not}

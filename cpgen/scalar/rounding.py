@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from sympy import Expr, Symbol
 
 from cpgen.scalar.lower import Operations, lower
+from cpgen.scalar.memo import remembered
 from cpgen.scalar.numeric import exact_float
 from cpgen.scalar.primitives import BY_NAME
 
@@ -62,7 +62,7 @@ def with_rounding(
     return np.asarray(value), np.where(np.isfinite(value), bound, np.inf)
 
 
-@lru_cache(maxsize=1 << 12)
+@remembered
 def _lowered(expr: Expr) -> Operations:
     return lower([expr])
 

@@ -12,6 +12,7 @@ from sympy import Add, Expr, Mul, Pow, Symbol
 
 from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import canonical
+from cpgen.scalar.memo import free_symbols
 from cpgen.scalar.together import Together
 
 Bound = Any  # a Fraction, -inf or inf
@@ -47,7 +48,7 @@ def _compute(expr: Expr, signs: Mapping[Symbol, int | None], memo: dict[Expr, In
     if expr.is_Rational:
         value = Fraction(int(expr.p), int(expr.q))
         return value, value
-    if not expr.free_symbols:
+    if not free_symbols(expr):
         return _enclose(expr)
     if expr.is_Symbol:
         sign = signs.get(expr)

@@ -13,6 +13,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, S
 
 from cpgen.scalar import functions as fn
+from cpgen.scalar.memo import free_symbols
 
 # Sizes of constants beyond which a product is kept together: beside an exponential, beside several factors, beside one.
 BESIDE_EXP = (sympy.Rational(1, 10**6), Integer(10**6))
@@ -196,7 +197,7 @@ def _is_log_of(expr: Expr, base: Expr) -> bool:
         # the rest of the sum must stay finite: it does not know the base, or is a logarithm of it as well
         logs = [t for t in expr.args if _is_log_of(t.as_coeff_Mul()[1], base)]
         others = [t for t in expr.args if t not in logs]
-        return bool(logs) and all(not (t.free_symbols & base.free_symbols) for t in others)
+        return bool(logs) and all(not (free_symbols(t) & free_symbols(base)) for t in others)
     return zero_of_log(expr) is not None and _vanishes(zero_of_log(expr), base)
 
 

@@ -8,7 +8,7 @@ import sympy
 
 from cpgen.ir.build import axis, make_map
 from cpgen.ir.nodes import Access, Dim, Map, Node, Origin, Program
-from cpgen.scalar import placeholder
+from cpgen.scalar import free_symbols, placeholder
 
 
 def hoist(program: Program) -> Program:
@@ -41,7 +41,7 @@ def _rebuild(node: Map, known: dict[int, Node]) -> Node:
 
 def _own_map(node: Map, args: list[Access], factor: sympy.Expr) -> Access | None:
     """The factor as a map over the axes it reads, or None if that saves nothing."""
-    reads = [(k, a) for k, a in enumerate(args) if placeholder(k) in factor.free_symbols]
+    reads = [(k, a) for k, a in enumerate(args) if placeholder(k) in free_symbols(factor)]
     axes = [i.axis for _, access in reads for i in access.index]
     if any(a is None for a in axes):
         return None

@@ -10,7 +10,7 @@ import sympy
 from cpgen.ir.build import axis, make_map, substitute
 from cpgen.ir.nodes import Access, Dim, Extent, Map, Node, Origin, Program
 from cpgen.ir.stack import viewed
-from cpgen.scalar import placeholder
+from cpgen.scalar import free_symbols, placeholder
 
 
 def narrow(program: Program) -> Program:
@@ -101,7 +101,7 @@ def _axes(node: Map, factor: sympy.Expr) -> set[int]:
     return {
         a
         for k, access in enumerate(node.args)
-        if placeholder(k) in factor.free_symbols
+        if placeholder(k) in free_symbols(factor)
         for index in access.index
         for a in index.axes
     }
@@ -116,7 +116,7 @@ def _order(node: Map, a: int) -> tuple[int, int]:
 def _split(node: Map, inside: list[int], summed: list[int], outer: list[int]) -> Node:
     factors = node.expr.args
     part = sympy.Mul(*(factors[k] for k in inside))
-    reads = [(k, a) for k, a in enumerate(node.args) if placeholder(k) in part.free_symbols]
+    reads = [(k, a) for k, a in enumerate(node.args) if placeholder(k) in free_symbols(part)]
     place = {old: axis(new) for new, old in enumerate([*outer, *summed])}
     inner = [Access(a.node, tuple(substitute(i, place) for i in a.index)) for _, a in reads]
     numbered = {placeholder(k): placeholder(j) for j, (k, _) in enumerate(reads)}
@@ -129,7 +129,7 @@ def _split(node: Map, inside: list[int], summed: list[int], outer: list[int]) ->
     back = {old: axis(new) for new, old in enumerate(kept)}
     # axes that only the inner part still names are not read by the others
     args = [
-        Access(a.node, tuple(substitute(i, back) for i in a.index)) if placeholder(k) in rest.free_symbols else a
+        Access(a.node, tuple(substitute(i, back) for i in a.index)) if placeholder(k) in free_symbols(rest) else a
         for k, a in enumerate(node.args)
     ]
     args.append(Access(made, tuple(back[a] for a in outer)))

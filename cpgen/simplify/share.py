@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import sympy
 
 from cpgen.ir.build import always_valid, axis, make_map, substitute
 from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Origin, Program
-from cpgen.scalar import canonical, logistic_density, operations, placeholder, sech2, sigmoid, softplus
+from cpgen.scalar import (
+    canonical,
+    free_symbols,
+    logistic_density,
+    operations,
+    placeholder,
+    remembered,
+    sech2,
+    sigmoid,
+    softplus,
+)
 
 # additions: below, reading a stored value costs as much as computing it again
 WORTH_STORING = 8
@@ -101,7 +110,7 @@ def _once(program: Program, parts: _Parts) -> Program:
     return replace(program, outputs=outputs)
 
 
-@lru_cache(maxsize=1 << 14)
+@remembered
 def _spelled(expr: sympy.Expr) -> sympy.Expr:
     """The canonical form with even powers of sech as powers of the slope of tanh."""
     expr = canonical(expr)
@@ -158,7 +167,7 @@ class _Parts:
     def _find(self, node: Map) -> Iterator[tuple[sympy.Expr, _Found]]:
         reads = {placeholder(k): a for k, a in enumerate(node.args)}
         for sub in _expensive(_spelled(node.expr)):
-            symbols = sub.free_symbols
+            symbols = free_symbols(sub)
             if not all(
                 always_valid(i, e, node.extents)
                 for s in symbols
@@ -182,7 +191,7 @@ def _rank(extent: Extent) -> int:
     return 0 if extent is Dim.COLUMNS else 1 if extent is Dim.ROWS else 2
 
 
-@lru_cache(maxsize=1 << 14)
+@remembered
 def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
     """Subexpressions worth storing, larger ones first."""
     weights: dict[sympy.Expr, int] = {}
@@ -202,5 +211,5 @@ def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
     order = {sub: k for k, sub in enumerate(sympy.preorder_traversal(expr))}
     found = [s for s, weight in weights.items() if weight >= WORTH_STORING and isinstance(s, sympy.Expr)]
     # a power of what is stored costs less than reading it
-    found = [s for s in found if s.free_symbols and not (s.is_Pow and s.base.func in FAMILIES and s.exp.is_Integer)]
+    found = [s for s in found if free_symbols(s) and not (s.is_Pow and s.base.func in FAMILIES and s.exp.is_Integer)]
     return tuple(sorted(found, key=order.__getitem__))
