@@ -36,7 +36,7 @@ SUFFIX = {"float64": "f64", "float32": "f32"}
 C_TYPE = {"float64": "double", "float32": "float"}
 UNARY = (
     "sqrt exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc softplus sigmoid"
-    " logcosh sech silu normcdf gelu log_ndtr mills mills_gap sinc erfinv erfcinv gamma loggamma"
+    " logcosh sech sech2 silu normcdf gelu log_ndtr mills mills_gap sinc erfinv erfcinv gamma loggamma"
     " digamma polygamma1 polygamma2 polygamma3 polygamma4"
 ).split()
 BINARY = ("pow", "atan2", "hypot")
@@ -55,7 +55,8 @@ POSITIVE = {"erfcinv", "sqrt", "log", "acosh", "gamma", "loggamma", "digamma"} |
 UNIFORM = {
     "exp": (-745.5, 710.0), "expm1": (-60.0, 710.0), "sinh": (-711.0, 711.0), "cosh": (-711.0, 711.0),
     "tanh": (-22.0, 22.0), "erf": (-6.5, 6.5), "erfc": (-6.5, 27.5), "softplus": (-746.0, 50.0),
-    "sigmoid": (-746.0, 50.0), "silu": (-750.0, 50.0), "sech": (-750.0, 750.0), "logcosh": (-30.0, 30.0),
+    "sigmoid": (-746.0, 50.0), "silu": (-750.0, 50.0), "sech": (-750.0, 750.0), "sech2": (-374.0, 374.0),
+    "logcosh": (-30.0, 30.0),
     "normcdf": (-39.0, 9.0), "gelu": (-39.0, 9.0), "gamma": (0.0, 172.0), "loggamma": (0.0, 30.0),
     "digamma": (0.0, 30.0), "log_ndtr": (-39.0, 9.0), "mills": (-39.0, 9.0), "mills_gap": (-39.0, 9.0),
     "erfinv": (-1.0, 1.0), "erfcinv": (0.0, 2.0), "asin": (-1.0, 1.0), "acos": (-1.0, 1.0), "atanh": (-1.0, 1.0),
@@ -129,6 +130,7 @@ def exact(name: str, g: Any) -> Callable[..., Any]:
         "loggamma": lambda x: g.lgamma(x)[0],
         "softplus": lambda x: g.log1p(g.exp(x)) if x < 100 else x + g.exp(-x),
         "sigmoid": lambda x: one / (one + g.exp(-x)),
+        "sech2": lambda x: g.sech(x) ** 2,
         "logcosh": lambda x: (
             g.log1p(g.expm1(abs(x)) ** 2 / (2 * g.exp(abs(x)))) if abs(x) < 300 else abs(x) - g.const_log2()
         ),
@@ -176,6 +178,7 @@ def by_mpmath(name: str) -> Callable[..., Any]:
         "acosh": mp.acosh,
         "softplus": lambda x: mp.log1p(mp.exp(x)) if x < 200 else x,
         "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+        "sech2": lambda x: mp.sech(x) ** 2,
         "logcosh": lambda x: (
             mp.log1p(mp.expm1(abs(x)) ** 2 / (2 * mp.exp(abs(x)))) if abs(x) < 300 else abs(x) - mp.log(2)
         ),

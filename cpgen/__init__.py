@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 from cpgen.api import bundle, compile, verify
 from cpgen.bundle import Report
-from cpgen.errors import CpgenError
+from cpgen.errors import ArithmeticWarning, CpgenError, CpgenWarning, NonFiniteWarning
 from cpgen.estimate.estimator import Estimator
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch
 from cpgen.model import (
@@ -41,12 +41,15 @@ from cpgen.scalar import (
 
 __all__ = [
     "ROWS",
+    "ArithmeticWarning",
     "CpgenError",
+    "CpgenWarning",
     "Estimate",
     "Estimates",
     "Estimator",
     "Hessian",
     "Model",
+    "NonFiniteWarning",
     "Report",
     "Sketch",
     "bundle",

@@ -151,14 +151,15 @@ _OWN = (
     r"^(?:static|SHARED|STAGE)\b[^\n=;]*?\b(\w+)\(",
     r"^    (\w+) = \d+,?$",  # enumerators
 )
-_TILE = {"LANES", "GROUP"}  # of each program, undefined behind it
+# of each program, undefined behind it; and what a compiler's command line may say
+_SHARED_NAMES = {"LANES", "GROUP", "OMP_SHARE", "OMP_SHARE_SIMD"}
 
 
 def _own_names(source: str, name: str) -> str:
     """``source`` with ``name`` before everything it defines, so that one file may include it beside another model's."""
     own = (name, name.upper())
     found = {word for pattern in _OWN for word in re.findall(pattern, source, re.MULTILINE)}
-    others = {word for word in found if not word.startswith(own)} - _TILE
+    others = {word for word in found if not word.startswith(own)} - _SHARED_NAMES
     if not others:
         return source
     words = re.compile(r"(?<![\w.>])(" + "|".join(sorted(others, key=len, reverse=True)) + r")\b")

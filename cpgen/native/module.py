@@ -33,6 +33,8 @@ SPARE_BYTES, SPARES = 64 << 20, 4
 # would run into unmapped memory if the last program that needs it were given back
 _KEPT: dict[str, object] = {}
 
+FEW_SIZES = 16  # kept
+
 BRIEF = 10_000  # operations below which a bound call keeps the GIL: it takes microseconds
 
 
@@ -153,7 +155,7 @@ class NativeProgram:
         self._input_offsets = tuple(offset[field].offset for _, field, _ in self._inputs)
         self._output_offsets = tuple(offset[field].offset for _, field, _ in self._outputs)
         self._all = tuple(name for name, _, _ in self._outputs)
-        self._sized: tuple[tuple[int, int, int], Sizes] | None = None
+        self._sized: dict[tuple[int, int, int], Sizes] = {}
         self._spare: list[NDArray[np.uint8]] = []
         self.blas = blas if plan.blas else None
         if self.blas is not None:
@@ -383,18 +385,20 @@ class NativeProgram:
         return result
 
     def _sizes(self, rows: int, columns: int, threads: int) -> Sizes:
-        """The shapes of this call; those of the last call are kept, since calls tend to be alike."""
+        """The shapes of this call; those of the last few are kept, since calls tend to be alike."""
         key = (rows, columns, threads)
-        known = self._sized
-        if known is None or known[0] != key:
+        sizes = self._sized.get(key)
+        if sizes is None:
             of: dict[object, int] = {ROWS: rows, COLUMNS: columns}
             sizes = Sizes(
                 tuple(_shape(node.shape, of) for _, _, node in self._inputs),
                 tuple(_shape(node.shape, of) for _, _, node in self._outputs),
                 self.plan.workspace_bytes(rows, columns, threads),
             )
-            known = self._sized = (key, sizes)
-        return known[1]
+            if len(self._sized) >= FEW_SIZES:
+                self._sized = {}
+            self._sized[key] = sizes
+        return sizes
 
     def _take(self, needed: int) -> NDArray[np.uint8]:
         """A workspace; one of an earlier call where it is large enough, since fresh memory costs a fault a page."""

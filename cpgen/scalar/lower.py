@@ -204,6 +204,8 @@ class _Builder:
         return self.emit("div", result, self._fold("mul", below)) if below else result
 
     def _power(self, base: Expr, exponent: Expr) -> int:
+        if isinstance(base, sympy.sech) and exponent.is_Integer and exponent.is_even:
+            base, exponent = fn.sech2(base.args[0]), exponent / 2
         operand = self.lower(base)
         twice = 2 * exponent
         if twice.is_Number and twice == int(twice) and 0 < twice <= 2 * LARGEST_PRODUCT:

@@ -109,6 +109,7 @@ PRIMITIVES: tuple[Entry, ...] = (
     _libm("cosh", sympy.cosh, np.cosh),
     _runtime("tanh", sympy.tanh, np.tanh),
     _runtime("sech", sympy.sech, special.sech),
+    _runtime("sech2", functions.sech2, special.sech2),
     _libm("asinh", sympy.asinh, np.arcsinh),
     _libm("acosh", sympy.acosh, np.arccosh, "x >= 1"),
     _libm("atanh", sympy.atanh, np.arctanh, "-1 < x < 1"),

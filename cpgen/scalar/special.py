@@ -133,6 +133,12 @@ def sech(x: Array) -> Array:
     return 2.0 * decay / (1.0 + decay * decay)
 
 
+def sech2(x: Array) -> Array:
+    """``sech(x)**2``."""
+    decay = sech(x)
+    return decay * decay
+
+
 def _elementwise(scalar: Callable[[float], float], overflow: float = math.inf) -> Callable[[Array], Array]:
     """Lift a Python float function; NumPy itself has no such function and SciPy is not a dependency."""
 

@@ -9,11 +9,27 @@ import sympy
 
 from cpgen.ir.build import always_valid, axis, make_map, substitute
 from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Origin, Program
-from cpgen.scalar import canonical, free_symbols, operations, placeholder, remembered
+from cpgen.scalar import (
+    canonical,
+    free_symbols,
+    logistic_density,
+    operations,
+    placeholder,
+    remembered,
+    sech2,
+    sigmoid,
+    softplus,
+)
 
 # additions: below, reading a stored value costs as much as computing it again
 WORTH_STORING = 8
 ROUNDS = 4
+# functions that take nearly all of their work from one exponential of their argument's size: beside one of them another
+# costs a few operations, and by itself the whole exponential again
+FAMILIES = {
+    **dict.fromkeys((sympy.tanh, sech2), "tanh"),
+    **dict.fromkeys((sigmoid, softplus, logistic_density), "sigmoid"),
+}
 
 
 @dataclass(frozen=True)
@@ -56,8 +72,12 @@ def _once(program: Program, parts: _Parts) -> Program:
     count: dict[_Part, int] = {}
     first: dict[_Part, Map] = {}
     repeated: set[_Part] = set()
+    relatives: dict[_Part | None, int] = {}  # maps that compute something of the same family, of the same argument
     for reader in program.maps():
-        for part in dict.fromkeys(found.part for _, found in parts.of(reader)):
+        own = dict.fromkeys(found.part for _, found in parts.of(reader))
+        for family in dict.fromkeys(map(_family, own)):
+            relatives[family] = relatives.get(family, 0) + 1
+        for part in own:
             count[part] = count.get(part, 0) + 1
             first.setdefault(part, reader)
             if len(part.extents) < len(reader.extents):
@@ -69,14 +89,18 @@ def _once(program: Program, parts: _Parts) -> Program:
             continue
         args = [Access(known[id(a.node)], a.index) for a in node.args]
         taken: dict[sympy.Expr, sympy.Expr] = {}
+        whole: _Part | None = None
         for sub, found in parts.of(node):
             # a map that is nothing but the part is where the others will read it
-            alone = sub == canonical(node.expr) and not node.reduced and not node.guards
-            if not alone and (count[found.part] > 1 or found.part in repeated):
+            alone = sub == _spelled(node.expr) and not node.reduced and not node.guards
+            family = _family(found.part)
+            whole = family if alone else whole
+            beside = family not in (None, whole) and relatives[family] > 1
+            if not alone and (count[found.part] > 1 or found.part in repeated or beside):
                 taken[sub] = placeholder(len(args))
                 args.append(_access(found, known, first[found.part]))
         if taken or any(new.node is not old.node for new, old in zip(args, node.args, strict=False)):
-            expr = canonical(node.expr).xreplace(taken) if taken else node.expr
+            expr = _spelled(node.expr).xreplace(taken) if taken else node.expr
             known[id(node)] = make_map(
                 node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin
             )
@@ -84,6 +108,28 @@ def _once(program: Program, parts: _Parts) -> Program:
     if all(new is old for (_, new), (_, old) in zip(outputs, program.outputs, strict=True)):
         return program
     return replace(program, outputs=outputs)
+
+
+@remembered
+def _spelled(expr: sympy.Expr) -> sympy.Expr:
+    """The canonical form with even powers of sech as powers of the slope of tanh."""
+    expr = canonical(expr)
+    powers = [p for p in expr.atoms(sympy.Pow) if isinstance(p.base, sympy.sech) and p.exp.is_Integer and p.exp.is_even]
+    return expr.xreplace({p: sech2(p.base.args[0]) ** (p.exp / 2) for p in powers}) if powers else expr
+
+
+def _family(part: _Part) -> _Part | None:
+    """What all functions of a part share: their family as a part of its own; None if they are not of one."""
+    found: set[tuple[str, sympy.Expr]] = set()
+    for call in part.expr.atoms(sympy.Function):
+        if call.func not in FAMILIES:
+            return None
+        argument = call.args[0]
+        found.add((FAMILIES[call.func], -argument if argument.could_extract_minus_sign() else argument))
+    if len(found) != 1:
+        return None
+    name, argument = found.pop()
+    return replace(part, expr=sympy.Function(name)(argument))
 
 
 def _access(found: _Found, known: dict[int, Node], origin_of: Map) -> Access:
@@ -120,7 +166,7 @@ class _Parts:
 
     def _find(self, node: Map) -> Iterator[tuple[sympy.Expr, _Found]]:
         reads = {placeholder(k): a for k, a in enumerate(node.args)}
-        for sub in _expensive(canonical(node.expr)):
+        for sub in _expensive(_spelled(node.expr)):
             symbols = free_symbols(sub)
             if not all(
                 always_valid(i, e, node.extents)
@@ -164,5 +210,6 @@ def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
     weigh(expr)
     order = {sub: k for k, sub in enumerate(sympy.preorder_traversal(expr))}
     found = [s for s, weight in weights.items() if weight >= WORTH_STORING and isinstance(s, sympy.Expr)]
-    found = [s for s in found if free_symbols(s)]
+    # a power of what is stored costs less than reading it
+    found = [s for s in found if free_symbols(s) and not (s.is_Pow and s.base.func in FAMILIES and s.exp.is_Integer)]
     return tuple(sorted(found, key=order.__getitem__))

@@ -10,8 +10,8 @@
  * (polygamma1 is polygamma with n = 1; more n cost about one unit each):
  * sqrt 0.5/0.5, exp 1.5/1.5, expm1 3/2, log 1.5/1.5, log1p 2/2, sin 2/2, cos 2/2, tan 3.5/3.5, asin 2.5/3.5,
  * acos 2.5/3, atan 1.5/2.5, sinh 3.5/3, cosh 3.5/3, tanh 3/2.5, asinh 2.5/2.5, acosh 3.5/3, atanh 2.5/2.5, erf 2/3,
- * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, silu 3/3.5, normcdf 4.5/5, gelu 5/5.5,
- * log_ndtr 5.5/5.5, mills 5/5, mills_gap 5/5, sinc 3/3, erfinv 4/4, erfcinv 4/4,
+ * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, sech2 4/4, silu 3/3.5,
+ * normcdf 4.5/5, gelu 5/5.5, log_ndtr 5.5/5.5, mills 5/5, mills_gap 5/5, sinc 3/3, erfinv 4/4, erfcinv 4/4,
  * gamma 5.5/5, loggamma 4/3.5, digamma 4/4, polygamma1 5/4, polygamma2 5.5/4.5, polygamma3 7/6.5, polygamma4 7.5/6,
  * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5.
  * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
@@ -323,19 +323,35 @@ static inline double cpgen_log1p_f64(double x)
     return (x == 0.0) ? x : value;
 }
 
-static inline double cpgen_tanh_f64(double x)
+/* expm1(2|x|), far out expm1(2|x| - 38) and at most expm1(709): what tanh and sech2 share, for a compiler to compute once */
+static inline double cpgen_growth_f64(double x)
 {
     const double size = cpgen_fabs_f64(x);
-    const double twice = (size < 20.0) ? (size + size) : (20.0 + 20.0);
+    const double near = (size < 354.5) ? size : (size - 19.0);
+    const double twice = (near < 354.5) ? (near + near) : 709.0;
     uint64_t biased;
     double power;
     const double r = cpgen_reduce_f64(twice, &biased, &power);
     const double tail = r + ((r * r) * cpgen_exp_tail_f64(r));
     const double scale = cpgen_from_bits_f64((biased - 1025U) << 52U);
-    /* expm1(2|x|) / (expm1(2|x|) + 2) */
-    const double growth = (scale * tail) + (scale - 1.0);
+    return (scale * tail) + (scale - 1.0);
+}
+
+static inline double cpgen_tanh_f64(double x)
+{
+    const double growth = cpgen_growth_f64(x);
     const double y = growth / (growth + 2.0);
     return (x == x) ? cpgen_copysign_f64(y, x) : x;
+}
+
+/* 1 / cosh(x)^2 = 4 (growth + 1) / (growth + 2)^2, far out exp(-38) times as much */
+static inline double cpgen_sech2_f64(double x)
+{
+    const double growth = cpgen_growth_f64(x);
+    const double inverse = 2.0 / (growth + 2.0);
+    const double y = inverse * (inverse * (growth + 1.0));
+    const double found = y * ((cpgen_fabs_f64(x) < 354.5) ? 1.0 : 0x1.2188ad6ae3303p-55);
+    return (x == x) ? found : x;
 }
 
 /* ---- trigonometric and hyperbolic functions; the moderate ones, which a compiler can vectorise, have the bits of the
@@ -1563,19 +1579,35 @@ static inline float cpgen_log1p_f32(float x)
     return (x == 0.0f) ? x : value;
 }
 
-static inline float cpgen_tanh_f32(float x)
+/* expm1(2|x|), far out expm1(2|x| - 19) and at most expm1(88): what tanh and sech2 share, for a compiler to compute once */
+static inline float cpgen_growth_f32(float x)
 {
     const float size = cpgen_fabs_f32(x);
-    const float twice = (size < 10.0f) ? (size + size) : (10.0f + 10.0f);
+    const float near = (size < 44.0f) ? size : (size - 9.5f);
+    const float twice = (near < 44.0f) ? (near + near) : 88.0f;
     uint32_t biased;
     float power;
     const float r = cpgen_reduce_f32(twice, &biased, &power);
     const float tail = r + ((r * r) * cpgen_exp_tail_f32(r));
     const float scale = cpgen_from_bits_f32((biased - 129U) << 23U);
-    /* expm1(2|x|) / (expm1(2|x|) + 2) */
-    const float growth = (scale * tail) + (scale - 1.0f);
+    return (scale * tail) + (scale - 1.0f);
+}
+
+static inline float cpgen_tanh_f32(float x)
+{
+    const float growth = cpgen_growth_f32(x);
     const float y = growth / (growth + 2.0f);
     return (x == x) ? cpgen_copysign_f32(y, x) : x;
+}
+
+/* 1 / cosh(x)^2 = 4 (growth + 1) / (growth + 2)^2, far out exp(-19) times as much */
+static inline float cpgen_sech2_f32(float x)
+{
+    const float growth = cpgen_growth_f32(x);
+    const float inverse = 2.0f / (growth + 2.0f);
+    const float y = inverse * (inverse * (growth + 1.0f));
+    const float found = y * ((cpgen_fabs_f32(x) < 44.0f) ? 1.0f : 0x1.8105700000000p-28f);
+    return (x == x) ? found : x;
 }
 
 /* ---- trigonometric and hyperbolic functions; the moderate ones, which a compiler can vectorise, have the bits of the

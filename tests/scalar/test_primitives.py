@@ -62,6 +62,7 @@ UNARY = {
     "cosh": (sympy.cosh(X), mpmath.cosh, EVERYWHERE),
     "tanh": (sympy.tanh(X), mpmath.tanh, EVERYWHERE),
     "sech": (sympy.sech(X), mpmath.sech, EVERYWHERE),
+    "sech2": (fn.sech2(X), lambda x: mpmath.sech(x) ** 2, EVERYWHERE),
     "asinh": (sympy.asinh(X), mpmath.asinh, EVERYWHERE),
     "acosh": (sympy.acosh(X), mpmath.acosh, [1.01, 2.0, 1000.0]),
     "atanh": (sympy.atanh(X), mpmath.atanh, [-0.99, -0.5, 0.0, 0.3, 0.99]),
@@ -194,7 +195,7 @@ def test_every_row_is_tested():
 
 @pytest.mark.parametrize("real", ["float64", "float32"])
 @pytest.mark.parametrize(
-    "name", ["softplus", "sigmoid", "tanh", "logcosh", "silu", "gelu", "normcdf", "sech"]
+    "name", ["softplus", "sigmoid", "tanh", "logcosh", "silu", "gelu", "normcdf", "sech", "sech2"]
 )
 def test_third_derivative_is_finite_everywhere(name, real, native, recwarn):
     expr = UNARY[name][0]
@@ -217,6 +218,7 @@ ULP = {
     "sigmoid": 3.0,
     "softplus": 3.0,
     "sech": 3.0,
+    "sech2": 4.0,
     "logcosh": 6.0,
 }
 

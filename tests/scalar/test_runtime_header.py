@@ -37,6 +37,7 @@ SIMPLE = [
     "softplus",
     "logcosh",
     "sech",
+    "sech2",
     "silu",
     *"sin_moderate cos_moderate tan_moderate".split(),
     *"asin acos atan sinh cosh asinh acosh atanh erf erfc normcdf gelu sqrt".split(),
