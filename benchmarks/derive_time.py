@@ -4,14 +4,17 @@
     python benchmarks/derive_time.py "kalman 40"         # those whose name contains it
     python benchmarks/derive_time.py --profile "arm"     # where the time goes
     python benchmarks/derive_time.py --limit 60          # seconds for each model and program
+    python benchmarks/derive_time.py --write             # also into benchmarks/results/derive_time.csv
 
-Each figure is from a process of its own, and counts from after the model is built; "> n" is one that was stopped.
+Each figure is from a process of its own, and counts from after the model is built; "> n" is one that was stopped.  A name
+that is a model's chooses that model alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import csv
 import pstats
 import random
 import resource
@@ -183,6 +186,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "SABR": sabr,
     "kalman 40": lambda: kalman(40),
     "nested sin 150": lambda: nested(150),
+    "chain 1000": lambda: chain(1000),
     "chain 3000": lambda: chain(3000),
     "100000 operations": lambda: large(100_000),
 }
@@ -193,6 +197,18 @@ WRT = {
     "rk4 definitions": list("abvw"),
 }
 PROGRAMS = ("gradient", "diagonal")
+RESULTS = Path(__file__).parent / "results" / "derive_time.csv"
+# seconds with cpgen at 3fb81c2, whichever program took them, as issue 13 reports them
+BEFORE = {
+    "residual 50": "130",
+    "rk4 expression": "never",
+    "rk4 definitions": "> 15",
+    "60 symbols, 400 terms": "185",
+    "arm of 7 joints": "22",
+    "SABR": "24",
+    "kalman 40": "69",
+    "nested sin 150": "RecursionError",
+}
 
 
 def text(name: str, program: str) -> tuple[float, int]:
@@ -203,27 +219,28 @@ def text(name: str, program: str) -> tuple[float, int]:
     return time.process_time() - begin, sum(len(f) for n, f in files.items() if "cpgen_" not in n)
 
 
-def measured(name: str, program: str, limit: float) -> str:
+def measured(name: str, program: str, limit: float) -> list[str]:
     command = [sys.executable, __file__, "--one", name, program]
     cut = lambda: resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit)))  # noqa: E731
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=cut)  # noqa: S603, PLW1509
     if done.returncode < 0:
-        return f"> {limit:.0f} | "
-    return done.stdout.strip() if done.returncode == 0 else f"{done.stderr.strip().splitlines()[-1][:60]} | "
+        return [f"> {limit:.0f}", ""]
+    return done.stdout.split() if done.returncode == 0 else [done.stderr.strip().splitlines()[-1][:60], ""]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="")
     parser.add_argument("--limit", type=float, default=120)
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "PROGRAM"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         seconds, size = text(*arguments.one)
-        print(f"{seconds:.2f} | {size}")
+        print(f"{seconds:.2f} {size}")
         return
-    chosen = [name for name in MODELS if arguments.name in name]
+    chosen = [arguments.name] if arguments.name in MODELS else [n for n in MODELS if arguments.name in n]
     if arguments.profile:
         for name in chosen:
             for program in PROGRAMS:
@@ -234,9 +251,15 @@ def main() -> None:
                     print(error)
                 pstats.Stats(profile).sort_stats("cumulative").print_stats(40)
         return
-    print("| model | gradient, s | bytes | diagonal, s | bytes |\n|---|---|---|---|---|")
+    titles = ["model", "before", *(f"{program} {what}" for program in PROGRAMS for what in ("seconds", "bytes"))]
+    rows = []
     for name in chosen:
-        print(f"| {name} | " + " | ".join(measured(name, p, arguments.limit) for p in PROGRAMS) + " |", flush=True)
+        found = [part for p in PROGRAMS for part in measured(name, p, arguments.limit)]
+        rows.append([name, BEFORE.get(name, ""), *found])
+        print(*rows[-1], sep=" | ", flush=True)
+    if arguments.write:
+        with RESULTS.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([titles, *rows])
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
 from cpgen.scalar import diff, placeholder
 
 Pair = tuple[Input, Input]
-MANY_NODES = 256  # of a graph: gradients of a number are then taken for all sources at once
+MANY_NODES = 64  # of a graph: gradients of a number are then taken for all sources at once
 _0, _1 = placeholder(0), placeholder(1)
 
 
@@ -40,6 +40,9 @@ class Term:
 
     top: Node
     chain: tuple[Use, ...] = ()
+
+
+Answers = dict[tuple[str, int], "list[Term] | None"]  # by source and variable
 
 
 @dataclass(frozen=True)
@@ -195,20 +198,27 @@ def find_readouts(curvature: Curvature, wrt: Sequence[Input], sources: Sequence[
     Where a source is drawn for another leaf's sake, and the fields are needed here anyway, it is left in them: taking it
     out would have them carried down twice.  A source on the very variable costs nothing to leave out.
     """
-    found = [find_readout(curvature, leaf, sources) for leaf in wrt]
+    known: Answers = {}
+    found = [find_readout(curvature, leaf, sources, known=known) for leaf in wrt]
     drawn = {s.name for s in needed(sources, [r.exact for r in found])}
     return [
-        r if drawn <= r.exact else find_readout(curvature, r.leaf, sources, frozenset(drawn)) for r in found
+        r if drawn <= r.exact else find_readout(curvature, r.leaf, sources, frozenset(drawn), known) for r in found
     ]
 
 
 def find_readout(
-    curvature: Curvature, leaf: Input, sources: Sequence[Source], drawn: frozenset[str] = frozenset()
+    curvature: Curvature,
+    leaf: Input,
+    sources: Sequence[Source],
+    drawn: frozenset[str] = frozenset(),
+    known: Answers | None = None,
 ) -> Readout:
     """The highest variable from which the diagonal of ``leaf`` follows exactly, and what is exact there.
 
-    Sources in ``drawn`` are left out of the fields only where they act on that variable itself.
+    Sources in ``drawn`` are left out of the fields only where they act on that variable itself.  ``known`` remembers what
+    is asked of each source and variable.
     """
+    known = {} if known is None else known
     uses = curvature.uses
     node: Node = leaf
     chain: list[Use] = []
@@ -224,7 +234,10 @@ def find_readout(
     exact: list[str] = []
     terms: list[Term] = []
     for source in sources:
-        answer = _exact_diagonal(curvature, source, node)
+        key = (source.name, id(node))
+        if key not in known:
+            known[key] = _exact_diagonal(curvature, source, node)
+        answer = known[key]
         if answer and source.name in drawn and all(v is not node for v in source.variables):
             answer = None
         if answer is not None:

@@ -45,7 +45,7 @@ def axis_names(plan: Plan, stage: Stage) -> dict[int, str]:
     root = stage.nodes[0]
     if not isinstance(root, Map):
         return {}
-    taken = {v.name for v in plan.values}
+    taken = set(plan.value_names)
     names: dict[int, str] = {}
     for a, extent in enumerate(root.extents):
         if extent is ROWS:

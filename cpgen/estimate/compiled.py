@@ -16,6 +16,7 @@ from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError, warn_user
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.finite import POLICIES
+from cpgen.estimate.progress import working
 from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.cost import work
@@ -186,7 +187,9 @@ class Compiled:
 
         Raises RequestError for an unknown key.
         """
-        if key not in self._derived:
+        if key in self._derived:
+            return self._derived[key]
+        with working(f"deriving {key.partition(':')[0]} of {self.graph.name}"):
             if key in CHOSEN:
                 chosen, reason = self._cheapest(key)
                 self._derived[key] = _renamed(self.derive(chosen), key, reason)
@@ -301,8 +304,12 @@ class Compiled:
         target="cuda" and no nvcc or no GPU.
         """
         missing = [key for key in keys if key not in self._loaded]
-        if not missing:
-            return
+        if missing:
+            many = "1 program" if len(missing) == 1 else f"{len(missing)} programs"
+            with working(f"compiling {many} of {self.graph.name}"):
+                self._load(missing)
+
+    def _load(self, missing: Sequence[str]) -> None:
         real = np.dtype(self.options.real)
         derived = {key: self.derive(key) for key in missing}
         if self.options.target == "cuda":

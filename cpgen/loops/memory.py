@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,17 +31,19 @@ def place(space: str, demands: Sequence[Demand], granule: int = 1) -> tuple[dict
     totals = []
     for columns in (False, True):
         wanted = [d for d in demands if d.columns == columns]
-        placed: list[tuple[int, int, Demand]] = []
+        # alive and placed, by offset: what has ended before this start has ended for all that follow
+        alive: list[tuple[int, int, Demand]] = []
+        total = 0
         for demand in sorted(wanted, key=lambda d: (d.start, d.end)):
             size = -(-demand.elements // granule) * granule
             offset = 0
-            for first, last, other in sorted(placed, key=lambda p: p[0]):
-                if other.end < demand.start or demand.end < other.start:
-                    continue
+            alive = [placed for placed in alive if placed[2].end >= demand.start]
+            for first, last, _ in alive:
                 if offset + size <= first:
                     break
                 offset = max(offset, last)
-            placed.append((offset, offset + size, demand))
+            insort(alive, (offset, offset + size, demand), key=lambda placed: placed[0])
             slots[demand.key] = Slot(space, demand.elements, columns, offset)
-        totals.append(max((last for _, last, _ in placed), default=0))
+            total = max(total, offset + size)
+        totals.append(total)
     return slots, Totals(totals[0], totals[1])

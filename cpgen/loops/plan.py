@@ -185,7 +185,11 @@ class Plan:
     blas: int = 0
     alignment: int = ALIGNMENT
 
-    @property
+    @cached_property
+    def value_names(self) -> frozenset[str]:
+        return frozenset(v.name for v in self.values)
+
+    @cached_property
     def group(self) -> int:
         """Lanes whose sums are held at once where a tile has more, else 0."""
         nests = [stage.nest for stage in self.stages if stage.nest is not None and stage.nest.lanes]

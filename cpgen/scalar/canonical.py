@@ -329,8 +329,9 @@ def _log(x: Expr) -> Expr:
         constant, others = x.as_coeff_Add()
         if constant == 1:
             return _log1p(others)
-    if isinstance(x, Mul) and len(x.args) == 2 and x.args[0].is_positive and beyond(x.args[0], BESIDE_ONE):
-        return _sum([sympy.log(x.args[0]), _log(x.args[1])])
+    if isinstance(x, Mul) and len(x.args) == 2 and x.args[0].is_number and x.args[0].is_positive:
+        if beyond(x.args[0], BESIDE_ONE):
+            return _sum([sympy.log(x.args[0]), _log(x.args[1])])
     return sympy.log(fold(x))
 
 

@@ -79,6 +79,21 @@ def test_a_cut_expression_has_the_derivatives_of_the_whole(monkeypatch: pytest.M
     assert cut.value(**at) == pytest.approx(whole.value(**at), rel=1e-13)
 
 
+def test_the_diagonal_of_a_chain_of_numbers_is_linear_in_its_length() -> None:
+    def nodes(length: int) -> int:
+        model = cp.Model("chain")
+        n = model.axis("n", cp.ROWS)
+        t = model.input("t", n)[n]
+        f = t
+        for k in range(length):
+            f = model.define(f"f{k}", (n,), sp.sin(f) + t)[n]
+        model.objective(f)
+        compiled = cp.compile(model, programs=(), backend="interpreter")._compiled
+        return len(list(compiled.derive("diagonal").program.nodes()))
+
+    assert nodes(160) < 2.1 * nodes(80)
+
+
 def _text(k: int) -> str:
     x, y, z = sp.symbols("x y z")
     expr = sp.exp(sp.sin(x * y + k) + z) + sp.log(1 + (x - k * y) ** 2 + sp.tanh(z) ** 2)

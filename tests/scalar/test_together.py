@@ -169,3 +169,10 @@ def test_a_distribution_is_refused():
         canonical(X * sp.DiracDelta(X - 1) + Y)
     with pytest.raises(UnsupportedError, match="the constant nan"):
         canonical(sp.Heaviside(X, sp.nan))
+
+
+def test_a_positive_symbol_beside_another_is_no_constant():
+    F, K = sp.symbols("F K", positive=True)
+    for expr in (sp.log(F / K), sp.log(F * K), sp.log(1 / (F * K))):
+        found = canonical(expr)
+        assert float(found.subs({F: 3, K: 2})) == pytest.approx(float(expr.subs({F: 3, K: 2})), rel=1e-14)
