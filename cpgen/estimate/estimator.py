@@ -794,6 +794,7 @@ class Estimator:
         loaded = self.loaded({None: usual, "cp": "hessian:units"}.get(method, f"hessian:{method}"))
         given, rows = self.arrays(loaded, gathered(arrays, named))
         columns = loaded.derived.columns or 0
+        self._check_whole(rows)
         if loaded.derived.estimator == "directions":
             outputs = self._by_directions(loaded, given, rows, columns)
         else:
@@ -815,6 +816,21 @@ class Estimator:
         lead = {v.name: rows if v.has_rows else None for v in self.wrt}
         kinks = int(outputs.get("kinks", np.zeros(())))
         return Hessian(blocks, sizes, lead, kinks, loaded.derived.estimator, loaded.backend.label)
+
+    def _check_whole(self, rows: int | None) -> None:
+        """Raise BudgetError if the blocks of the whole Hessian do not fit, however few columns a sweep has."""
+        sizes = [int(np.prod(v.element_shape, dtype=np.int64)) for v in self.wrt]
+        pairs = sum(a * b for k, a in enumerate(sizes) for b in sizes[k:])
+        each = (rows or 1) if any(v.has_rows for v in self.wrt) else 1
+        need = self.real.itemsize * each * pairs
+        if need <= SMALL_BYTES:
+            return
+        limit = available_bytes() if self.options.memory_limit is None else self.options.memory_limit
+        if need > limit:
+            raise BudgetError(
+                f"the hessian needs {human(need)} for its {pairs} different entries, {human(limit)} are allowed; ask for "
+                "fewer rows or for single blocks or entries (or raise memory_limit)"
+            )
 
     def _check_directions(self) -> None:
         if direction_count(self.wrt) is None:
@@ -849,7 +865,9 @@ class Estimator:
                     part = np.moveaxis(part, 0, 1)
                 lead = part.shape[:1] if a.has_rows and rows is not None else ()
                 block = part.reshape((*lead, *a.element_shape, *b.element_shape))
-                outputs[programs.block_label(a.name, b.name)] = np.ascontiguousarray(block)
+                if not block.flags.c_contiguous:  # ascontiguousarray makes an axis for a number
+                    block = np.ascontiguousarray(block)
+                outputs[programs.block_label(a.name, b.name)] = block
             start += size
         if "kinks" in parts:
             outputs["kinks"] = parts["kinks"][0]
