@@ -94,7 +94,8 @@ def test_a_variational_autoencoder_loads() -> None:
 
 # Planted faults
 
-STATEMENT = re.compile(r"^ +const (?:double|float) \w+ = [^\n]*;$", re.M)
+# of the model; chunks and waits only choose how many threads share a call
+STATEMENT = re.compile(r"^ +const (?:double|float) (?!chunks |waits )\w+ = [^\n]*;$", re.M)
 CONSTANT = re.compile(r"(?<![\w.\[])(\d+\.\d*)(f?)(?![\w\]])")
 LOOP = re.compile(r"(?<= )(a\d+) < (\d+)(?=; \+\+)")
 INDEX = re.compile(r"(?<=_tile\[)lane(?=\])")
@@ -146,16 +147,18 @@ def test_planted_faults_are_found(name: str, real: str) -> None:
     """One fault of each kind and program; in float32 some constants are lost in the sum that they stand in."""
     est = interpreted(MODELS[name](), real, programs=())
     missed = []
+    found: set[str] = set()
     for key in ("gradient", "diagonal"):
         files, made = emitted(est, key)
         assert not is_caught(files, made, files.source)
         kinds: dict[str, list[str]] = {}
         for kind, text in faults(files.source, real):
             kinds.setdefault(kind, []).append(text)
-        assert {"sign", "constant"} <= kinds.keys()
+        found |= kinds.keys()
         for kind, texts in kinds.items():
             some = texts[:: max(len(texts) // 2, 1)][:2]
             missed += [(key, kind) for text in some if not is_caught(files, made, text)]
+    assert {"sign", "constant"} <= found
     assert [m for m in missed if real == "float64" or m[1] != "constant"] == []
     assert len(missed) <= 1
 
@@ -163,7 +166,7 @@ def test_planted_faults_are_found(name: str, real: str) -> None:
 def test_a_wrong_slope_of_a_saturating_network_is_found() -> None:
     """tanh' is exactly 0 in float32 for inputs like (0.2, 0.8) and wide layers: nothing was compared there."""
     files, made = emitted(interpreted(network([300, 4, 1]), "float32", programs=(), wrt=["W1"]), "gradient")
-    wrong = files.source.replace("cpgen_sech_f32(", "1.1f * cpgen_sech_f32(", 1)
+    wrong = files.source.replace("cpgen_sech2_f32(", "1.1f * cpgen_sech2_f32(", 1)
     assert wrong != files.source
     assert not is_caught(files, made, files.source)
     assert is_caught(files, made, wrong)
