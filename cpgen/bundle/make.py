@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cpgen.bundle.options import BundleOptions
 from cpgen.bundle.report import Report, make_report
 from cpgen.bundle.vectors import SEED, Vectors, make_vectors
 from cpgen.bundle.write import write_files
+from cpgen.derive.derived import Derived
 from cpgen.emit import CFiles, emit_c, stage_text
 from cpgen.emit.cuda import emit_cuda
 from cpgen.emit.render import render
@@ -40,7 +42,7 @@ def write_bundle(
     options.check()
     name = external_prefix(options.prefix or estimator.graph.name)
     real = estimator.options.real
-    derived = [estimator.derive(key) for key in options.programs]
+    derived = [_derivation(estimator, key) for key in options.programs]
     plans = [_planned(d.program, real, options) for d in derived]
     weights = _arrays(estimator, options.weights, "weights", real, ("param",))
     suffix = "f64" if real == "float64" else "f32"
@@ -65,6 +67,15 @@ def write_bundle(
     texts = _texts(estimator, options, plans, files, weights, vectors, report)
     write_files(Path(directory), name, texts)
     return Report(**{**report.__dict__, "files": tuple(texts)})
+
+
+def _derivation(estimator: Estimator, key: str) -> Derived:
+    """What a program is made of.
+
+    A Hessian in C is its blocks: what a caller writes must not turn on which method is cheaper.
+    """
+    derived = estimator.derive("hessian:units" if key == "hessian" else key)
+    return replace(derived, program=replace(derived.program, name=key.replace(":", "_")))
 
 
 def _planned(program: Program, real: str, options: BundleOptions) -> Plan:
@@ -136,7 +147,8 @@ def _texts(
     stem = {"prefix": name, "upper": name.upper(), "real": short}
     sources = [f"{name}.c"]
     headers = [f"{name}.h"]
-    noisy = any(p.has_noise and not estimator.derive(key).unit for p, key in zip(plans, options.programs, strict=True))
+    units = [_derivation(estimator, key).unit for key in options.programs]
+    noisy = any(p.has_noise and not unit for p, unit in zip(plans, units, strict=True))
     if not options.amalgamate:
         sources += [f"{name}_weights.c"] if constants else []
         sources += [f"{name}_stream.c"] if noisy else []
@@ -210,7 +222,7 @@ def _texts(
 def _device_text(estimator: Estimator, options: BundleOptions, name: str) -> dict[str, str]:
     """The programs as CUDA text, under names of their own."""
     real = estimator.options.real
-    plans = [device_plan(estimator.derive(key).program, real) for key in options.programs]
+    plans = [device_plan(_derivation(estimator, key).program, real) for key in options.programs]
     return emit_cuda(estimator.graph.name, plans, real, f"{name}_cuda").files()
 
 
@@ -295,7 +307,7 @@ def _described(v: Input, weights: Mapping[str, Array]) -> dict[str, str]:
 
 
 def _mathematics(estimator: Estimator, key: str, p: Plan) -> dict[str, object]:
-    derived = estimator.derive(key)
+    derived = _derivation(estimator, key)
     notes = []
     if derived.estimator:
         notes.append(f"method: {derived.estimator}" + (f" (biased: {derived.biased})" if derived.biased else ""))

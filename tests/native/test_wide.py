@@ -65,5 +65,5 @@ def test_nan_of_the_model_stays_nan() -> None:
     n = m.axes("n", n=cp.ROWS)
     x = m.input("x", n)
     m.objective(sp.log(x[n]) * sp.sin(x[n]))
-    est = cp.compile(m, wrt=["x"])
+    est = cp.compile(m, wrt=["x"], nonfinite="nan")
     assert math.isnan(est.rows(x=np.array([-1.0]))[0])
