@@ -69,7 +69,7 @@ ILLEGAL: dict[str, Callable[[_Start], object]] = {
     "free axis": lambda s: s.m.define("z", (), s.w[s.i]),
     "no scalar": lambda s: s.m.objective(s.body),
     "reads itself": lambda s: s.m.define("w2", (s.i,), s.m.define("w2", (s.i,), s.w[s.i])[s.i]),
-    "keyword": lambda s: s.m.param("double", s.i),
+    "long name": lambda s: s.m.param("w" * 64, s.i),
     "bad name": lambda s: s.m.param("2w", s.i),
     "name taken": lambda s: s.m.param("w", s.i),
     "name no string": lambda s: s.m.param(3, s.i),
