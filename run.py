@@ -129,9 +129,12 @@ def _interpreter(environment: Path) -> str:
 
 
 def minima(project: str) -> list[str]:
-    """The oldest version of each package that pyproject.toml names with one, as pip's constraints."""
+    """The oldest series of each package that pyproject.toml names with one, as pip's constraints.
+
+    The series and not its first release: some have none, or none that was left on the index.
+    """
     found = re.findall(r'"([A-Za-z0-9_-]+)>=([0-9.]+)"', project)
-    return sorted({f"{name}=={version}" for name, version in found})
+    return sorted({f"{name}=={version}.*" for name, version in found})
 
 
 if __name__ == "__main__":
