@@ -57,6 +57,8 @@ class Estimate(np.lib.mixins.NDArrayOperatorsMixin):
         return self.value.dtype
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        if copy is None:  # NumPy 1 does not know it as "only if needed"
+            return np.asarray(self.value, dtype)
         return np.array(self.value, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:

@@ -123,7 +123,8 @@ def test_moderate_functions_have_the_bits_of_the_whole_ones(real, tmp_path):
     subprocess.run(["gcc", *options, "turns.c", "-o", "turns.so"], cwd=tmp_path, check=True)
     library = ctypes.CDLL(str(tmp_path / "turns.so"))
     x = np.array([0.0, -0.0, end, -end, *np.random.default_rng(3).uniform(-end, end, 500)], real)
-    far = np.array([np.nextafter(np.dtype(real).type(end), np.inf), np.finfo(real).max], real)
+    number = np.dtype(real).type
+    far = np.array([np.nextafter(number(end), number(np.inf)), np.finfo(real).max], real)
     for name in ("sin", "cos", "tan"):
         results = {}
         for kind, args in (("", x), ("_moderate", x), ("_far", far), ("_moderate_far", far)):
