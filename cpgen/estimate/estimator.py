@@ -210,14 +210,20 @@ class Estimator:
                     outputs[name] = np.squeeze(outputs[name], axis=node.shape.index(ROWS))
         return outputs
 
-    def check_memory(self, loaded: Loaded, call: Call) -> None:
+    def _exceeded(self, need: int) -> int | None:
+        """The bytes that are allowed, if ``need`` is more."""
         limit = self.options.memory_limit
-        need = loaded.backend.workspace_bytes(call, self.options.threads) + loaded.output_bytes(call, self.real)
         if limit is None:
             if need <= SMALL_BYTES:  # not worth asking the system
-                return
+                return None
             limit = available_bytes()
-        if need <= limit:
+        return limit if need > limit else None
+
+    def check_memory(self, loaded: Loaded, call: Call) -> None:
+        """Raise BudgetError if workspace and outputs of a call do not fit."""
+        need = loaded.backend.workspace_bytes(call, self.options.threads) + loaded.output_bytes(call, self.real)
+        limit = self._exceeded(need)
+        if limit is None:
             return
         fits = call.columns
         while fits > 0:
@@ -823,12 +829,10 @@ class Estimator:
         pairs = sum(a * b for k, a in enumerate(sizes) for b in sizes[k:])
         each = (rows or 1) if any(v.has_rows for v in self.wrt) else 1
         need = self.real.itemsize * each * pairs
-        if need <= SMALL_BYTES:
-            return
-        limit = available_bytes() if self.options.memory_limit is None else self.options.memory_limit
-        if need > limit:
+        limit = self._exceeded(need)
+        if limit is not None:
             raise BudgetError(
-                f"the hessian needs {human(need)} for its {pairs} different entries, {human(limit)} are allowed; ask for "
+                f"the hessian needs {human(need)} for the {pairs} entries of its blocks, {human(limit)} are allowed; ask for "
                 "fewer rows or for single blocks or entries (or raise memory_limit)"
             )
 

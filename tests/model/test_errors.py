@@ -458,6 +458,17 @@ def test_a_hessian_that_does_not_fit_is_refused() -> None:
         est.hessian(w=np.zeros(1_000_000))
 
 
+def test_a_whole_hessian_keeps_to_a_small_limit() -> None:
+    """1,000 parameters: a block of 8 MB, which is less than is always allowed where no limit is given."""
+    m = cp.Model("middling")
+    i = m.axis("i", 1000)
+    w = m.param("w", i)
+    m.objective(sp.exp(cp.sum(w[i], i)))
+    est = cp.compile(m, backend="interpreter", programs=(), memory_limit=3 << 20)
+    with pytest.raises(BudgetError, match="or for single blocks or entries"):
+        est.hessian(w=np.zeros(1000))
+
+
 def test_results_out_of_range_are_not_returned() -> None:
     est = cp.compile(sp.log(u) + u**4, backend="interpreter", programs=())
     with pytest.raises(CpgenError, match="u.*log of a negative number"):
