@@ -6,6 +6,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 
@@ -32,10 +33,16 @@ class Place:
 
 def users_line() -> Place:
     """The innermost line that is being executed outside this package and what it calls back through."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (__package__, *THROUGH):
-        frame = frame.f_back
+    frame, _ = _users_frame()
     return Place(Path(frame.f_code.co_filename).name, frame.f_lineno)
+
+
+def _users_frame() -> tuple[FrameType, int]:
+    """The frame of :func:`users_line`, and how many frames above the caller's it is."""
+    frame, level = sys._getframe(1), 0
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (__package__, *THROUGH):
+        frame, level = frame.f_back, level + 1
+    return frame, level
 
 
 class CpgenError(Exception):
@@ -103,9 +110,6 @@ class ArithmeticWarning(CpgenWarning):
 
 
 def warn_user(message: str, category: type[CpgenWarning] = CpgenWarning) -> None:
-    """Issue a warning for the line outside this package that led here."""
-    package = Path(__file__).resolve().parent
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and Path(frame.f_code.co_filename).resolve().is_relative_to(package):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    """Issue a warning for the line of :func:`users_line`."""
+    _, level = _users_frame()
+    warnings.warn(message, category, stacklevel=level + 1)
