@@ -77,7 +77,7 @@ def _rewritten(expr: Expr) -> Expr:
         return _power(_plainly(expr.base), _canonical(expr.exp))
     if isinstance(expr, Together):
         if expr.is_foldable:
-            return _plainly(expr.unfolded())
+            return _plainly(expr.definition())
         return expr.func(*(_canonical(argument) for argument in expr.args))
     if isinstance(expr, sympy.Piecewise):
         return _piecewise(expr)

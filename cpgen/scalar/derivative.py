@@ -31,7 +31,7 @@ def _diff(expr: Expr, symbol: Symbol) -> Expr:
     if symbol not in free_symbols(expr):
         return S.Zero
     if isinstance(expr, Together):
-        return canonical(_diff(expr.unfolded(), symbol))
+        return canonical(_diff(expr.definition(), symbol))
     if isinstance(expr, Add):
         return canonical(Add(*(_diff(term, symbol) for term in expr.args)))
     if isinstance(expr, Mul):

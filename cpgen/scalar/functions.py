@@ -632,8 +632,7 @@ def function(
 def _declaration(made: type[UserFunction]) -> tuple[Any, ...] | str:
     if made is UserFunction:
         return "UserFunction"
-    kink = None if made.kink is None else made.kink
-    return function, (made.__name__, made.partials, made.c64, made.numpy, made.c32, kink)
+    return function, (made.__name__, made.partials, made.c64, made.numpy, made.c32, made.kink)
 
 
 copyreg.pickle(_Declared, _declaration)

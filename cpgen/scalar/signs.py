@@ -54,7 +54,7 @@ def _compute(expr: Expr, signs: Mapping[Symbol, int | None], memo: dict[Expr, In
         sign = signs.get(expr)
         return {1: (_ZERO, _INF), -1: (-_INF, _ZERO), 0: (_ZERO, _ZERO), None: _ALL}[sign]
     if isinstance(expr, Together):
-        return _interval(expr.unfolded(), signs, memo)
+        return _interval(expr.definition(), signs, memo)
     if isinstance(expr, sympy.Piecewise):
         parts = [_interval(value, signs, memo) for value, _ in expr.args]
         return min(p[0] for p in parts), max(p[1] for p in parts)

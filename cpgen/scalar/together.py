@@ -22,7 +22,7 @@ BESIDE_ONE = (sympy.Rational(1, 10**30), Integer(10**30))
 
 
 class Together(fn.Primitive):
-    """Base of the products that are computed as a whole."""
+    """Base of the products that are computed as a whole; the plain product is their definition."""
 
     nargs = 2
 
@@ -31,18 +31,11 @@ class Together(fn.Primitive):
         """Whether :func:`fold` would find the product again."""
         return True
 
-    def unfolded(self) -> Expr:
-        """The plain product."""
-        raise NotImplementedError
-
     def fdiff(self, argindex: int = 1) -> Expr:
         places = [sympy.Dummy(real=True) for _ in self.args]
-        product = self.func(*places).unfolded()
+        product = self.func(*places).definition()
         found = sympy.diff(product, places[argindex - 1])
         return found.xreplace(dict(zip(places, self.args, strict=True)))
-
-    def definition(self) -> Expr:
-        return self.unfolded()
 
 
 class exponential(Together):
@@ -52,7 +45,7 @@ class exponential(Together):
     def eval(cls, g: Expr, c: Expr) -> Expr | None:
         return c * sympy.exp(g) if g.is_number else None
 
-    def unfolded(self) -> Expr:
+    def definition(self) -> Expr:
         return self.args[1] * sympy.exp(self.args[0])
 
 
@@ -63,7 +56,7 @@ class scaled(Together):
     def eval(cls, u: Expr, s: Expr) -> Expr | None:
         return s * u if u.is_number else None
 
-    def unfolded(self) -> Expr:
+    def definition(self) -> Expr:
         return self.args[1] * self.args[0]
 
 
@@ -81,7 +74,7 @@ class vanishing(Together):
         # once its parts were computed elsewhere, nothing shows any more that they belong together
         return _vanishing([self.args[0], *Mul.make_args(self.args[1])]) is not None
 
-    def unfolded(self) -> Expr:
+    def definition(self) -> Expr:
         return self.args[0] * self.args[1]
 
 
@@ -101,9 +94,9 @@ def unfold(expr: Expr) -> Expr:
 def plain_product(expr: Expr) -> Expr:
     """``expr`` as a plain product, if it is one that was kept together; terms of sums stay."""
     if isinstance(expr, Together):
-        return expr.unfolded() if expr.is_foldable else expr
+        return expr.definition() if expr.is_foldable else expr
     if isinstance(expr, Pow) and isinstance(expr.base, Together) and expr.base.is_foldable:
-        return Pow(expr.base.unfolded(), expr.exp)
+        return Pow(expr.base.definition(), expr.exp)
     if isinstance(expr, Mul) and any(isinstance(f, (Together, Pow)) for f in expr.args):
         return Mul(*(f if isinstance(f, Mul) else plain_product(f) for f in expr.args))
     return expr
