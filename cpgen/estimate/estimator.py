@@ -832,8 +832,8 @@ class Estimator:
         limit = self._exceeded(need)
         if limit is not None:
             raise BudgetError(
-                f"the hessian needs {human(need)} for the {pairs} entries of its blocks, {human(limit)} are allowed; ask for "
-                "fewer rows or for single blocks or entries (or raise memory_limit)"
+                f"the hessian needs {human(need)} for the {pairs} entries of its blocks, {human(limit)} are allowed; ask "
+                "for fewer rows or for single blocks or entries (or raise memory_limit)"
             )
 
     def _check_directions(self) -> None:
