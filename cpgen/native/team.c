@@ -36,7 +36,7 @@ enum { WORKERS = 1023, REGIONS = 64, SHARE = 4 /* pieces of a loop for each thre
 enum { FREE, TAKEN, OFFERED, RUNNING, WAITING, REVOKED, KINDS = 8 }; /* what a worker does, and for which region */
 
 enum { TEAM, ALONE }; /* calls with workers, without */
-enum { TEXTS = 256, OFTEN = 32, RARELY = 128, FIRST = 8 /* call that tries the other kind */ };
+enum { TEXTS = 256, OFTEN = 64, RARELY = 128, FIRST = 8 /* call that tries the other kind */ };
 
 typedef struct experience {
     void (*body)(void *);
