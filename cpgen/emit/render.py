@@ -73,10 +73,11 @@ def emit_c(
 ) -> CFiles:
     """C99 text of all ``plans`` in one source file.
 
-    Every external name starts with ``prefix`` (by default the model's name).  ``private``: the runtime headers are cut
-    down to what is called and renamed after the prefix, so that nothing is shared with another model's text; nothing of
-    math.h is then used.  Otherwise math.h serves where it is faster.  ``libm``: mathematical functions come from the C
-    library instead of the runtime headers.  ``notes`` are added to the banner,
+    Every name starts with ``prefix`` (by default the model's name) except macros that are the same in every text, so one
+    file may include several texts.  ``private``: these macros, too, and the runtime headers are cut down to what is
+    called and renamed after the prefix, so that nothing is shared with another model's text; nothing of math.h is then
+    used.  Otherwise math.h serves where it is faster.  ``libm``: mathematical functions come from the C library instead
+    of the runtime headers.  ``notes`` are added to the banner,
     ``helpers`` are runtime functions needed besides.
     Deterministic: the text depends on the arguments alone.  Raises RequestError if two programs have one name or a plan
     was made for another ``real``.
@@ -125,7 +126,8 @@ def emit_c(
     header = render("c/program.h.j2", {**context, "declarations": declarations})
     if private:
         runtime = {rename(file, name): rename(text, name) for file, text in runtime.items()}
-        source = _own_names(rename(_apart(source), name), name)
+        source = rename(_apart(source), name)
+    source = _own_names(source, name, private)
     return CFiles(name, header, source, runtime, declarations, views)
 
 
@@ -151,15 +153,20 @@ _OWN = (
     r"^(?:static|SHARED|STAGE)\b[^\n=;]*?\b(\w+)\(",
     r"^    (\w+) = \d+,?$",  # enumerators
 )
+_DIFFERENT = r"^#define (MISPLACED)\("  # the one macro that is not the same in every text
 # of each program, undefined behind it; and what a compiler's command line may say
 _SHARED_NAMES = {"LANES", "GROUP", "OMP_SHARE", "OMP_SHARE_SIMD"}
 
 
-def _own_names(source: str, name: str) -> str:
-    """``source`` with ``name`` before everything it defines, so that one file may include it beside another model's."""
+def _own_names(source: str, name: str, macros: bool) -> str:
+    """``source`` with ``name`` before what it defines, so that one file may include it beside another model's.
+
+    Without ``macros`` those keep their names that are the same in every text.
+    """
     own = (name, name.upper())
-    found = {word for pattern in _OWN for word in re.findall(pattern, source, re.MULTILINE)}
-    others = {word for word in found if not word.startswith(own)} - _SHARED_NAMES
+    patterns = _OWN if macros else (*_OWN[1:], _DIFFERENT)
+    found = {word for pattern in patterns for word in re.findall(pattern, source, re.MULTILINE)}
+    others = {word for word in found if not word.startswith((f"{own[0]}_", f"{own[1]}_"))} - _SHARED_NAMES
     if not others:
         return source
     words = re.compile(r"(?<![\w.>])(" + "|".join(sorted(others, key=len, reverse=True)) + r")\b")

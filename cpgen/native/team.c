@@ -12,7 +12,11 @@
  * workers have not begun, and those that wait at a barrier: these jump out of the text and touch nothing of the caller's.
  * Only a worker in the midst of the text is waited for.
  *
- * Who waits spins for SPIN nanoseconds and then sleeps in the kernel.  A child of a fork begins without workers. */
+ * Who waits spins for SPIN nanoseconds and then sleeps in the kernel.  A child of a fork begins without workers.
+ *
+ * Where something else wants the processors, workers come late or lose theirs while they have a piece.  So the time of
+ * calls with and without workers is kept for each text, and the next call is of the kind that takes less; one in many is
+ * of the other kind, to see whether that is still so.  No bit of a result depends on it. */
 #define _GNU_SOURCE
 #include "team.h"
 
@@ -30,6 +34,15 @@
 
 enum { WORKERS = 1023, REGIONS = 64, SHARE = 4 /* pieces of a loop for each thread */, SPIN = 20000, LINE = 128 };
 enum { FREE, TAKEN, OFFERED, RUNNING, WAITING, REVOKED, KINDS = 8 }; /* what a worker does, and for which region */
+
+enum { TEAM, ALONE }; /* calls with workers, without */
+enum { TEXTS = 256, OFTEN = 64, RARELY = 128, FIRST = 8 /* call that tries the other kind */ };
+
+typedef struct experience {
+    void (*body)(void *);
+    uint32_t calls;
+    float cost[2]; /* nanoseconds for each point of the loops; 0: not known */
+} experience;
 
 typedef struct region {
     _Alignas(LINE) uint32_t used;
@@ -53,6 +66,7 @@ typedef struct worker {
 static region regions[REGIONS];
 static worker workers[WORKERS];
 static uint32_t count, creating; /* workers there are; a lock */
+static experience experiences[TEXTS];
 
 static _Thread_local struct {
     region *region;
@@ -61,6 +75,7 @@ static _Thread_local struct {
     uint32_t before, pieces; /* before this loop, and in it */
     int holding; /* a piece that is not finished */
     unsigned long long points, start, step;
+    unsigned long long all; /* points of all loops so far */
 } me;
 static _Thread_local jmp_buf outside;
 
@@ -77,6 +92,18 @@ static uint32_t number_of(const region *r)
 static int change(uint32_t *place, uint32_t old, uint32_t new)
 {
     return __atomic_compare_exchange_n(place, &old, new, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static float load_cost(float *place)
+{
+    float found;
+    __atomic_load(place, &found, __ATOMIC_RELAXED);
+    return found;
+}
+
+static void store_cost(float *place, float value)
+{
+    __atomic_store(place, &value, __ATOMIC_RELAXED);
 }
 
 static void sleep_at(uint32_t *place, uint32_t seen)
@@ -194,6 +221,7 @@ static void loop(unsigned long long points, unsigned long long least, unsigned l
     settle();
     me.pieces = (uint32_t)(pieces < most ? pieces : most);
     me.points = points;
+    me.all += points;
     me.start = start;
     me.step = step;
 }
@@ -235,6 +263,7 @@ static void enter(region *r, worker *self, unsigned index, uint32_t before)
     me.before = before;
     me.pieces = 0;
     me.holding = 0;
+    me.all = 0;
 }
 
 static void *work(void *given)
@@ -344,10 +373,48 @@ static void dismiss(region *r)
     }
 }
 
+/* What is known of a text with so many threads; of two in one place, of the later. */
+static experience *experience_of(void (*body)(void *), unsigned threads)
+{
+    experience *const e = &experiences[((uintptr_t)body / 16U + threads) % TEXTS];
+    if (LOAD(e->body) != body) {
+        store_cost(&e->cost[TEAM], 0.0F);
+        store_cost(&e->cost[ALONE], 0.0F);
+        STORE(e->calls, 0U);
+        STORE(e->body, body);
+    }
+    return e;
+}
+
+/* TEAM or ALONE for the next call; `learn`: whether to keep its time. */
+static int choose(experience *e, int *learn)
+{
+    const float team = load_cost(&e->cost[TEAM]), alone = load_cost(&e->cost[ALONE]);
+    const uint32_t calls = ADD(e->calls, 1U);
+    *learn = 1;
+    if (alone > 0.0F && team > 1.125F * alone) { /* where both are alike, two threads are interrupted for shorter */
+        *learn = calls % OFTEN != 0U; /* of two calls with workers the first has to wake them */
+        return calls % OFTEN > 1U ? ALONE : TEAM;
+    }
+    return calls % (team > 0.75F * alone && alone > 0.0F ? OFTEN : RARELY) == FIRST ? ALONE : TEAM;
+}
+
+/* The mean over the last calls, to which one that was interrupted adds little. */
+static void remember(float *cost, long long time)
+{
+    const float found = (float)time / ((float)me.all + 1.0F), old = load_cost(cost);
+    const float most = found < 4.0F * old ? found : 4.0F * old;
+    store_cost(cost, old <= 0.0F ? found : found < old / 2.0F ? (old + found) / 2.0F : old + (most - old) / 8.0F);
+}
+
 static void parallel(void (*body)(void *), void *data, unsigned threads)
 {
+    experience *const known = me.region == NULL && threads > 1U ? experience_of(body, threads) : NULL;
+    int learn = 0;
+    const int kind = known != NULL ? choose(known, &learn) : ALONE;
+    const long long start = learn ? now() : 0;
     region alone, *r = NULL;
-    if (me.region == NULL && threads > 1U) {
+    if (kind == TEAM) {
         for (uint32_t k = 0; k < REGIONS && r == NULL; ++k) {
             if (LOAD(regions[k].used) == 0U && change(&regions[k].used, 0U, 1U)) {
                 r = &regions[k];
@@ -360,6 +427,9 @@ static void parallel(void (*body)(void *), void *data, unsigned threads)
         alone.threads = 1;
         enter(&alone, NULL, 0U, 0U);
         body(data);
+        if (learn && kind == ALONE) {
+            remember(&known->cost[ALONE], now() - start);
+        }
         me = before;
         return;
     }
@@ -372,6 +442,9 @@ static void parallel(void (*body)(void *), void *data, unsigned threads)
     body(data);
     barrier();
     dismiss(r);
+    if (learn) {
+        remember(&known->cost[TEAM], now() - start);
+    }
     me.region = NULL;
     STORE(r->used, 0U);
 }

@@ -110,21 +110,21 @@ typedef struct digits_place {
     char before;
     double value;
 } digits_place;
-#define MISPLACED(pointer) ((uintptr_t)(const void *)(pointer) % offsetof(digits_place, value) != 0U)
+#define DIGITS_MISPLACED(pointer) ((uintptr_t)(const void *)(pointer) % offsetof(digits_place, value) != 0U)
 
 /* Sizes that stay at SIZE_MAX once they are too large. */
-static size_t size_product(size_t a, size_t b)
+static size_t digits_size_product(size_t a, size_t b)
 {
     return b != 0U && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 
-static size_t size_sum(size_t a, size_t b)
+static size_t digits_size_sum(size_t a, size_t b)
 {
     return a > SIZE_MAX - b ? SIZE_MAX : a + b;
 }
 
 /* Whether all numbers are finite, in a time that does not depend on them. */
-static int all_finite(const double *values, size_t count)
+static int digits_all_finite(const double *values, size_t count)
 {
     int other = 0;
     for (size_t k = 0U; k < count; ++k) {
@@ -150,14 +150,14 @@ int32_t digits_arithmetic(void)
 
 /* Offsets in the workspace, in numbers. */
 enum {
-    VALUE_TILE_x = 0,
-    VALUE_TILE_y = 10,
-    VALUE_TILE_z = 64,
-    VALUE_TILE_s = 0,
-    VALUE_TILE_objective_sum = 20,
-    VALUE_TILE_objective_logsumexp_max = 10,
-    VALUE_TILE_objective = 11,
-    VALUE_ROWS_objective = 0
+    digits_VALUE_TILE_x = 0,
+    digits_VALUE_TILE_y = 10,
+    digits_VALUE_TILE_z = 64,
+    digits_VALUE_TILE_s = 0,
+    digits_VALUE_TILE_objective_sum = 20,
+    digits_VALUE_TILE_objective_logsumexp_max = 10,
+    digits_VALUE_TILE_objective = 11,
+    digits_VALUE_ROWS_objective = 0
 };
 
 typedef struct digits_value_frame {
@@ -176,10 +176,10 @@ typedef struct digits_value_frame {
 /*
  * Stage 1, each tile of rows: rows of x into the tile
  */
-static void value_load_x(const digits_value_frame *f)
+static void digits_value_load_x(const digits_value_frame *f)
 {
     const double *const source = f->args->x + (f->begin + f->row) * 64;
-    double *const x_tile = f->tile + LANES * VALUE_TILE_x;
+    double *const x_tile = f->tile + LANES * digits_VALUE_TILE_x;
     for (ptrdiff_t item = 0; item < 64; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -193,12 +193,12 @@ static void value_load_x(const digits_value_frame *f)
  *   a_sum[row, h] = sum_{i < 64} W1[h, i]*x[row, i]   [digits.py:46]
  *   z[row, h] = tanh(b1[h] + a_sum[row, h])   [digits.py:47]
  */
-static void value_compute_z(const digits_value_frame *f)
+static void digits_value_compute_z(const digits_value_frame *f)
 {
     const double *const W1 = f->args->W1;
-    const double *const x_tile = f->tile + LANES * VALUE_TILE_x;
+    const double *const x_tile = f->tile + LANES * digits_VALUE_TILE_x;
     const double *const b1 = f->args->b1;
-    double *const z_tile = f->tile + LANES * VALUE_TILE_z;
+    double *const z_tile = f->tile + LANES * digits_VALUE_TILE_z;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -233,12 +233,12 @@ static void value_compute_z(const digits_value_frame *f)
  *   s_sum[row, c] = sum_{h < 32} W2[c, h]*z[row, h]   [digits.py:48]
  *   s[row, c] = b2[c] + s_sum[row, c]   [digits.py:48]
  */
-static void value_compute_s(const digits_value_frame *f)
+static void digits_value_compute_s(const digits_value_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const z_tile = f->tile + LANES * VALUE_TILE_z;
+    const double *const z_tile = f->tile + LANES * digits_VALUE_TILE_z;
     const double *const b2 = f->args->b2;
-    double *const s_tile = f->tile + LANES * VALUE_TILE_s;
+    double *const s_tile = f->tile + LANES * digits_VALUE_TILE_s;
     const ptrdiff_t c_first = 0;
     double sum[10][LANES];
     for (ptrdiff_t step = 0; step < 10; ++step) {
@@ -270,10 +270,10 @@ static void value_compute_s(const digits_value_frame *f)
 /*
  * Stage 4, each tile of rows: rows of y into the tile
  */
-static void value_load_y(const digits_value_frame *f)
+static void digits_value_load_y(const digits_value_frame *f)
 {
     const double *const source = f->args->y + (f->begin + f->row) * 10;
-    double *const y_tile = f->tile + LANES * VALUE_TILE_y;
+    double *const y_tile = f->tile + LANES * digits_VALUE_TILE_y;
     for (ptrdiff_t item = 0; item < 10; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -286,11 +286,11 @@ static void value_load_y(const digits_value_frame *f)
  * Stage 5, each tile of rows:
  *   objective_sum[row] = sum_{c < 10} s[row, c]*y[row, c]   [digits.py:49]
  */
-static void value_compute_objective_sum(const digits_value_frame *f)
+static void digits_value_compute_objective_sum(const digits_value_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * VALUE_TILE_s;
-    const double *const y_tile = f->tile + LANES * VALUE_TILE_y;
-    double *const objective_sum_tile = f->tile + LANES * VALUE_TILE_objective_sum;
+    const double *const s_tile = f->tile + LANES * digits_VALUE_TILE_s;
+    const double *const y_tile = f->tile + LANES * digits_VALUE_TILE_y;
+    double *const objective_sum_tile = f->tile + LANES * digits_VALUE_TILE_objective_sum;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -312,10 +312,10 @@ static void value_compute_objective_sum(const digits_value_frame *f)
  * Stage 6, each tile of rows:
  *   objective_logsumexp_max[row] = max_{c < 10} s[row, c]   [digits.py:49]
  */
-static void value_compute_objective_logsumexp_max(const digits_value_frame *f)
+static void digits_value_compute_objective_logsumexp_max(const digits_value_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * VALUE_TILE_s;
-    double *const objective_logsumexp_max_tile = f->tile + LANES * VALUE_TILE_objective_logsumexp_max;
+    const double *const s_tile = f->tile + LANES * digits_VALUE_TILE_s;
+    double *const objective_logsumexp_max_tile = f->tile + LANES * digits_VALUE_TILE_objective_logsumexp_max;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -341,13 +341,13 @@ static void value_compute_objective_logsumexp_max(const digits_value_frame *f)
  *   objective[row] = row_scale*(-objective_sum[row] + objective_logsumexp_max[row] +
  *       log(objective_logsumexp_total[row]))   [digits.py:49]
  */
-static void value_compute_objective(const digits_value_frame *f)
+static void digits_value_compute_objective(const digits_value_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * VALUE_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * VALUE_TILE_objective_logsumexp_max;
-    const double *const objective_sum_tile = f->tile + LANES * VALUE_TILE_objective_sum;
+    const double *const s_tile = f->tile + LANES * digits_VALUE_TILE_s;
+    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_VALUE_TILE_objective_logsumexp_max;
+    const double *const objective_sum_tile = f->tile + LANES * digits_VALUE_TILE_objective_sum;
     const double row_scale = f->args->row_scale;
-    double *const objective_tile = f->tile + LANES * VALUE_TILE_objective;
+    double *const objective_tile = f->tile + LANES * digits_VALUE_TILE_objective;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -370,10 +370,10 @@ static void value_compute_objective(const digits_value_frame *f)
 /*
  * Stage 8, each tile of rows: rows of objective for the sums over rows
  */
-static void value_keep_objective(const digits_value_frame *f)
+static void digits_value_keep_objective(const digits_value_frame *f)
 {
-    const double *const objective_tile = f->tile + LANES * VALUE_TILE_objective;
-    double *const objective_rows = f->rows + f->chunk * VALUE_ROWS_objective;
+    const double *const objective_tile = f->tile + LANES * digits_VALUE_TILE_objective;
+    double *const objective_rows = f->rows + f->chunk * digits_VALUE_ROWS_objective;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         objective_rows[f->row + lane] = objective_tile[lane];
     }
@@ -382,9 +382,9 @@ static void value_keep_objective(const digits_value_frame *f)
 /*
  * Stage 9, each tile of rows: objective to the output rows
  */
-static void value_store_objective_to_out_rows(const digits_value_frame *f)
+static void digits_value_store_objective_to_out_rows(const digits_value_frame *f)
 {
-    const double *const objective_tile = f->tile + LANES * VALUE_TILE_objective;
+    const double *const objective_tile = f->tile + LANES * digits_VALUE_TILE_objective;
     double *const out_rows = f->args->out_rows;
     if (out_rows != NULL) {
         for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
@@ -397,10 +397,10 @@ static void value_store_objective_to_out_rows(const digits_value_frame *f)
  * Stage 10, each chunk of rows:
  *   value = sum_{row < n_rows} objective[row]
  */
-static void value_compute_value(const digits_value_frame *f)
+static void digits_value_compute_value(const digits_value_frame *f)
 {
     double *const value_out = f->args->out_value;
-    const double *const objective_rows = f->rows + f->chunk * VALUE_ROWS_objective;
+    const double *const objective_rows = f->rows + f->chunk * digits_VALUE_ROWS_objective;
     OMP_SINGLE_NOWAIT
     {
         double sum;
@@ -432,15 +432,15 @@ static void digits_value_clear(const digits_value_frame *f)
 /* All row stages of one tile. */
 static void digits_value_tile(digits_value_frame *f)
 {
-    value_load_x(f);
-    value_compute_z(f);
-    value_compute_s(f);
-    value_load_y(f);
-    value_compute_objective_sum(f);
-    value_compute_objective_logsumexp_max(f);
-    value_compute_objective(f);
-    value_keep_objective(f);
-    value_store_objective_to_out_rows(f);
+    digits_value_load_x(f);
+    digits_value_compute_z(f);
+    digits_value_compute_s(f);
+    digits_value_load_y(f);
+    digits_value_compute_objective_sum(f);
+    digits_value_compute_objective_logsumexp_max(f);
+    digits_value_compute_objective(f);
+    digits_value_keep_objective(f);
+    digits_value_store_objective_to_out_rows(f);
 }
 
 /* Rows between two visits of the sums over rows. */
@@ -468,7 +468,7 @@ static void digits_value_phases(const digits_value_frame *frame)
             digits_value_tile(&own);
         }
         if (f->args->out_value != NULL) {
-            value_compute_value(f);
+            digits_value_compute_value(f);
         }
         OMP_BARRIER
     }
@@ -479,10 +479,10 @@ static int digits_value_finite(const digits_value_args *args)
 {
     int finite = 1;
     if (args->out_value != NULL) {
-        finite &= all_finite(args->out_value, (size_t)1);
+        finite &= digits_all_finite(args->out_value, (size_t)1);
     }
     if (args->out_rows != NULL) {
-        finite &= all_finite(args->out_rows, (size_t)args->n_rows * (size_t)1);
+        finite &= digits_all_finite(args->out_rows, (size_t)args->n_rows * (size_t)1);
     }
     return finite;
 }
@@ -497,9 +497,9 @@ size_t digits_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t thr
     numbers = 0U;
     lane = 96U;
     row = 1U;
-    numbers = size_sum(numbers, size_product((size_t)threads * LANES, lane));
-    numbers = size_sum(numbers, size_product((size_t)digits_value_chunk(n_rows, threads), row));
-    return size_sum(size_product(numbers, sizeof(double)), 64U);
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_value_chunk(n_rows, threads), row));
+    return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
 int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_bytes)
@@ -511,22 +511,22 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
     if (args == NULL) {
         return DIGITS_VALUE_BAD_ARGS;
     }
-    if ((args->x == NULL && args->n_rows > 0) || MISPLACED(args->x)) {
+    if ((args->x == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->x)) {
         return DIGITS_VALUE_BAD_X;
     }
-    if ((args->y == NULL && args->n_rows > 0) || MISPLACED(args->y)) {
+    if ((args->y == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->y)) {
         return DIGITS_VALUE_BAD_Y;
     }
-    if (args->W1 == NULL || MISPLACED(args->W1)) {
+    if (args->W1 == NULL || DIGITS_MISPLACED(args->W1)) {
         return DIGITS_VALUE_BAD_W1;
     }
-    if (args->b1 == NULL || MISPLACED(args->b1)) {
+    if (args->b1 == NULL || DIGITS_MISPLACED(args->b1)) {
         return DIGITS_VALUE_BAD_B1;
     }
-    if (args->W2 == NULL || MISPLACED(args->W2)) {
+    if (args->W2 == NULL || DIGITS_MISPLACED(args->W2)) {
         return DIGITS_VALUE_BAD_W2;
     }
-    if (args->b2 == NULL || MISPLACED(args->b2)) {
+    if (args->b2 == NULL || DIGITS_MISPLACED(args->b2)) {
         return DIGITS_VALUE_BAD_B2;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -556,7 +556,7 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
     if (work_bytes < digits_value_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return DIGITS_VALUE_BAD_WORK_BYTES;
     }
-    if (MISPLACED(args->out_value) || MISPLACED(args->out_rows)) {
+    if (DIGITS_MISPLACED(args->out_value) || DIGITS_MISPLACED(args->out_rows)) {
         return DIGITS_VALUE_BAD_OUTPUTS;
     }
 
@@ -604,23 +604,23 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
 
 /* Offsets in the workspace, in numbers. */
 enum {
-    GRADIENT_TILE_x = 0,
-    GRADIENT_TILE_y = 10,
-    GRADIENT_TILE_z = 64,
-    GRADIENT_TILE_s = 0,
-    GRADIENT_TILE_objective_sum = 20,
-    GRADIENT_TILE_objective_logsumexp_max = 21,
-    GRADIENT_TILE_objective_logsumexp_exp = 22,
-    GRADIENT_TILE_objective = 0,
-    GRADIENT_TILE_objective_sum_bar = 0,
-    GRADIENT_TILE_objective_logsumexp_total_bar = 1,
-    GRADIENT_TILE_s_bar = 32,
-    GRADIENT_TILE_a_sech2 = 96,
-    GRADIENT_TILE_a_bar = 0,
-    GRADIENT_ROWS_z = 0,
-    GRADIENT_ROWS_objective = 32,
-    GRADIENT_ROWS_s_bar = 33,
-    GRADIENT_ROWS_a_bar = 43
+    digits_GRADIENT_TILE_x = 0,
+    digits_GRADIENT_TILE_y = 10,
+    digits_GRADIENT_TILE_z = 64,
+    digits_GRADIENT_TILE_s = 0,
+    digits_GRADIENT_TILE_objective_sum = 20,
+    digits_GRADIENT_TILE_objective_logsumexp_max = 21,
+    digits_GRADIENT_TILE_objective_logsumexp_exp = 22,
+    digits_GRADIENT_TILE_objective = 0,
+    digits_GRADIENT_TILE_objective_sum_bar = 0,
+    digits_GRADIENT_TILE_objective_logsumexp_total_bar = 1,
+    digits_GRADIENT_TILE_s_bar = 32,
+    digits_GRADIENT_TILE_a_sech2 = 96,
+    digits_GRADIENT_TILE_a_bar = 0,
+    digits_GRADIENT_ROWS_z = 0,
+    digits_GRADIENT_ROWS_objective = 32,
+    digits_GRADIENT_ROWS_s_bar = 33,
+    digits_GRADIENT_ROWS_a_bar = 43
 };
 
 typedef struct digits_gradient_frame {
@@ -639,10 +639,10 @@ typedef struct digits_gradient_frame {
 /*
  * Stage 1, each tile of rows: rows of x into the tile
  */
-static void gradient_load_x(const digits_gradient_frame *f)
+static void digits_gradient_load_x(const digits_gradient_frame *f)
 {
     const double *const source = f->args->x + (f->begin + f->row) * 64;
-    double *const x_tile = f->tile + LANES * GRADIENT_TILE_x;
+    double *const x_tile = f->tile + LANES * digits_GRADIENT_TILE_x;
     for (ptrdiff_t item = 0; item < 64; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -658,13 +658,13 @@ static void gradient_load_x(const digits_gradient_frame *f)
  *   z[row, h] = tanh(a[row, h])   [digits.py:47]
  *   a_sech2[row, h] = sech2(a[row, h])   [sech2 of a, digits.py:46]
  */
-static void gradient_compute_a_sech2(const digits_gradient_frame *f)
+static void digits_gradient_compute_a_sech2(const digits_gradient_frame *f)
 {
     const double *const W1 = f->args->W1;
-    const double *const x_tile = f->tile + LANES * GRADIENT_TILE_x;
+    const double *const x_tile = f->tile + LANES * digits_GRADIENT_TILE_x;
     const double *const b1 = f->args->b1;
-    double *const z_tile = f->tile + LANES * GRADIENT_TILE_z;
-    double *const a_sech2_tile = f->tile + LANES * GRADIENT_TILE_a_sech2;
+    double *const z_tile = f->tile + LANES * digits_GRADIENT_TILE_z;
+    double *const a_sech2_tile = f->tile + LANES * digits_GRADIENT_TILE_a_sech2;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -701,7 +701,7 @@ static void gradient_compute_a_sech2(const digits_gradient_frame *f)
  * Stage 3, each tile of rows: rows of z for the sums over rows
  * The same, on other arrays: stages 15
  */
-SHARED void gradient_keep_z(
+SHARED void digits_gradient_keep_z(
     const digits_gradient_frame *f, const double *const z_tile, double *const z_rows)
 {
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
@@ -716,12 +716,12 @@ SHARED void gradient_keep_z(
  *   s_sum[row, c] = sum_{h < 32} W2[c, h]*z[row, h]   [digits.py:48]
  *   s[row, c] = b2[c] + s_sum[row, c]   [digits.py:48]
  */
-static void gradient_compute_s(const digits_gradient_frame *f)
+static void digits_gradient_compute_s(const digits_gradient_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const z_tile = f->tile + LANES * GRADIENT_TILE_z;
+    const double *const z_tile = f->tile + LANES * digits_GRADIENT_TILE_z;
     const double *const b2 = f->args->b2;
-    double *const s_tile = f->tile + LANES * GRADIENT_TILE_s;
+    double *const s_tile = f->tile + LANES * digits_GRADIENT_TILE_s;
     const ptrdiff_t c_first = 0;
     double sum[10][LANES];
     for (ptrdiff_t step = 0; step < 10; ++step) {
@@ -753,10 +753,10 @@ static void gradient_compute_s(const digits_gradient_frame *f)
 /*
  * Stage 5, each tile of rows: rows of y into the tile
  */
-static void gradient_load_y(const digits_gradient_frame *f)
+static void digits_gradient_load_y(const digits_gradient_frame *f)
 {
     const double *const source = f->args->y + (f->begin + f->row) * 10;
-    double *const y_tile = f->tile + LANES * GRADIENT_TILE_y;
+    double *const y_tile = f->tile + LANES * digits_GRADIENT_TILE_y;
     for (ptrdiff_t item = 0; item < 10; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -769,11 +769,11 @@ static void gradient_load_y(const digits_gradient_frame *f)
  * Stage 6, each tile of rows:
  *   objective_sum[row] = sum_{c < 10} s[row, c]*y[row, c]   [digits.py:49]
  */
-static void gradient_compute_objective_sum(const digits_gradient_frame *f)
+static void digits_gradient_compute_objective_sum(const digits_gradient_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * GRADIENT_TILE_s;
-    const double *const y_tile = f->tile + LANES * GRADIENT_TILE_y;
-    double *const objective_sum_tile = f->tile + LANES * GRADIENT_TILE_objective_sum;
+    const double *const s_tile = f->tile + LANES * digits_GRADIENT_TILE_s;
+    const double *const y_tile = f->tile + LANES * digits_GRADIENT_TILE_y;
+    double *const objective_sum_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_sum;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -795,10 +795,10 @@ static void gradient_compute_objective_sum(const digits_gradient_frame *f)
  * Stage 7, each tile of rows:
  *   objective_logsumexp_max[row] = max_{c < 10} s[row, c]   [digits.py:49]
  */
-static void gradient_compute_objective_logsumexp_max(const digits_gradient_frame *f)
+static void digits_gradient_compute_objective_logsumexp_max(const digits_gradient_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * GRADIENT_TILE_s;
-    double *const objective_logsumexp_max_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_max;
+    const double *const s_tile = f->tile + LANES * digits_GRADIENT_TILE_s;
+    double *const objective_logsumexp_max_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -821,11 +821,11 @@ static void gradient_compute_objective_logsumexp_max(const digits_gradient_frame
  * Stage 8, each tile of rows:
  *   objective_logsumexp_exp[row, n] = exp(s[row, n] - objective_logsumexp_max[row])   [digits.py:49]
  */
-static void gradient_compute_objective_logsumexp_exp(const digits_gradient_frame *f)
+static void digits_gradient_compute_objective_logsumexp_exp(const digits_gradient_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * GRADIENT_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_max;
-    double *const objective_logsumexp_exp_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_exp;
+    const double *const s_tile = f->tile + LANES * digits_GRADIENT_TILE_s;
+    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
+    double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -842,14 +842,14 @@ static void gradient_compute_objective_logsumexp_exp(const digits_gradient_frame
  *   objective_logsumexp_total_bar[row] = row_scale/objective_logsumexp_total[row]   [bar of
  *       objective_logsumexp_total, digits.py:49]
  */
-static void gradient_compute_objective_logsumexp_total_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_objective_logsumexp_total_bar(const digits_gradient_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_exp;
-    const double *const objective_sum_tile = f->tile + LANES * GRADIENT_TILE_objective_sum;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_max;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
+    const double *const objective_sum_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_sum;
+    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
     const double row_scale = f->args->row_scale;
-    double *const objective_tile = f->tile + LANES * GRADIENT_TILE_objective;
-    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_total_bar;
+    double *const objective_tile = f->tile + LANES * digits_GRADIENT_TILE_objective;
+    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_total_bar;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -874,10 +874,10 @@ static void gradient_compute_objective_logsumexp_total_bar(const digits_gradient
 /*
  * Stage 10, each tile of rows: rows of objective for the sums over rows
  */
-static void gradient_keep_objective(const digits_gradient_frame *f)
+static void digits_gradient_keep_objective(const digits_gradient_frame *f)
 {
-    const double *const objective_tile = f->tile + LANES * GRADIENT_TILE_objective;
-    double *const objective_rows = f->rows + f->chunk * GRADIENT_ROWS_objective;
+    const double *const objective_tile = f->tile + LANES * digits_GRADIENT_TILE_objective;
+    double *const objective_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_objective;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         objective_rows[f->row + lane] = objective_tile[lane];
     }
@@ -887,10 +887,10 @@ static void gradient_keep_objective(const digits_gradient_frame *f)
  * Stage 11, each tile of rows:
  *   objective_sum_bar[row] = -row_scale   [bar of objective_sum, digits.py:49]
  */
-static void gradient_compute_objective_sum_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_objective_sum_bar(const digits_gradient_frame *f)
 {
     const double row_scale = f->args->row_scale;
-    double *const objective_sum_bar_tile = f->tile + LANES * GRADIENT_TILE_objective_sum_bar;
+    double *const objective_sum_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_sum_bar;
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
         objective_sum_bar_tile[lane] = -row_scale;
@@ -902,13 +902,13 @@ static void gradient_compute_objective_sum_bar(const digits_gradient_frame *f)
  *   s_bar[row, c] = y[row, c]*objective_sum_bar[row] +
  *       objective_logsumexp_total_bar[row]*objective_logsumexp_exp[row, c]   [bar of s, digits.py:48]
  */
-static void gradient_compute_s_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_s_bar(const digits_gradient_frame *f)
 {
-    const double *const y_tile = f->tile + LANES * GRADIENT_TILE_y;
-    const double *const objective_sum_bar_tile = f->tile + LANES * GRADIENT_TILE_objective_sum_bar;
-    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_total_bar;
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * GRADIENT_TILE_objective_logsumexp_exp;
-    double *const s_bar_tile = f->tile + LANES * GRADIENT_TILE_s_bar;
+    const double *const y_tile = f->tile + LANES * digits_GRADIENT_TILE_y;
+    const double *const objective_sum_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_sum_bar;
+    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_total_bar;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
+    double *const s_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_s_bar;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -920,10 +920,10 @@ static void gradient_compute_s_bar(const digits_gradient_frame *f)
 /*
  * Stage 13, each tile of rows: rows of s_bar for the sums over rows
  */
-static void gradient_keep_s_bar(const digits_gradient_frame *f)
+static void digits_gradient_keep_s_bar(const digits_gradient_frame *f)
 {
-    const double *const s_bar_tile = f->tile + LANES * GRADIENT_TILE_s_bar;
-    double *const s_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_s_bar;
+    const double *const s_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_s_bar;
+    double *const s_bar_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_s_bar;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         for (ptrdiff_t item = 0; item < 10; ++item) {
             s_bar_rows[(f->row + lane) * 10 + item] = s_bar_tile[item * LANES + lane];
@@ -936,12 +936,12 @@ static void gradient_keep_s_bar(const digits_gradient_frame *f)
  *   z_bar[row, h] = sum_{c < 10} W2[c, h]*s_bar[row, c]   [bar of z, digits.py:47]
  *   a_bar[row, h] = z_bar[row, h]*a_sech2[row, h]   [bar of a, digits.py:46]
  */
-static void gradient_compute_a_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_a_bar(const digits_gradient_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const s_bar_tile = f->tile + LANES * GRADIENT_TILE_s_bar;
-    const double *const a_sech2_tile = f->tile + LANES * GRADIENT_TILE_a_sech2;
-    double *const a_bar_tile = f->tile + LANES * GRADIENT_TILE_a_bar;
+    const double *const s_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_s_bar;
+    const double *const a_sech2_tile = f->tile + LANES * digits_GRADIENT_TILE_a_sech2;
+    double *const a_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_a_bar;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -975,10 +975,10 @@ static void gradient_compute_a_bar(const digits_gradient_frame *f)
  * Stage 16, each chunk of rows:
  *   value = sum_{row < n_rows} objective[row]
  */
-static void gradient_compute_value(const digits_gradient_frame *f)
+static void digits_gradient_compute_value(const digits_gradient_frame *f)
 {
     double *const value_out = f->args->out_value;
-    const double *const objective_rows = f->rows + f->chunk * GRADIENT_ROWS_objective;
+    const double *const objective_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_objective;
     OMP_SINGLE_NOWAIT
     {
         double sum;
@@ -994,12 +994,12 @@ static void gradient_compute_value(const digits_gradient_frame *f)
  * Stage 17, each chunk of rows:
  *   W1_bar[h, i] = sum_{row < n_rows} x[row, i]*a_bar[row, h]   [bar of W1, digits.py:44]
  */
-static void gradient_compute_W1_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_W1_bar(const digits_gradient_frame *f)
 {
     double *const W1_bar_out = f->args->out_grad_W1;
     const double *const x = f->args->x;
     const ptrdiff_t begin = f->begin;
-    const double *const a_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_a_bar;
+    const double *const a_bar_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_a_bar;
     OMP_FOR_2_NOWAIT
     for (ptrdiff_t i_first = 0; i_first < 64; i_first += 8) {
         for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
@@ -1038,10 +1038,10 @@ static void gradient_compute_W1_bar(const digits_gradient_frame *f)
  * Stage 18, each chunk of rows:
  *   b1_bar[h] = sum_{row < n_rows} a_bar[row, h]   [bar of b1, digits.py:44]
  */
-static void gradient_compute_b1_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_b1_bar(const digits_gradient_frame *f)
 {
     double *const b1_bar_out = f->args->out_grad_b1;
-    const double *const a_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_a_bar;
+    const double *const a_bar_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_a_bar;
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t h_first = 0;
@@ -1070,11 +1070,11 @@ static void gradient_compute_b1_bar(const digits_gradient_frame *f)
  * Stage 19, each chunk of rows:
  *   W2_bar[c, h] = sum_{row < n_rows} z[row, h]*s_bar[row, c]   [bar of W2, digits.py:45]
  */
-static void gradient_compute_W2_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_W2_bar(const digits_gradient_frame *f)
 {
     double *const W2_bar_out = f->args->out_grad_W2;
-    const double *const z_rows = f->rows + f->chunk * GRADIENT_ROWS_z;
-    const double *const s_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_s_bar;
+    const double *const z_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_z;
+    const double *const s_bar_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_s_bar;
     OMP_FOR_NOWAIT
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         const ptrdiff_t c_first = 0;
@@ -1112,10 +1112,10 @@ static void gradient_compute_W2_bar(const digits_gradient_frame *f)
  * Stage 20, each chunk of rows:
  *   b2_bar[c] = sum_{row < n_rows} s_bar[row, c]   [bar of b2, digits.py:45]
  */
-static void gradient_compute_b2_bar(const digits_gradient_frame *f)
+static void digits_gradient_compute_b2_bar(const digits_gradient_frame *f)
 {
     double *const b2_bar_out = f->args->out_grad_b2;
-    const double *const s_bar_rows = f->rows + f->chunk * GRADIENT_ROWS_s_bar;
+    const double *const s_bar_rows = f->rows + f->chunk * digits_GRADIENT_ROWS_s_bar;
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t c_first = 0;
@@ -1172,26 +1172,26 @@ static void digits_gradient_clear(const digits_gradient_frame *f)
 /* All row stages of one tile. */
 static void digits_gradient_tile(digits_gradient_frame *f)
 {
-    gradient_load_x(f);
-    gradient_compute_a_sech2(f);
-    gradient_keep_z(f, f->tile + LANES * GRADIENT_TILE_z, f->rows + f->chunk * GRADIENT_ROWS_z);
-    gradient_compute_s(f);
-    gradient_load_y(f);
+    digits_gradient_load_x(f);
+    digits_gradient_compute_a_sech2(f);
+    digits_gradient_keep_z(f, f->tile + LANES * digits_GRADIENT_TILE_z, f->rows + f->chunk * digits_GRADIENT_ROWS_z);
+    digits_gradient_compute_s(f);
+    digits_gradient_load_y(f);
     if (f->args->out_value != NULL) {
-        gradient_compute_objective_sum(f);
+        digits_gradient_compute_objective_sum(f);
     }
-    gradient_compute_objective_logsumexp_max(f);
-    gradient_compute_objective_logsumexp_exp(f);
-    gradient_compute_objective_logsumexp_total_bar(f);
+    digits_gradient_compute_objective_logsumexp_max(f);
+    digits_gradient_compute_objective_logsumexp_exp(f);
+    digits_gradient_compute_objective_logsumexp_total_bar(f);
     if (f->args->out_value != NULL) {
-        gradient_keep_objective(f);
+        digits_gradient_keep_objective(f);
     }
-    gradient_compute_objective_sum_bar(f);
-    gradient_compute_s_bar(f);
-    gradient_keep_s_bar(f);
+    digits_gradient_compute_objective_sum_bar(f);
+    digits_gradient_compute_s_bar(f);
+    digits_gradient_keep_s_bar(f);
     if (f->args->out_grad_W1 != NULL || f->args->out_grad_b1 != NULL) {
-        gradient_compute_a_bar(f);
-        gradient_keep_z(f, f->tile + LANES * GRADIENT_TILE_a_bar, f->rows + f->chunk * GRADIENT_ROWS_a_bar);
+        digits_gradient_compute_a_bar(f);
+        digits_gradient_keep_z(f, f->tile + LANES * digits_GRADIENT_TILE_a_bar, f->rows + f->chunk * digits_GRADIENT_ROWS_a_bar);
     }
 }
 
@@ -1220,19 +1220,19 @@ static void digits_gradient_phases(const digits_gradient_frame *frame)
             digits_gradient_tile(&own);
         }
         if (f->args->out_value != NULL) {
-            gradient_compute_value(f);
+            digits_gradient_compute_value(f);
         }
         if (f->args->out_grad_W1 != NULL) {
-            gradient_compute_W1_bar(f);
+            digits_gradient_compute_W1_bar(f);
         }
         if (f->args->out_grad_b1 != NULL) {
-            gradient_compute_b1_bar(f);
+            digits_gradient_compute_b1_bar(f);
         }
         if (f->args->out_grad_W2 != NULL) {
-            gradient_compute_W2_bar(f);
+            digits_gradient_compute_W2_bar(f);
         }
         if (f->args->out_grad_b2 != NULL) {
-            gradient_compute_b2_bar(f);
+            digits_gradient_compute_b2_bar(f);
         }
         OMP_BARRIER
     }
@@ -1243,19 +1243,19 @@ static int digits_gradient_finite(const digits_gradient_args *args)
 {
     int finite = 1;
     if (args->out_value != NULL) {
-        finite &= all_finite(args->out_value, (size_t)1);
+        finite &= digits_all_finite(args->out_value, (size_t)1);
     }
     if (args->out_grad_W1 != NULL) {
-        finite &= all_finite(args->out_grad_W1, (size_t)2048);
+        finite &= digits_all_finite(args->out_grad_W1, (size_t)2048);
     }
     if (args->out_grad_b1 != NULL) {
-        finite &= all_finite(args->out_grad_b1, (size_t)32);
+        finite &= digits_all_finite(args->out_grad_b1, (size_t)32);
     }
     if (args->out_grad_W2 != NULL) {
-        finite &= all_finite(args->out_grad_W2, (size_t)320);
+        finite &= digits_all_finite(args->out_grad_W2, (size_t)320);
     }
     if (args->out_grad_b2 != NULL) {
-        finite &= all_finite(args->out_grad_b2, (size_t)10);
+        finite &= digits_all_finite(args->out_grad_b2, (size_t)10);
     }
     return finite;
 }
@@ -1270,9 +1270,9 @@ size_t digits_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t 
     numbers = 0U;
     lane = 128U;
     row = 75U;
-    numbers = size_sum(numbers, size_product((size_t)threads * LANES, lane));
-    numbers = size_sum(numbers, size_product((size_t)digits_gradient_chunk(n_rows, threads), row));
-    return size_sum(size_product(numbers, sizeof(double)), 64U);
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_gradient_chunk(n_rows, threads), row));
+    return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
 int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t work_bytes)
@@ -1284,22 +1284,22 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
     if (args == NULL) {
         return DIGITS_GRADIENT_BAD_ARGS;
     }
-    if ((args->x == NULL && args->n_rows > 0) || MISPLACED(args->x)) {
+    if ((args->x == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->x)) {
         return DIGITS_GRADIENT_BAD_X;
     }
-    if ((args->y == NULL && args->n_rows > 0) || MISPLACED(args->y)) {
+    if ((args->y == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->y)) {
         return DIGITS_GRADIENT_BAD_Y;
     }
-    if (args->W1 == NULL || MISPLACED(args->W1)) {
+    if (args->W1 == NULL || DIGITS_MISPLACED(args->W1)) {
         return DIGITS_GRADIENT_BAD_W1;
     }
-    if (args->b1 == NULL || MISPLACED(args->b1)) {
+    if (args->b1 == NULL || DIGITS_MISPLACED(args->b1)) {
         return DIGITS_GRADIENT_BAD_B1;
     }
-    if (args->W2 == NULL || MISPLACED(args->W2)) {
+    if (args->W2 == NULL || DIGITS_MISPLACED(args->W2)) {
         return DIGITS_GRADIENT_BAD_W2;
     }
-    if (args->b2 == NULL || MISPLACED(args->b2)) {
+    if (args->b2 == NULL || DIGITS_MISPLACED(args->b2)) {
         return DIGITS_GRADIENT_BAD_B2;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -1329,7 +1329,7 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
     if (work_bytes < digits_gradient_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return DIGITS_GRADIENT_BAD_WORK_BYTES;
     }
-    if (MISPLACED(args->out_value) || MISPLACED(args->out_grad_W1) || MISPLACED(args->out_grad_b1) || MISPLACED(args->out_grad_W2) || MISPLACED(args->out_grad_b2)) {
+    if (DIGITS_MISPLACED(args->out_value) || DIGITS_MISPLACED(args->out_grad_W1) || DIGITS_MISPLACED(args->out_grad_b1) || DIGITS_MISPLACED(args->out_grad_W2) || DIGITS_MISPLACED(args->out_grad_b2)) {
         return DIGITS_GRADIENT_BAD_OUTPUTS;
     }
 
@@ -1377,28 +1377,28 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
 
 /* Offsets in the workspace, in numbers. */
 enum {
-    DIAGONAL_WORK_W2_factor = 0,
-    DIAGONAL_TILE_x = 0,
-    DIAGONAL_TILE_y = 21,
-    DIAGONAL_TILE_z = 96,
-    DIAGONAL_TILE_s = 0,
-    DIAGONAL_TILE_objective_logsumexp_max = 10,
-    DIAGONAL_TILE_objective_logsumexp_exp = 11,
-    DIAGONAL_TILE_objective_logsumexp_total = 0,
-    DIAGONAL_TILE_objective_logsumexp_softmax = 41,
-    DIAGONAL_TILE_s_curv = 31,
-    DIAGONAL_TILE_z_curv = 51,
-    DIAGONAL_TILE_z_curv_2 = 160,
-    DIAGONAL_TILE_objective_sum_bar = 0,
-    DIAGONAL_TILE_objective_logsumexp_total_bar = 1,
-    DIAGONAL_TILE_s_bar = 31,
-    DIAGONAL_TILE_a_sech2 = 128,
-    DIAGONAL_TILE_a_diag = 192,
-    DIAGONAL_TILE_s_curv_2 = 21,
-    DIAGONAL_TILE_z_factor = 64,
-    DIAGONAL_ROWS_a_diag = 0,
-    DIAGONAL_ROWS_s_curv_2 = 32,
-    DIAGONAL_ROWS_z_factor = 42
+    digits_DIAGONAL_WORK_W2_factor = 0,
+    digits_DIAGONAL_TILE_x = 0,
+    digits_DIAGONAL_TILE_y = 21,
+    digits_DIAGONAL_TILE_z = 96,
+    digits_DIAGONAL_TILE_s = 0,
+    digits_DIAGONAL_TILE_objective_logsumexp_max = 10,
+    digits_DIAGONAL_TILE_objective_logsumexp_exp = 11,
+    digits_DIAGONAL_TILE_objective_logsumexp_total = 0,
+    digits_DIAGONAL_TILE_objective_logsumexp_softmax = 41,
+    digits_DIAGONAL_TILE_s_curv = 31,
+    digits_DIAGONAL_TILE_z_curv = 51,
+    digits_DIAGONAL_TILE_z_curv_2 = 160,
+    digits_DIAGONAL_TILE_objective_sum_bar = 0,
+    digits_DIAGONAL_TILE_objective_logsumexp_total_bar = 1,
+    digits_DIAGONAL_TILE_s_bar = 31,
+    digits_DIAGONAL_TILE_a_sech2 = 128,
+    digits_DIAGONAL_TILE_a_diag = 192,
+    digits_DIAGONAL_TILE_s_curv_2 = 21,
+    digits_DIAGONAL_TILE_z_factor = 64,
+    digits_DIAGONAL_ROWS_a_diag = 0,
+    digits_DIAGONAL_ROWS_s_curv_2 = 32,
+    digits_DIAGONAL_ROWS_z_factor = 42
 };
 
 typedef struct digits_diagonal_frame {
@@ -1418,10 +1418,10 @@ typedef struct digits_diagonal_frame {
  * Stage 1, once:
  *   W2_factor[c, h] = W2[h, c]**2   [factor of W2, digits.py:45]
  */
-static void diagonal_compute_W2_factor(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_W2_factor(const digits_diagonal_frame *f)
 {
     const double *const W2 = f->args->W2;
-    double *const W2_factor_out = f->work + DIAGONAL_WORK_W2_factor;
+    double *const W2_factor_out = f->work + digits_DIAGONAL_WORK_W2_factor;
     OMP_FOR_2
     for (ptrdiff_t c_first = 0; c_first < 32; c_first += 8) {
         for (ptrdiff_t h = 0; h < 10; ++h) {
@@ -1436,10 +1436,10 @@ static void diagonal_compute_W2_factor(const digits_diagonal_frame *f)
 /*
  * Stage 2, each tile of rows: rows of x into the tile
  */
-static void diagonal_load_x(const digits_diagonal_frame *f)
+static void digits_diagonal_load_x(const digits_diagonal_frame *f)
 {
     const double *const source = f->args->x + (f->begin + f->row) * 64;
-    double *const x_tile = f->tile + LANES * DIAGONAL_TILE_x;
+    double *const x_tile = f->tile + LANES * digits_DIAGONAL_TILE_x;
     for (ptrdiff_t item = 0; item < 64; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -1456,14 +1456,14 @@ static void diagonal_load_x(const digits_diagonal_frame *f)
  *   a_sech2[row, h] = sech2(a[row, h])   [sech2 of a, digits.py:46]
  *   z_factor[row, h] = z[row, h]**2   [factor of z, digits.py:47]
  */
-static void diagonal_compute_z_factor(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_z_factor(const digits_diagonal_frame *f)
 {
     const double *const W1 = f->args->W1;
-    const double *const x_tile = f->tile + LANES * DIAGONAL_TILE_x;
+    const double *const x_tile = f->tile + LANES * digits_DIAGONAL_TILE_x;
     const double *const b1 = f->args->b1;
-    double *const z_tile = f->tile + LANES * DIAGONAL_TILE_z;
-    double *const a_sech2_tile = f->tile + LANES * DIAGONAL_TILE_a_sech2;
-    double *const z_factor_tile = f->tile + LANES * DIAGONAL_TILE_z_factor;
+    double *const z_tile = f->tile + LANES * digits_DIAGONAL_TILE_z;
+    double *const a_sech2_tile = f->tile + LANES * digits_DIAGONAL_TILE_a_sech2;
+    double *const z_factor_tile = f->tile + LANES * digits_DIAGONAL_TILE_z_factor;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -1502,7 +1502,7 @@ static void diagonal_compute_z_factor(const digits_diagonal_frame *f)
  * Stage 4, each tile of rows: rows of z_factor for the sums over rows
  * The same, on other arrays: stages 17
  */
-SHARED void diagonal_keep_z_factor(
+SHARED void digits_diagonal_keep_z_factor(
     const digits_diagonal_frame *f, const double *const z_factor_tile, double *const z_factor_rows)
 {
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
@@ -1517,12 +1517,12 @@ SHARED void diagonal_keep_z_factor(
  *   s_sum[row, c] = sum_{h < 32} W2[c, h]*z[row, h]   [digits.py:48]
  *   s[row, c] = b2[c] + s_sum[row, c]   [digits.py:48]
  */
-static void diagonal_compute_s(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_s(const digits_diagonal_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const z_tile = f->tile + LANES * DIAGONAL_TILE_z;
+    const double *const z_tile = f->tile + LANES * digits_DIAGONAL_TILE_z;
     const double *const b2 = f->args->b2;
-    double *const s_tile = f->tile + LANES * DIAGONAL_TILE_s;
+    double *const s_tile = f->tile + LANES * digits_DIAGONAL_TILE_s;
     const ptrdiff_t c_first = 0;
     double sum[10][LANES];
     for (ptrdiff_t step = 0; step < 10; ++step) {
@@ -1555,10 +1555,10 @@ static void diagonal_compute_s(const digits_diagonal_frame *f)
  * Stage 6, each tile of rows:
  *   objective_logsumexp_max[row] = max_{c < 10} s[row, c]   [digits.py:49]
  */
-static void diagonal_compute_objective_logsumexp_max(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_objective_logsumexp_max(const digits_diagonal_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * DIAGONAL_TILE_s;
-    double *const objective_logsumexp_max_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_max;
+    const double *const s_tile = f->tile + LANES * digits_DIAGONAL_TILE_s;
+    double *const objective_logsumexp_max_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_max;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1581,11 +1581,11 @@ static void diagonal_compute_objective_logsumexp_max(const digits_diagonal_frame
  * Stage 7, each tile of rows:
  *   objective_logsumexp_exp[row, n] = exp(s[row, n] - objective_logsumexp_max[row])   [digits.py:49]
  */
-static void diagonal_compute_objective_logsumexp_exp(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_objective_logsumexp_exp(const digits_diagonal_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * DIAGONAL_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_max;
-    double *const objective_logsumexp_exp_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_exp;
+    const double *const s_tile = f->tile + LANES * digits_DIAGONAL_TILE_s;
+    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_max;
+    double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1600,12 +1600,12 @@ static void diagonal_compute_objective_logsumexp_exp(const digits_diagonal_frame
  *   objective_logsumexp_total_bar[row] = row_scale/objective_logsumexp_total[row]   [bar of
  *       objective_logsumexp_total, digits.py:49]
  */
-static void diagonal_compute_objective_logsumexp_total_bar(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_objective_logsumexp_total_bar(const digits_diagonal_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_exp;
-    double *const objective_logsumexp_total_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_total;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
+    double *const objective_logsumexp_total_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total;
     const double row_scale = f->args->row_scale;
-    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_total_bar;
+    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total_bar;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1634,14 +1634,14 @@ static void diagonal_compute_objective_logsumexp_total_bar(const digits_diagonal
  *   s_curv_2[row, n] = objective_logsumexp_softmax[row, n]*row_scale*(1 -
  *       objective_logsumexp_softmax[row, n])   [curv of s, digits.py:48]
  */
-static void diagonal_compute_s_curv_2(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_s_curv_2(const digits_diagonal_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_exp;
-    const double *const objective_logsumexp_total_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_total;
-    double *const objective_logsumexp_softmax_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_softmax;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_total_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total;
+    double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_softmax;
     const double row_scale = f->args->row_scale;
-    double *const s_curv_tile = f->tile + LANES * DIAGONAL_TILE_s_curv;
-    double *const s_curv_2_tile = f->tile + LANES * DIAGONAL_TILE_s_curv_2;
+    double *const s_curv_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_curv;
+    double *const s_curv_2_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_curv_2;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1658,10 +1658,10 @@ static void diagonal_compute_s_curv_2(const digits_diagonal_frame *f)
 /*
  * Stage 10, each tile of rows: rows of s_curv_2 for the sums over rows
  */
-static void diagonal_keep_s_curv_2(const digits_diagonal_frame *f)
+static void digits_diagonal_keep_s_curv_2(const digits_diagonal_frame *f)
 {
-    const double *const s_curv_2_tile = f->tile + LANES * DIAGONAL_TILE_s_curv_2;
-    double *const s_curv_2_rows = f->rows + f->chunk * DIAGONAL_ROWS_s_curv_2;
+    const double *const s_curv_2_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_curv_2;
+    double *const s_curv_2_rows = f->rows + f->chunk * digits_DIAGONAL_ROWS_s_curv_2;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         for (ptrdiff_t item = 0; item < 10; ++item) {
             s_curv_2_rows[(f->row + lane) * 10 + item] = s_curv_2_tile[item * LANES + lane];
@@ -1673,11 +1673,11 @@ static void diagonal_keep_s_curv_2(const digits_diagonal_frame *f)
  * Stage 11, each tile of rows:
  *   z_curv[row, h] = sum_{c < 10} s_curv[row, c]*W2_factor[h, c]   [curv of z, digits.py:47]
  */
-static void diagonal_compute_z_curv(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_z_curv(const digits_diagonal_frame *f)
 {
-    const double *const s_curv_tile = f->tile + LANES * DIAGONAL_TILE_s_curv;
-    const double *const W2_factor = f->work + DIAGONAL_WORK_W2_factor;
-    double *const z_curv_tile = f->tile + LANES * DIAGONAL_TILE_z_curv;
+    const double *const s_curv_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_curv;
+    const double *const W2_factor = f->work + digits_DIAGONAL_WORK_W2_factor;
+    double *const z_curv_tile = f->tile + LANES * digits_DIAGONAL_TILE_z_curv;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -1710,11 +1710,11 @@ static void diagonal_compute_z_curv(const digits_diagonal_frame *f)
  *   z_curv_2[row, h] = sum_{c < 10} W2[c, h]*objective_logsumexp_softmax[row, c]   [curv of z,
  *       digits.py:47]
  */
-static void diagonal_compute_z_curv_2(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_z_curv_2(const digits_diagonal_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const objective_logsumexp_softmax_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_softmax;
-    double *const z_curv_2_tile = f->tile + LANES * DIAGONAL_TILE_z_curv_2;
+    const double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_softmax;
+    double *const z_curv_2_tile = f->tile + LANES * digits_DIAGONAL_TILE_z_curv_2;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -1746,10 +1746,10 @@ static void diagonal_compute_z_curv_2(const digits_diagonal_frame *f)
  * Stage 13, each tile of rows:
  *   objective_sum_bar[row] = -row_scale   [bar of objective_sum, digits.py:49]
  */
-static void diagonal_compute_objective_sum_bar(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_objective_sum_bar(const digits_diagonal_frame *f)
 {
     const double row_scale = f->args->row_scale;
-    double *const objective_sum_bar_tile = f->tile + LANES * DIAGONAL_TILE_objective_sum_bar;
+    double *const objective_sum_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_sum_bar;
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
         objective_sum_bar_tile[lane] = -row_scale;
@@ -1759,10 +1759,10 @@ static void diagonal_compute_objective_sum_bar(const digits_diagonal_frame *f)
 /*
  * Stage 14, each tile of rows: rows of y into the tile
  */
-static void diagonal_load_y(const digits_diagonal_frame *f)
+static void digits_diagonal_load_y(const digits_diagonal_frame *f)
 {
     const double *const source = f->args->y + (f->begin + f->row) * 10;
-    double *const y_tile = f->tile + LANES * DIAGONAL_TILE_y;
+    double *const y_tile = f->tile + LANES * digits_DIAGONAL_TILE_y;
     for (ptrdiff_t item = 0; item < 10; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -1776,13 +1776,13 @@ static void diagonal_load_y(const digits_diagonal_frame *f)
  *   s_bar[row, c] = y[row, c]*objective_sum_bar[row] +
  *       objective_logsumexp_total_bar[row]*objective_logsumexp_exp[row, c]   [bar of s, digits.py:48]
  */
-static void diagonal_compute_s_bar(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_s_bar(const digits_diagonal_frame *f)
 {
-    const double *const y_tile = f->tile + LANES * DIAGONAL_TILE_y;
-    const double *const objective_sum_bar_tile = f->tile + LANES * DIAGONAL_TILE_objective_sum_bar;
-    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_total_bar;
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * DIAGONAL_TILE_objective_logsumexp_exp;
-    double *const s_bar_tile = f->tile + LANES * DIAGONAL_TILE_s_bar;
+    const double *const y_tile = f->tile + LANES * digits_DIAGONAL_TILE_y;
+    const double *const objective_sum_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_sum_bar;
+    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total_bar;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
+    double *const s_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_bar;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1798,16 +1798,16 @@ static void diagonal_compute_s_bar(const digits_diagonal_frame *f)
  *   a_diag[row, h] = a_curv[row, h] + a_sech2[row, h]**2*(z_curv[row, h] - row_scale*z_curv_2[row,
  *       h]**2)   [diag of a, digits.py:46]
  */
-static void diagonal_compute_a_diag(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_a_diag(const digits_diagonal_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const s_bar_tile = f->tile + LANES * DIAGONAL_TILE_s_bar;
-    const double *const z_tile = f->tile + LANES * DIAGONAL_TILE_z;
-    const double *const a_sech2_tile = f->tile + LANES * DIAGONAL_TILE_a_sech2;
-    const double *const z_curv_tile = f->tile + LANES * DIAGONAL_TILE_z_curv;
+    const double *const s_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_bar;
+    const double *const z_tile = f->tile + LANES * digits_DIAGONAL_TILE_z;
+    const double *const a_sech2_tile = f->tile + LANES * digits_DIAGONAL_TILE_a_sech2;
+    const double *const z_curv_tile = f->tile + LANES * digits_DIAGONAL_TILE_z_curv;
     const double row_scale = f->args->row_scale;
-    const double *const z_curv_2_tile = f->tile + LANES * DIAGONAL_TILE_z_curv_2;
-    double *const a_diag_tile = f->tile + LANES * DIAGONAL_TILE_a_diag;
+    const double *const z_curv_2_tile = f->tile + LANES * digits_DIAGONAL_TILE_z_curv_2;
+    double *const a_diag_tile = f->tile + LANES * digits_DIAGONAL_TILE_a_diag;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -1842,10 +1842,10 @@ static void diagonal_compute_a_diag(const digits_diagonal_frame *f)
  * Stage 18, each chunk of rows:
  *   W1_diag[h, i] = sum_{row < n_rows} a_diag[row, h]*x[row, i]**2   [diag of W1, digits.py:44]
  */
-static void diagonal_compute_W1_diag(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_W1_diag(const digits_diagonal_frame *f)
 {
     double *const W1_diag_out = f->args->out_diag_W1;
-    const double *const a_diag_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_diag;
+    const double *const a_diag_rows = f->rows + f->chunk * digits_DIAGONAL_ROWS_a_diag;
     const double *const x = f->args->x;
     const ptrdiff_t begin = f->begin;
     OMP_FOR_2_NOWAIT
@@ -1886,10 +1886,10 @@ static void diagonal_compute_W1_diag(const digits_diagonal_frame *f)
  * Stage 19, each chunk of rows:
  *   b1_diag[h] = sum_{row < n_rows} a_diag[row, h]   [diag of b1, digits.py:44]
  */
-static void diagonal_compute_b1_diag(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_b1_diag(const digits_diagonal_frame *f)
 {
     double *const b1_diag_out = f->args->out_diag_b1;
-    const double *const a_diag_rows = f->rows + f->chunk * DIAGONAL_ROWS_a_diag;
+    const double *const a_diag_rows = f->rows + f->chunk * digits_DIAGONAL_ROWS_a_diag;
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t h_first = 0;
@@ -1918,11 +1918,11 @@ static void diagonal_compute_b1_diag(const digits_diagonal_frame *f)
  * Stage 20, each chunk of rows:
  *   W2_diag[c, h] = sum_{row < n_rows} s_curv_2[row, c]*z_factor[row, h]   [diag of W2, digits.py:45]
  */
-static void diagonal_compute_W2_diag(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_W2_diag(const digits_diagonal_frame *f)
 {
     double *const W2_diag_out = f->args->out_diag_W2;
-    const double *const s_curv_2_rows = f->rows + f->chunk * DIAGONAL_ROWS_s_curv_2;
-    const double *const z_factor_rows = f->rows + f->chunk * DIAGONAL_ROWS_z_factor;
+    const double *const s_curv_2_rows = f->rows + f->chunk * digits_DIAGONAL_ROWS_s_curv_2;
+    const double *const z_factor_rows = f->rows + f->chunk * digits_DIAGONAL_ROWS_z_factor;
     OMP_FOR_NOWAIT
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         const ptrdiff_t c_first = 0;
@@ -1960,10 +1960,10 @@ static void diagonal_compute_W2_diag(const digits_diagonal_frame *f)
  * Stage 21, each chunk of rows:
  *   b2_diag[c] = sum_{row < n_rows} s_curv_2[row, c]   [diag of b2, digits.py:45]
  */
-static void diagonal_compute_b2_diag(const digits_diagonal_frame *f)
+static void digits_diagonal_compute_b2_diag(const digits_diagonal_frame *f)
 {
     double *const b2_diag_out = f->args->out_diag_b2;
-    const double *const s_curv_2_rows = f->rows + f->chunk * DIAGONAL_ROWS_s_curv_2;
+    const double *const s_curv_2_rows = f->rows + f->chunk * digits_DIAGONAL_ROWS_s_curv_2;
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t c_first = 0;
@@ -2017,29 +2017,29 @@ static void digits_diagonal_clear(const digits_diagonal_frame *f)
 /* All row stages of one tile. */
 static void digits_diagonal_tile(digits_diagonal_frame *f)
 {
-    diagonal_load_x(f);
-    diagonal_compute_z_factor(f);
+    digits_diagonal_load_x(f);
+    digits_diagonal_compute_z_factor(f);
     if (f->args->out_diag_W2 != NULL) {
-        diagonal_keep_z_factor(
-            f, f->tile + LANES * DIAGONAL_TILE_z_factor, f->rows + f->chunk * DIAGONAL_ROWS_z_factor);
+        digits_diagonal_keep_z_factor(
+            f, f->tile + LANES * digits_DIAGONAL_TILE_z_factor, f->rows + f->chunk * digits_DIAGONAL_ROWS_z_factor);
     }
-    diagonal_compute_s(f);
-    diagonal_compute_objective_logsumexp_max(f);
-    diagonal_compute_objective_logsumexp_exp(f);
-    diagonal_compute_objective_logsumexp_total_bar(f);
-    diagonal_compute_s_curv_2(f);
+    digits_diagonal_compute_s(f);
+    digits_diagonal_compute_objective_logsumexp_max(f);
+    digits_diagonal_compute_objective_logsumexp_exp(f);
+    digits_diagonal_compute_objective_logsumexp_total_bar(f);
+    digits_diagonal_compute_s_curv_2(f);
     if (f->args->out_diag_W2 != NULL || f->args->out_diag_b2 != NULL) {
-        diagonal_keep_s_curv_2(f);
+        digits_diagonal_keep_s_curv_2(f);
     }
     if (f->args->out_diag_W1 != NULL || f->args->out_diag_b1 != NULL) {
-        diagonal_compute_z_curv(f);
-        diagonal_compute_z_curv_2(f);
-        diagonal_compute_objective_sum_bar(f);
-        diagonal_load_y(f);
-        diagonal_compute_s_bar(f);
-        diagonal_compute_a_diag(f);
-        diagonal_keep_z_factor(
-            f, f->tile + LANES * DIAGONAL_TILE_a_diag, f->rows + f->chunk * DIAGONAL_ROWS_a_diag);
+        digits_diagonal_compute_z_curv(f);
+        digits_diagonal_compute_z_curv_2(f);
+        digits_diagonal_compute_objective_sum_bar(f);
+        digits_diagonal_load_y(f);
+        digits_diagonal_compute_s_bar(f);
+        digits_diagonal_compute_a_diag(f);
+        digits_diagonal_keep_z_factor(
+            f, f->tile + LANES * digits_DIAGONAL_TILE_a_diag, f->rows + f->chunk * digits_DIAGONAL_ROWS_a_diag);
     }
 }
 
@@ -2058,7 +2058,7 @@ static void digits_diagonal_phases(const digits_diagonal_frame *frame)
     digits_diagonal_frame *const f = &mine;
     digits_diagonal_clear(f);
     if (f->args->out_diag_W1 != NULL || f->args->out_diag_b1 != NULL) {
-        diagonal_compute_W2_factor(f);
+        digits_diagonal_compute_W2_factor(f);
     }
     for (f->begin = 0; f->begin < f->n_rows; f->begin += f->chunk) {
         f->count = f->n_rows - f->begin < f->chunk ? f->n_rows - f->begin : f->chunk;
@@ -2071,16 +2071,16 @@ static void digits_diagonal_phases(const digits_diagonal_frame *frame)
             digits_diagonal_tile(&own);
         }
         if (f->args->out_diag_W1 != NULL) {
-            diagonal_compute_W1_diag(f);
+            digits_diagonal_compute_W1_diag(f);
         }
         if (f->args->out_diag_b1 != NULL) {
-            diagonal_compute_b1_diag(f);
+            digits_diagonal_compute_b1_diag(f);
         }
         if (f->args->out_diag_W2 != NULL) {
-            diagonal_compute_W2_diag(f);
+            digits_diagonal_compute_W2_diag(f);
         }
         if (f->args->out_diag_b2 != NULL) {
-            diagonal_compute_b2_diag(f);
+            digits_diagonal_compute_b2_diag(f);
         }
         OMP_BARRIER
     }
@@ -2091,16 +2091,16 @@ static int digits_diagonal_finite(const digits_diagonal_args *args)
 {
     int finite = 1;
     if (args->out_diag_W1 != NULL) {
-        finite &= all_finite(args->out_diag_W1, (size_t)2048);
+        finite &= digits_all_finite(args->out_diag_W1, (size_t)2048);
     }
     if (args->out_diag_b1 != NULL) {
-        finite &= all_finite(args->out_diag_b1, (size_t)32);
+        finite &= digits_all_finite(args->out_diag_b1, (size_t)32);
     }
     if (args->out_diag_W2 != NULL) {
-        finite &= all_finite(args->out_diag_W2, (size_t)320);
+        finite &= digits_all_finite(args->out_diag_W2, (size_t)320);
     }
     if (args->out_diag_b2 != NULL) {
-        finite &= all_finite(args->out_diag_b2, (size_t)10);
+        finite &= digits_all_finite(args->out_diag_b2, (size_t)10);
     }
     return finite;
 }
@@ -2115,9 +2115,9 @@ size_t digits_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t 
     numbers = 320U;
     lane = 224U;
     row = 74U;
-    numbers = size_sum(numbers, size_product((size_t)threads * LANES, lane));
-    numbers = size_sum(numbers, size_product((size_t)digits_diagonal_chunk(n_rows, threads), row));
-    return size_sum(size_product(numbers, sizeof(double)), 64U);
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_diagonal_chunk(n_rows, threads), row));
+    return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
 int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t work_bytes)
@@ -2129,22 +2129,22 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
     if (args == NULL) {
         return DIGITS_DIAGONAL_BAD_ARGS;
     }
-    if ((args->x == NULL && args->n_rows > 0) || MISPLACED(args->x)) {
+    if ((args->x == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->x)) {
         return DIGITS_DIAGONAL_BAD_X;
     }
-    if ((args->y == NULL && args->n_rows > 0) || MISPLACED(args->y)) {
+    if ((args->y == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->y)) {
         return DIGITS_DIAGONAL_BAD_Y;
     }
-    if (args->W1 == NULL || MISPLACED(args->W1)) {
+    if (args->W1 == NULL || DIGITS_MISPLACED(args->W1)) {
         return DIGITS_DIAGONAL_BAD_W1;
     }
-    if (args->b1 == NULL || MISPLACED(args->b1)) {
+    if (args->b1 == NULL || DIGITS_MISPLACED(args->b1)) {
         return DIGITS_DIAGONAL_BAD_B1;
     }
-    if (args->W2 == NULL || MISPLACED(args->W2)) {
+    if (args->W2 == NULL || DIGITS_MISPLACED(args->W2)) {
         return DIGITS_DIAGONAL_BAD_W2;
     }
-    if (args->b2 == NULL || MISPLACED(args->b2)) {
+    if (args->b2 == NULL || DIGITS_MISPLACED(args->b2)) {
         return DIGITS_DIAGONAL_BAD_B2;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -2174,7 +2174,7 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
     if (work_bytes < digits_diagonal_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return DIGITS_DIAGONAL_BAD_WORK_BYTES;
     }
-    if (MISPLACED(args->out_diag_W1) || MISPLACED(args->out_diag_b1) || MISPLACED(args->out_diag_W2) || MISPLACED(args->out_diag_b2)) {
+    if (DIGITS_MISPLACED(args->out_diag_W1) || DIGITS_MISPLACED(args->out_diag_b1) || DIGITS_MISPLACED(args->out_diag_W2) || DIGITS_MISPLACED(args->out_diag_b2)) {
         return DIGITS_DIAGONAL_BAD_OUTPUTS;
     }
 
@@ -2222,41 +2222,41 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
 
 /* Offsets in the workspace, in numbers. */
 enum {
-    SKETCH_TILE_x = 0,
-    SKETCH_TILE_y = 41,
-    SKETCH_TILE_v_a = 256,
-    SKETCH_TILE_v_s_sum_W2_z = 224,
-    SKETCH_TILE_v_objective_logsumexp = 3,
-    SKETCH_TILE_z = 64,
-    SKETCH_TILE_s = 0,
-    SKETCH_TILE_objective_logsumexp_max = 10,
-    SKETCH_TILE_objective_logsumexp_exp = 11,
-    SKETCH_TILE_objective_logsumexp_total = 0,
-    SKETCH_TILE_objective_logsumexp_softmax = 21,
-    SKETCH_TILE_s_root = 31,
-    SKETCH_TILE_s_drawn = 13,
-    SKETCH_TILE_s_root_p = 2,
-    SKETCH_TILE_s_p = 41,
-    SKETCH_TILE_z_p = 192,
-    SKETCH_TILE_objective_sum_bar = 0,
-    SKETCH_TILE_objective_logsumexp_total_bar = 1,
-    SKETCH_TILE_s_bar = 51,
-    SKETCH_TILE_z_norm_part = 0,
-    SKETCH_TILE_a_sech2 = 96,
-    SKETCH_TILE_a_root_p = 128,
-    SKETCH_TILE_a_p = 288,
-    SKETCH_TILE_a_root_q = 160,
-    SKETCH_TILE_a_q = 320,
-    SKETCH_TILE_z_norm_part_2 = 1,
-    SKETCH_TILE_z_noise = 352,
-    SKETCH_TILE_W2_t = 384,
-    SKETCH_TILE_W2_p_row = 704,
-    SKETCH_ROWS_s_p = 0,
-    SKETCH_ROWS_a_p = 10,
-    SKETCH_ROWS_a_q = 42,
-    SKETCH_ROWS_W2_t = 74,
-    SKETCH_ROWS_W2_p_row = 394,
-    SKETCH_ROWS_columns_begin = 0
+    digits_SKETCH_TILE_x = 0,
+    digits_SKETCH_TILE_y = 41,
+    digits_SKETCH_TILE_v_a = 256,
+    digits_SKETCH_TILE_v_s_sum_W2_z = 224,
+    digits_SKETCH_TILE_v_objective_logsumexp = 3,
+    digits_SKETCH_TILE_z = 64,
+    digits_SKETCH_TILE_s = 0,
+    digits_SKETCH_TILE_objective_logsumexp_max = 10,
+    digits_SKETCH_TILE_objective_logsumexp_exp = 11,
+    digits_SKETCH_TILE_objective_logsumexp_total = 0,
+    digits_SKETCH_TILE_objective_logsumexp_softmax = 21,
+    digits_SKETCH_TILE_s_root = 31,
+    digits_SKETCH_TILE_s_drawn = 13,
+    digits_SKETCH_TILE_s_root_p = 2,
+    digits_SKETCH_TILE_s_p = 41,
+    digits_SKETCH_TILE_z_p = 192,
+    digits_SKETCH_TILE_objective_sum_bar = 0,
+    digits_SKETCH_TILE_objective_logsumexp_total_bar = 1,
+    digits_SKETCH_TILE_s_bar = 51,
+    digits_SKETCH_TILE_z_norm_part = 0,
+    digits_SKETCH_TILE_a_sech2 = 96,
+    digits_SKETCH_TILE_a_root_p = 128,
+    digits_SKETCH_TILE_a_p = 288,
+    digits_SKETCH_TILE_a_root_q = 160,
+    digits_SKETCH_TILE_a_q = 320,
+    digits_SKETCH_TILE_z_norm_part_2 = 1,
+    digits_SKETCH_TILE_z_noise = 352,
+    digits_SKETCH_TILE_W2_t = 384,
+    digits_SKETCH_TILE_W2_p_row = 704,
+    digits_SKETCH_ROWS_s_p = 0,
+    digits_SKETCH_ROWS_a_p = 10,
+    digits_SKETCH_ROWS_a_q = 42,
+    digits_SKETCH_ROWS_W2_t = 74,
+    digits_SKETCH_ROWS_W2_p_row = 394,
+    digits_SKETCH_ROWS_columns_begin = 0
 };
 
 typedef struct digits_sketch_frame {
@@ -2276,7 +2276,7 @@ typedef struct digits_sketch_frame {
  * Stage 1, once:
  *   b2_q[col, c] = 0   [q of b2, digits.py:45]
  */
-static void sketch_compute_b2_q(const digits_sketch_frame *f)
+static void digits_sketch_compute_b2_q(const digits_sketch_frame *f)
 {
     double *const b2_q_out = f->args->out_q_b2;
     OMP_FOR
@@ -2291,10 +2291,10 @@ static void sketch_compute_b2_q(const digits_sketch_frame *f)
 /*
  * Stage 2, each tile of rows: rows of x into the tile
  */
-static void sketch_load_x(const digits_sketch_frame *f)
+static void digits_sketch_load_x(const digits_sketch_frame *f)
 {
     const double *const source = f->args->x + (f->begin + f->row) * 64;
-    double *const x_tile = f->tile + LANES * SKETCH_TILE_x;
+    double *const x_tile = f->tile + LANES * digits_SKETCH_TILE_x;
     for (ptrdiff_t item = 0; item < 64; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -2310,13 +2310,13 @@ static void sketch_load_x(const digits_sketch_frame *f)
  *   z[row, h] = tanh(a[row, h])   [digits.py:47]
  *   a_sech2[row, h] = sech2(a[row, h])   [sech2 of a, digits.py:46]
  */
-static void sketch_compute_a_sech2(const digits_sketch_frame *f)
+static void digits_sketch_compute_a_sech2(const digits_sketch_frame *f)
 {
     const double *const W1 = f->args->W1;
-    const double *const x_tile = f->tile + LANES * SKETCH_TILE_x;
+    const double *const x_tile = f->tile + LANES * digits_SKETCH_TILE_x;
     const double *const b1 = f->args->b1;
-    double *const z_tile = f->tile + LANES * SKETCH_TILE_z;
-    double *const a_sech2_tile = f->tile + LANES * SKETCH_TILE_a_sech2;
+    double *const z_tile = f->tile + LANES * digits_SKETCH_TILE_z;
+    double *const a_sech2_tile = f->tile + LANES * digits_SKETCH_TILE_a_sech2;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -2354,12 +2354,12 @@ static void sketch_compute_a_sech2(const digits_sketch_frame *f)
  *   s_sum[row, c] = sum_{h < 32} W2[c, h]*z[row, h]   [digits.py:48]
  *   s[row, c] = b2[c] + s_sum[row, c]   [digits.py:48]
  */
-static void sketch_compute_s(const digits_sketch_frame *f)
+static void digits_sketch_compute_s(const digits_sketch_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const z_tile = f->tile + LANES * SKETCH_TILE_z;
+    const double *const z_tile = f->tile + LANES * digits_SKETCH_TILE_z;
     const double *const b2 = f->args->b2;
-    double *const s_tile = f->tile + LANES * SKETCH_TILE_s;
+    double *const s_tile = f->tile + LANES * digits_SKETCH_TILE_s;
     const ptrdiff_t c_first = 0;
     double sum[10][LANES];
     for (ptrdiff_t step = 0; step < 10; ++step) {
@@ -2392,10 +2392,10 @@ static void sketch_compute_s(const digits_sketch_frame *f)
  * Stage 5, each tile of rows:
  *   objective_logsumexp_max[row] = max_{c < 10} s[row, c]   [digits.py:49]
  */
-static void sketch_compute_objective_logsumexp_max(const digits_sketch_frame *f)
+static void digits_sketch_compute_objective_logsumexp_max(const digits_sketch_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * SKETCH_TILE_s;
-    double *const objective_logsumexp_max_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_max;
+    const double *const s_tile = f->tile + LANES * digits_SKETCH_TILE_s;
+    double *const objective_logsumexp_max_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_max;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2418,11 +2418,11 @@ static void sketch_compute_objective_logsumexp_max(const digits_sketch_frame *f)
  * Stage 6, each tile of rows:
  *   objective_logsumexp_exp[row, n] = exp(s[row, n] - objective_logsumexp_max[row])   [digits.py:49]
  */
-static void sketch_compute_objective_logsumexp_exp(const digits_sketch_frame *f)
+static void digits_sketch_compute_objective_logsumexp_exp(const digits_sketch_frame *f)
 {
-    const double *const s_tile = f->tile + LANES * SKETCH_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_max;
-    double *const objective_logsumexp_exp_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_exp;
+    const double *const s_tile = f->tile + LANES * digits_SKETCH_TILE_s;
+    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_max;
+    double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2437,12 +2437,12 @@ static void sketch_compute_objective_logsumexp_exp(const digits_sketch_frame *f)
  *   objective_logsumexp_total_bar[row] = row_scale/objective_logsumexp_total[row]   [bar of
  *       objective_logsumexp_total, digits.py:49]
  */
-static void sketch_compute_objective_logsumexp_total_bar(const digits_sketch_frame *f)
+static void digits_sketch_compute_objective_logsumexp_total_bar(const digits_sketch_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_exp;
-    double *const objective_logsumexp_total_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_total;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
+    double *const objective_logsumexp_total_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total;
     const double row_scale = f->args->row_scale;
-    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_total_bar;
+    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total_bar;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2469,12 +2469,12 @@ static void sketch_compute_objective_logsumexp_total_bar(const digits_sketch_fra
  *       n]/objective_logsumexp_total[row]   [digits.py:49]
  *   s_root[row, n] = sqrt(objective_logsumexp_softmax[row, n])   [root of s, digits.py:48]
  */
-static void sketch_compute_s_root(const digits_sketch_frame *f)
+static void digits_sketch_compute_s_root(const digits_sketch_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_exp;
-    const double *const objective_logsumexp_total_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_total;
-    double *const objective_logsumexp_softmax_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_softmax;
-    double *const s_root_tile = f->tile + LANES * SKETCH_TILE_s_root;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_total_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total;
+    double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_softmax;
+    double *const s_root_tile = f->tile + LANES * digits_SKETCH_TILE_s_root;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2491,11 +2491,11 @@ static void sketch_compute_s_root(const digits_sketch_frame *f)
  *   s_root_p[row] = sqrt(maximum(row_scale, 0))   [root_p of s, digits.py:48]
  *   objective_sum_bar[row] = -row_scale   [bar of objective_sum, digits.py:49]
  */
-static void sketch_compute_objective_sum_bar(const digits_sketch_frame *f)
+static void digits_sketch_compute_objective_sum_bar(const digits_sketch_frame *f)
 {
     const double row_scale = f->args->row_scale;
-    double *const s_root_p_tile = f->tile + LANES * SKETCH_TILE_s_root_p;
-    double *const objective_sum_bar_tile = f->tile + LANES * SKETCH_TILE_objective_sum_bar;
+    double *const s_root_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_root_p;
+    double *const objective_sum_bar_tile = f->tile + LANES * digits_SKETCH_TILE_objective_sum_bar;
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
         const double s_root_p = sqrt(cpgen_relu_f64(row_scale));
@@ -2508,10 +2508,10 @@ static void sketch_compute_objective_sum_bar(const digits_sketch_frame *f)
 /*
  * Stage 10, each tile of rows: rows of y into the tile
  */
-static void sketch_load_y(const digits_sketch_frame *f)
+static void digits_sketch_load_y(const digits_sketch_frame *f)
 {
     const double *const source = f->args->y + (f->begin + f->row) * 10;
-    double *const y_tile = f->tile + LANES * SKETCH_TILE_y;
+    double *const y_tile = f->tile + LANES * digits_SKETCH_TILE_y;
     for (ptrdiff_t item = 0; item < 10; ++item) {
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
             const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;
@@ -2525,13 +2525,13 @@ static void sketch_load_y(const digits_sketch_frame *f)
  *   s_bar[row, c] = y[row, c]*objective_sum_bar[row] +
  *       objective_logsumexp_total_bar[row]*objective_logsumexp_exp[row, c]   [bar of s, digits.py:48]
  */
-static void sketch_compute_s_bar(const digits_sketch_frame *f)
+static void digits_sketch_compute_s_bar(const digits_sketch_frame *f)
 {
-    const double *const y_tile = f->tile + LANES * SKETCH_TILE_y;
-    const double *const objective_sum_bar_tile = f->tile + LANES * SKETCH_TILE_objective_sum_bar;
-    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_total_bar;
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_exp;
-    double *const s_bar_tile = f->tile + LANES * SKETCH_TILE_s_bar;
+    const double *const y_tile = f->tile + LANES * digits_SKETCH_TILE_y;
+    const double *const objective_sum_bar_tile = f->tile + LANES * digits_SKETCH_TILE_objective_sum_bar;
+    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total_bar;
+    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
+    double *const s_bar_tile = f->tile + LANES * digits_SKETCH_TILE_s_bar;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2546,11 +2546,11 @@ static void sketch_compute_s_bar(const digits_sketch_frame *f)
  *   z_norm_part[row] = (z_norm[row] + 1.0e-30)**(1/4)   [norm_part of z, digits.py:47]
  *   z_norm_part_2[row] = (z_norm[row] + 1.0e-30)**(-1/4)   [norm_part of z, digits.py:47]
  */
-static void sketch_compute_z_norm_part_2(const digits_sketch_frame *f)
+static void digits_sketch_compute_z_norm_part_2(const digits_sketch_frame *f)
 {
-    const double *const s_bar_tile = f->tile + LANES * SKETCH_TILE_s_bar;
-    double *const z_norm_part_tile = f->tile + LANES * SKETCH_TILE_z_norm_part;
-    double *const z_norm_part_2_tile = f->tile + LANES * SKETCH_TILE_z_norm_part_2;
+    const double *const s_bar_tile = f->tile + LANES * digits_SKETCH_TILE_s_bar;
+    double *const z_norm_part_tile = f->tile + LANES * digits_SKETCH_TILE_z_norm_part;
+    double *const z_norm_part_2_tile = f->tile + LANES * digits_SKETCH_TILE_z_norm_part_2;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2579,14 +2579,14 @@ static void sketch_compute_z_norm_part_2(const digits_sketch_frame *f)
  *   a_root_p[row, h] = sqrt(maximum(a_curv[row, h], 0))   [root_p of a, digits.py:46]
  *   a_root_q[row, h] = sqrt(maximum(-a_curv[row, h], 0))   [root_q of a, digits.py:46]
  */
-static void sketch_compute_a_root_q(const digits_sketch_frame *f)
+static void digits_sketch_compute_a_root_q(const digits_sketch_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const s_bar_tile = f->tile + LANES * SKETCH_TILE_s_bar;
-    const double *const z_tile = f->tile + LANES * SKETCH_TILE_z;
-    const double *const a_sech2_tile = f->tile + LANES * SKETCH_TILE_a_sech2;
-    double *const a_root_p_tile = f->tile + LANES * SKETCH_TILE_a_root_p;
-    double *const a_root_q_tile = f->tile + LANES * SKETCH_TILE_a_root_q;
+    const double *const s_bar_tile = f->tile + LANES * digits_SKETCH_TILE_s_bar;
+    const double *const z_tile = f->tile + LANES * digits_SKETCH_TILE_z;
+    const double *const a_sech2_tile = f->tile + LANES * digits_SKETCH_TILE_a_sech2;
+    double *const a_root_p_tile = f->tile + LANES * digits_SKETCH_TILE_a_root_p;
+    double *const a_root_q_tile = f->tile + LANES * digits_SKETCH_TILE_a_root_q;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -2623,9 +2623,9 @@ static void sketch_compute_a_root_q(const digits_sketch_frame *f)
  * Stage 14, each tile of rows: random signs v_objective_logsumexp, element 0 is noise element 64 of
  *       its row
  */
-static void sketch_draw_v_objective_logsumexp(const digits_sketch_frame *f)
+static void digits_sketch_draw_v_objective_logsumexp(const digits_sketch_frame *f)
 {
-    double *const v_objective_logsumexp_tile = f->tile + LANES * SKETCH_TILE_v_objective_logsumexp;
+    double *const v_objective_logsumexp_tile = f->tile + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
     const ptrdiff_t last = f->lanes - 1;
     const ptrdiff_t col = f->col;
     const uint32_t noise_offset = 64U;
@@ -2649,11 +2649,11 @@ static void sketch_draw_v_objective_logsumexp(const digits_sketch_frame *f)
  *   s_drawn[col, row] = sum_{c < 10} s_root[row, c]*v_objective_logsumexp[col, row, c]   [drawn of s,
  *       digits.py:48]
  */
-static void sketch_compute_s_drawn(const digits_sketch_frame *f)
+static void digits_sketch_compute_s_drawn(const digits_sketch_frame *f)
 {
-    const double *const s_root_tile = f->tile + LANES * SKETCH_TILE_s_root;
-    const double *const v_objective_logsumexp_tile = f->tile + LANES * SKETCH_TILE_v_objective_logsumexp;
-    double *const s_drawn_tile = f->tile + LANES * SKETCH_TILE_s_drawn;
+    const double *const s_root_tile = f->tile + LANES * digits_SKETCH_TILE_s_root;
+    const double *const v_objective_logsumexp_tile = f->tile + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
+    double *const s_drawn_tile = f->tile + LANES * digits_SKETCH_TILE_s_drawn;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2676,14 +2676,14 @@ static void sketch_compute_s_drawn(const digits_sketch_frame *f)
  *   s_p[col, row, c] = s_root_p[row]*(s_root[row, c]*v_objective_logsumexp[col, row, c] -
  *       objective_logsumexp_softmax[row, c]*s_drawn[col, row])   [p of s, digits.py:48]
  */
-static void sketch_compute_s_p(const digits_sketch_frame *f)
+static void digits_sketch_compute_s_p(const digits_sketch_frame *f)
 {
-    const double *const s_root_tile = f->tile + LANES * SKETCH_TILE_s_root;
-    const double *const v_objective_logsumexp_tile = f->tile + LANES * SKETCH_TILE_v_objective_logsumexp;
-    const double *const objective_logsumexp_softmax_tile = f->tile + LANES * SKETCH_TILE_objective_logsumexp_softmax;
-    const double *const s_drawn_tile = f->tile + LANES * SKETCH_TILE_s_drawn;
-    const double *const s_root_p_tile = f->tile + LANES * SKETCH_TILE_s_root_p;
-    double *const s_p_tile = f->tile + LANES * SKETCH_TILE_s_p;
+    const double *const s_root_tile = f->tile + LANES * digits_SKETCH_TILE_s_root;
+    const double *const v_objective_logsumexp_tile = f->tile + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
+    const double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_softmax;
+    const double *const s_drawn_tile = f->tile + LANES * digits_SKETCH_TILE_s_drawn;
+    const double *const s_root_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_root_p;
+    double *const s_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_p;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2695,10 +2695,10 @@ static void sketch_compute_s_p(const digits_sketch_frame *f)
 /*
  * Stage 17, each tile of rows: rows of s_p for the sums over rows
  */
-static void sketch_keep_s_p(const digits_sketch_frame *f)
+static void digits_sketch_keep_s_p(const digits_sketch_frame *f)
 {
-    const double *const s_p_tile = f->tile + LANES * SKETCH_TILE_s_p;
-    double *const s_p_rows = f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_s_p);
+    const double *const s_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_p;
+    double *const s_p_rows = f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_s_p);
     const ptrdiff_t col = f->col;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         for (ptrdiff_t item = 0; item < 10; ++item) {
@@ -2711,11 +2711,11 @@ static void sketch_keep_s_p(const digits_sketch_frame *f)
  * Stage 18, each tile of rows:
  *   z_p[col, row, h] = sum_{c < 10} W2[c, h]*s_p[col, row, c]   [p of z, digits.py:47]
  */
-static void sketch_compute_z_p(const digits_sketch_frame *f)
+static void digits_sketch_compute_z_p(const digits_sketch_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const s_p_tile = f->tile + LANES * SKETCH_TILE_s_p;
-    double *const z_p_tile = f->tile + LANES * SKETCH_TILE_z_p;
+    const double *const s_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_p;
+    double *const z_p_tile = f->tile + LANES * digits_SKETCH_TILE_z_p;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
         for (ptrdiff_t step = 0; step < 8; ++step) {
@@ -2747,7 +2747,7 @@ static void sketch_compute_z_p(const digits_sketch_frame *f)
  * Stage 19, each tile of rows: random signs v_s_sum_W2_z, element 0 is noise element 32 of its row
  * The same, on other arrays: stages 20
  */
-SHARED void sketch_draw_v_s_sum_W2_z(
+SHARED void digits_sketch_draw_v_s_sum_W2_z(
     const digits_sketch_frame *f, double *const v_s_sum_W2_z_tile, const uint32_t noise_offset,
     const uint32_t noise_key)
 {
@@ -2776,19 +2776,19 @@ SHARED void sketch_draw_v_s_sum_W2_z(
  *       a, digits.py:46]
  *   z_noise[col, row, h] = v_s_sum_W2_z[col, row, h]*z_norm_part_2[row]   [noise of z, digits.py:47]
  */
-static void sketch_compute_z_noise(const digits_sketch_frame *f)
+static void digits_sketch_compute_z_noise(const digits_sketch_frame *f)
 {
-    const double *const v_s_sum_W2_z_tile = f->tile + LANES * SKETCH_TILE_v_s_sum_W2_z;
-    const double *const z_norm_part_tile = f->tile + LANES * SKETCH_TILE_z_norm_part;
-    const double *const z_p_tile = f->tile + LANES * SKETCH_TILE_z_p;
-    const double *const a_root_p_tile = f->tile + LANES * SKETCH_TILE_a_root_p;
-    const double *const v_a_tile = f->tile + LANES * SKETCH_TILE_v_a;
-    const double *const a_sech2_tile = f->tile + LANES * SKETCH_TILE_a_sech2;
-    double *const a_p_tile = f->tile + LANES * SKETCH_TILE_a_p;
-    const double *const a_root_q_tile = f->tile + LANES * SKETCH_TILE_a_root_q;
-    double *const a_q_tile = f->tile + LANES * SKETCH_TILE_a_q;
-    const double *const z_norm_part_2_tile = f->tile + LANES * SKETCH_TILE_z_norm_part_2;
-    double *const z_noise_tile = f->tile + LANES * SKETCH_TILE_z_noise;
+    const double *const v_s_sum_W2_z_tile = f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z;
+    const double *const z_norm_part_tile = f->tile + LANES * digits_SKETCH_TILE_z_norm_part;
+    const double *const z_p_tile = f->tile + LANES * digits_SKETCH_TILE_z_p;
+    const double *const a_root_p_tile = f->tile + LANES * digits_SKETCH_TILE_a_root_p;
+    const double *const v_a_tile = f->tile + LANES * digits_SKETCH_TILE_v_a;
+    const double *const a_sech2_tile = f->tile + LANES * digits_SKETCH_TILE_a_sech2;
+    double *const a_p_tile = f->tile + LANES * digits_SKETCH_TILE_a_p;
+    const double *const a_root_q_tile = f->tile + LANES * digits_SKETCH_TILE_a_root_q;
+    double *const a_q_tile = f->tile + LANES * digits_SKETCH_TILE_a_q;
+    const double *const z_norm_part_2_tile = f->tile + LANES * digits_SKETCH_TILE_z_norm_part_2;
+    double *const z_noise_tile = f->tile + LANES * digits_SKETCH_TILE_z_noise;
     for (ptrdiff_t h = 0; h < 32; ++h) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2807,7 +2807,7 @@ static void sketch_compute_z_noise(const digits_sketch_frame *f)
  * Stage 22, each tile of rows: rows of a_p for the sums over rows
  * The same, on other arrays: stages 23
  */
-SHARED void sketch_keep_a_p(
+SHARED void digits_sketch_keep_a_p(
     const digits_sketch_frame *f, const double *const a_p_tile, double *const a_p_rows)
 {
     const ptrdiff_t col = f->col;
@@ -2824,14 +2824,14 @@ SHARED void sketch_keep_a_p(
  *   W2_p_row[col, row, c, h] = z[row, h]*s_p[col, row, c] + W2_t[col, row, c, h]   [p_row of W2,
  *       digits.py:45]
  */
-static void sketch_compute_W2_p_row(const digits_sketch_frame *f)
+static void digits_sketch_compute_W2_p_row(const digits_sketch_frame *f)
 {
-    const double *const s_bar_tile = f->tile + LANES * SKETCH_TILE_s_bar;
-    const double *const z_noise_tile = f->tile + LANES * SKETCH_TILE_z_noise;
-    double *const W2_t_tile = f->tile + LANES * SKETCH_TILE_W2_t;
-    const double *const z_tile = f->tile + LANES * SKETCH_TILE_z;
-    const double *const s_p_tile = f->tile + LANES * SKETCH_TILE_s_p;
-    double *const W2_p_row_tile = f->tile + LANES * SKETCH_TILE_W2_p_row;
+    const double *const s_bar_tile = f->tile + LANES * digits_SKETCH_TILE_s_bar;
+    const double *const z_noise_tile = f->tile + LANES * digits_SKETCH_TILE_z_noise;
+    double *const W2_t_tile = f->tile + LANES * digits_SKETCH_TILE_W2_t;
+    const double *const z_tile = f->tile + LANES * digits_SKETCH_TILE_z;
+    const double *const s_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_p;
+    double *const W2_p_row_tile = f->tile + LANES * digits_SKETCH_TILE_W2_p_row;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         for (ptrdiff_t h = 0; h < 32; ++h) {
             OMP_SIMD
@@ -2849,7 +2849,7 @@ static void sketch_compute_W2_p_row(const digits_sketch_frame *f)
  * Stage 25, each tile of rows: rows of W2_t for the sums over rows
  * The same, on other arrays: stages 26
  */
-SHARED void sketch_keep_W2_t(
+SHARED void digits_sketch_keep_W2_t(
     const digits_sketch_frame *f, const double *const W2_t_tile, double *const W2_t_rows)
 {
     const ptrdiff_t col = f->col;
@@ -2865,7 +2865,7 @@ SHARED void sketch_keep_W2_t(
  *   W1_p[col, h, i] = sum_{row < n_rows} x[row, i]*a_p[col, row, h]   [p of W1, digits.py:44]
  * The same, on other arrays: stages 28
  */
-SHARED void sketch_compute_W1_p(
+SHARED void digits_sketch_compute_W1_p(
     const digits_sketch_frame *f, double *const W1_p_out, const double *const a_p_rows)
 {
     const double *const x = f->args->x;
@@ -2911,7 +2911,7 @@ SHARED void sketch_compute_W1_p(
  *   a_p_2[col, h] = sum_{row < n_rows} a_p[col, row, h]   [p of a, digits.py:46]
  * The same, on other arrays: stages 30
  */
-SHARED void sketch_compute_a_p_2(
+SHARED void digits_sketch_compute_a_p_2(
     const digits_sketch_frame *f, double *const a_p_2_out, const double *const a_p_rows)
 {
     OMP_FOR_NOWAIT
@@ -2943,7 +2943,7 @@ SHARED void sketch_compute_a_p_2(
  *   W2_p[col, c, h] = sum_{row < n_rows} W2_p_row[col, row, c, h]   [p of W2, digits.py:45]
  * The same, on other arrays: stages 32
  */
-SHARED void sketch_compute_W2_p(
+SHARED void digits_sketch_compute_W2_p(
     const digits_sketch_frame *f, double *const W2_p_out, const double *const W2_p_row_rows)
 {
     OMP_FOR_2_NOWAIT
@@ -2976,10 +2976,10 @@ SHARED void sketch_compute_W2_p(
  * Stage 33, each chunk of rows:
  *   s_p_2[col, c] = sum_{row < n_rows} s_p[col, row, c]   [p of s, digits.py:48]
  */
-static void sketch_compute_s_p_2(const digits_sketch_frame *f)
+static void digits_sketch_compute_s_p_2(const digits_sketch_frame *f)
 {
     double *const s_p_2_out = f->args->out_p_b2;
-    const double *const s_p_rows = f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_s_p);
+    const double *const s_p_rows = f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_s_p);
     OMP_FOR_NOWAIT
     for (ptrdiff_t col = 0; col < f->columns; ++col) {
         const ptrdiff_t c_first = 0;
@@ -3042,49 +3042,49 @@ static void digits_sketch_clear(const digits_sketch_frame *f)
 /* All row stages of one tile. */
 static void digits_sketch_tile(digits_sketch_frame *f)
 {
-    sketch_load_x(f);
-    sketch_compute_a_sech2(f);
-    sketch_compute_s(f);
-    sketch_compute_objective_logsumexp_max(f);
-    sketch_compute_objective_logsumexp_exp(f);
-    sketch_compute_objective_logsumexp_total_bar(f);
-    sketch_compute_s_root(f);
-    sketch_compute_objective_sum_bar(f);
-    sketch_load_y(f);
-    sketch_compute_s_bar(f);
-    sketch_compute_z_norm_part_2(f);
-    sketch_compute_a_root_q(f);
+    digits_sketch_load_x(f);
+    digits_sketch_compute_a_sech2(f);
+    digits_sketch_compute_s(f);
+    digits_sketch_compute_objective_logsumexp_max(f);
+    digits_sketch_compute_objective_logsumexp_exp(f);
+    digits_sketch_compute_objective_logsumexp_total_bar(f);
+    digits_sketch_compute_s_root(f);
+    digits_sketch_compute_objective_sum_bar(f);
+    digits_sketch_load_y(f);
+    digits_sketch_compute_s_bar(f);
+    digits_sketch_compute_z_norm_part_2(f);
+    digits_sketch_compute_a_root_q(f);
     for (f->col = 0; f->col < f->columns; ++f->col) {
-        sketch_draw_v_objective_logsumexp(f);
-        sketch_compute_s_drawn(f);
-        sketch_compute_s_p(f);
-        sketch_keep_s_p(f);
+        digits_sketch_draw_v_objective_logsumexp(f);
+        digits_sketch_compute_s_drawn(f);
+        digits_sketch_compute_s_p(f);
+        digits_sketch_keep_s_p(f);
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
-            sketch_compute_z_p(f);
+            digits_sketch_compute_z_p(f);
         }
-        sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
-        sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * SKETCH_TILE_v_a, 0U, 682352037U);
-        sketch_compute_z_noise(f);
+        digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
+        digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_a, 0U, 682352037U);
+        digits_sketch_compute_z_noise(f);
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
-            sketch_keep_a_p(
-                f, f->tile + LANES * SKETCH_TILE_a_p,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
+            digits_sketch_keep_a_p(
+                f, f->tile + LANES * digits_SKETCH_TILE_a_p,
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
         }
         if (f->args->out_q_W1 != NULL || f->args->out_q_b1 != NULL) {
-            sketch_keep_a_p(
-                f, f->tile + LANES * SKETCH_TILE_a_q,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
+            digits_sketch_keep_a_p(
+                f, f->tile + LANES * digits_SKETCH_TILE_a_q,
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
         }
         if (f->args->out_p_W2 != NULL || f->args->out_q_W2 != NULL) {
-            sketch_compute_W2_p_row(f);
-            sketch_keep_W2_t(
-                f, f->tile + LANES * SKETCH_TILE_W2_t,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_t));
+            digits_sketch_compute_W2_p_row(f);
+            digits_sketch_keep_W2_t(
+                f, f->tile + LANES * digits_SKETCH_TILE_W2_t,
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_t));
         }
         if (f->args->out_p_W2 != NULL) {
-            sketch_keep_W2_t(
-                f, f->tile + LANES * SKETCH_TILE_W2_p_row,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_p_row));
+            digits_sketch_keep_W2_t(
+                f, f->tile + LANES * digits_SKETCH_TILE_W2_p_row,
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_p_row));
         }
     }
 }
@@ -3104,7 +3104,7 @@ static void digits_sketch_phases(const digits_sketch_frame *frame)
     digits_sketch_frame *const f = &mine;
     digits_sketch_clear(f);
     if (f->args->out_q_b2 != NULL) {
-        sketch_compute_b2_q(f);
+        digits_sketch_compute_b2_q(f);
     }
     for (f->begin = 0; f->begin < f->n_rows; f->begin += f->chunk) {
         f->count = f->n_rows - f->begin < f->chunk ? f->n_rows - f->begin : f->chunk;
@@ -3117,37 +3117,37 @@ static void digits_sketch_phases(const digits_sketch_frame *frame)
             digits_sketch_tile(&own);
         }
         if (f->args->out_p_W1 != NULL) {
-            sketch_compute_W1_p(
+            digits_sketch_compute_W1_p(
                 f, f->args->out_p_W1,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
         }
         if (f->args->out_q_W1 != NULL) {
-            sketch_compute_W1_p(
+            digits_sketch_compute_W1_p(
                 f, f->args->out_q_W1,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
         }
         if (f->args->out_p_b1 != NULL) {
-            sketch_compute_a_p_2(
+            digits_sketch_compute_a_p_2(
                 f, f->args->out_p_b1,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_p));
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
         }
         if (f->args->out_q_b1 != NULL) {
-            sketch_compute_a_p_2(
+            digits_sketch_compute_a_p_2(
                 f, f->args->out_q_b1,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_a_q));
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
         }
         if (f->args->out_p_W2 != NULL) {
-            sketch_compute_W2_p(
+            digits_sketch_compute_W2_p(
                 f, f->args->out_p_W2,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_p_row));
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_p_row));
         }
         if (f->args->out_q_W2 != NULL) {
-            sketch_compute_W2_p(
+            digits_sketch_compute_W2_p(
                 f, f->args->out_q_W2,
-                f->rows + f->chunk * (SKETCH_ROWS_columns_begin + f->columns * SKETCH_ROWS_W2_t));
+                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_t));
         }
         if (f->args->out_p_b2 != NULL) {
-            sketch_compute_s_p_2(f);
+            digits_sketch_compute_s_p_2(f);
         }
         OMP_BARRIER
     }
@@ -3158,28 +3158,28 @@ static int digits_sketch_finite(const digits_sketch_args *args)
 {
     int finite = 1;
     if (args->out_p_W1 != NULL) {
-        finite &= all_finite(args->out_p_W1, (size_t)args->columns * (size_t)2048);
+        finite &= digits_all_finite(args->out_p_W1, (size_t)args->columns * (size_t)2048);
     }
     if (args->out_q_W1 != NULL) {
-        finite &= all_finite(args->out_q_W1, (size_t)args->columns * (size_t)2048);
+        finite &= digits_all_finite(args->out_q_W1, (size_t)args->columns * (size_t)2048);
     }
     if (args->out_p_b1 != NULL) {
-        finite &= all_finite(args->out_p_b1, (size_t)args->columns * (size_t)32);
+        finite &= digits_all_finite(args->out_p_b1, (size_t)args->columns * (size_t)32);
     }
     if (args->out_q_b1 != NULL) {
-        finite &= all_finite(args->out_q_b1, (size_t)args->columns * (size_t)32);
+        finite &= digits_all_finite(args->out_q_b1, (size_t)args->columns * (size_t)32);
     }
     if (args->out_p_W2 != NULL) {
-        finite &= all_finite(args->out_p_W2, (size_t)args->columns * (size_t)320);
+        finite &= digits_all_finite(args->out_p_W2, (size_t)args->columns * (size_t)320);
     }
     if (args->out_q_W2 != NULL) {
-        finite &= all_finite(args->out_q_W2, (size_t)args->columns * (size_t)320);
+        finite &= digits_all_finite(args->out_q_W2, (size_t)args->columns * (size_t)320);
     }
     if (args->out_p_b2 != NULL) {
-        finite &= all_finite(args->out_p_b2, (size_t)args->columns * (size_t)10);
+        finite &= digits_all_finite(args->out_p_b2, (size_t)args->columns * (size_t)10);
     }
     if (args->out_q_b2 != NULL) {
-        finite &= all_finite(args->out_q_b2, (size_t)args->columns * (size_t)10);
+        finite &= digits_all_finite(args->out_q_b2, (size_t)args->columns * (size_t)10);
     }
     return finite;
 }
@@ -3193,10 +3193,10 @@ size_t digits_sketch_workspace_bytes(int64_t n_rows, int64_t columns, int32_t th
     }
     numbers = 0U;
     lane = 1024U;
-    row = size_product(714U, (size_t)columns);
-    numbers = size_sum(numbers, size_product((size_t)threads * LANES, lane));
-    numbers = size_sum(numbers, size_product((size_t)digits_sketch_chunk(n_rows, threads), row));
-    return size_sum(size_product(numbers, sizeof(double)), 64U);
+    row = digits_size_product(714U, (size_t)columns);
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
+    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_sketch_chunk(n_rows, threads), row));
+    return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
 int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t work_bytes)
@@ -3209,22 +3209,22 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
     if (args == NULL) {
         return DIGITS_SKETCH_BAD_ARGS;
     }
-    if ((args->x == NULL && args->n_rows > 0) || MISPLACED(args->x)) {
+    if ((args->x == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->x)) {
         return DIGITS_SKETCH_BAD_X;
     }
-    if ((args->y == NULL && args->n_rows > 0) || MISPLACED(args->y)) {
+    if ((args->y == NULL && args->n_rows > 0) || DIGITS_MISPLACED(args->y)) {
         return DIGITS_SKETCH_BAD_Y;
     }
-    if (args->W1 == NULL || MISPLACED(args->W1)) {
+    if (args->W1 == NULL || DIGITS_MISPLACED(args->W1)) {
         return DIGITS_SKETCH_BAD_W1;
     }
-    if (args->b1 == NULL || MISPLACED(args->b1)) {
+    if (args->b1 == NULL || DIGITS_MISPLACED(args->b1)) {
         return DIGITS_SKETCH_BAD_B1;
     }
-    if (args->W2 == NULL || MISPLACED(args->W2)) {
+    if (args->W2 == NULL || DIGITS_MISPLACED(args->W2)) {
         return DIGITS_SKETCH_BAD_W2;
     }
-    if (args->b2 == NULL || MISPLACED(args->b2)) {
+    if (args->b2 == NULL || DIGITS_MISPLACED(args->b2)) {
         return DIGITS_SKETCH_BAD_B2;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -3254,7 +3254,7 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
     if (work_bytes < digits_sketch_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return DIGITS_SKETCH_BAD_WORK_BYTES;
     }
-    if (MISPLACED(args->out_p_W1) || MISPLACED(args->out_q_W1) || MISPLACED(args->out_p_b1) || MISPLACED(args->out_q_b1) || MISPLACED(args->out_p_W2) || MISPLACED(args->out_q_W2) || MISPLACED(args->out_p_b2) || MISPLACED(args->out_q_b2)) {
+    if (DIGITS_MISPLACED(args->out_p_W1) || DIGITS_MISPLACED(args->out_q_W1) || DIGITS_MISPLACED(args->out_p_b1) || DIGITS_MISPLACED(args->out_q_b1) || DIGITS_MISPLACED(args->out_p_W2) || DIGITS_MISPLACED(args->out_q_W2) || DIGITS_MISPLACED(args->out_p_b2) || DIGITS_MISPLACED(args->out_q_b2)) {
         return DIGITS_SKETCH_BAD_OUTPUTS;
     }
 

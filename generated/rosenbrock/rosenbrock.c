@@ -103,21 +103,21 @@ typedef struct rosenbrock_place {
     char before;
     float value;
 } rosenbrock_place;
-#define MISPLACED(pointer) ((uintptr_t)(const void *)(pointer) % offsetof(rosenbrock_place, value) != 0U)
+#define ROSENBROCK_MISPLACED(pointer) ((uintptr_t)(const void *)(pointer) % offsetof(rosenbrock_place, value) != 0U)
 
 /* Sizes that stay at SIZE_MAX once they are too large. */
-static size_t size_product(size_t a, size_t b)
+static size_t rosenbrock_size_product(size_t a, size_t b)
 {
     return b != 0U && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 
-static size_t size_sum(size_t a, size_t b)
+static size_t rosenbrock_size_sum(size_t a, size_t b)
 {
     return a > SIZE_MAX - b ? SIZE_MAX : a + b;
 }
 
 /* Whether all numbers are finite, in a time that does not depend on them. */
-static int all_finite(const float *values, size_t count)
+static int rosenbrock_all_finite(const float *values, size_t count)
 {
     int other = 0;
     for (size_t k = 0U; k < count; ++k) {
@@ -157,7 +157,7 @@ typedef struct rosenbrock_value_frame {
  * Stage 1, once:
  *   objective = sum_{k < 999} (1 - u[k])**2 + 100*(-u[k]**2 + u[k+1])**2   [rosenbrock.py:37]
  */
-static void value_compute_objective(const rosenbrock_value_frame *f)
+static void rosenbrock_value_compute_objective(const rosenbrock_value_frame *f)
 {
     const float *const u = f->args->u;
     float *const objective_out = f->args->out_value;
@@ -180,7 +180,7 @@ static void rosenbrock_value_phases(const rosenbrock_value_frame *frame)
     rosenbrock_value_frame mine = *frame;
     rosenbrock_value_frame *const f = &mine;
     if (f->args->out_value != NULL) {
-        value_compute_objective(f);
+        rosenbrock_value_compute_objective(f);
     }
 }
 
@@ -189,7 +189,7 @@ static int rosenbrock_value_finite(const rosenbrock_value_args *args)
 {
     int finite = 1;
     if (args->out_value != NULL) {
-        finite &= all_finite(args->out_value, (size_t)1);
+        finite &= rosenbrock_all_finite(args->out_value, (size_t)1);
     }
     return finite;
 }
@@ -201,7 +201,7 @@ size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t
         return 0U;
     }
     numbers = 0U;
-    return size_sum(size_product(numbers, sizeof(float)), 64U);
+    return rosenbrock_size_sum(rosenbrock_size_product(numbers, sizeof(float)), 64U);
 }
 
 int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size_t work_bytes)
@@ -213,7 +213,7 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     if (args == NULL) {
         return ROSENBROCK_VALUE_BAD_ARGS;
     }
-    if (args->u == NULL || MISPLACED(args->u)) {
+    if (args->u == NULL || ROSENBROCK_MISPLACED(args->u)) {
         return ROSENBROCK_VALUE_BAD_U;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -243,7 +243,7 @@ int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size
     if (work_bytes < rosenbrock_value_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return ROSENBROCK_VALUE_BAD_WORK_BYTES;
     }
-    if (MISPLACED(args->out_value)) {
+    if (ROSENBROCK_MISPLACED(args->out_value)) {
         return ROSENBROCK_VALUE_BAD_OUTPUTS;
     }
 
@@ -301,7 +301,7 @@ typedef struct rosenbrock_gradient_frame {
  * Stage 1, once:
  *   objective = sum_{k < 999} (1 - u[k])**2 + 100*(-u[k]**2 + u[k+1])**2   [rosenbrock.py:37]
  */
-static void gradient_compute_objective(const rosenbrock_gradient_frame *f)
+static void rosenbrock_gradient_compute_objective(const rosenbrock_gradient_frame *f)
 {
     const float *const u = f->args->u;
     float *const objective_out = f->args->out_value;
@@ -325,7 +325,7 @@ static void gradient_compute_objective(const rosenbrock_gradient_frame *f)
  *   u_bar_2[k] = -200*u[k-1]**2 + 200*u[k] where 0 <= k-1 < 999   [bar of u, rosenbrock.py:36]
  *   u_bar_3[k] = u_bar[k] + u_bar_2[k]   [bar of u, rosenbrock.py:36]
  */
-static void gradient_compute_u_bar_3(const rosenbrock_gradient_frame *f)
+static void rosenbrock_gradient_compute_u_bar_3(const rosenbrock_gradient_frame *f)
 {
     const float *const u = f->args->u;
     float *const u_bar_3_out = f->args->out_grad_u;
@@ -360,10 +360,10 @@ static void rosenbrock_gradient_phases(const rosenbrock_gradient_frame *frame)
     rosenbrock_gradient_frame mine = *frame;
     rosenbrock_gradient_frame *const f = &mine;
     if (f->args->out_value != NULL) {
-        gradient_compute_objective(f);
+        rosenbrock_gradient_compute_objective(f);
     }
     if (f->args->out_grad_u != NULL) {
-        gradient_compute_u_bar_3(f);
+        rosenbrock_gradient_compute_u_bar_3(f);
     }
 }
 
@@ -372,10 +372,10 @@ static int rosenbrock_gradient_finite(const rosenbrock_gradient_args *args)
 {
     int finite = 1;
     if (args->out_value != NULL) {
-        finite &= all_finite(args->out_value, (size_t)1);
+        finite &= rosenbrock_all_finite(args->out_value, (size_t)1);
     }
     if (args->out_grad_u != NULL) {
-        finite &= all_finite(args->out_grad_u, (size_t)1000);
+        finite &= rosenbrock_all_finite(args->out_grad_u, (size_t)1000);
     }
     return finite;
 }
@@ -387,7 +387,7 @@ size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int3
         return 0U;
     }
     numbers = 0U;
-    return size_sum(size_product(numbers, sizeof(float)), 64U);
+    return rosenbrock_size_sum(rosenbrock_size_product(numbers, sizeof(float)), 64U);
 }
 
 int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work, size_t work_bytes)
@@ -399,7 +399,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     if (args == NULL) {
         return ROSENBROCK_GRADIENT_BAD_ARGS;
     }
-    if (args->u == NULL || MISPLACED(args->u)) {
+    if (args->u == NULL || ROSENBROCK_MISPLACED(args->u)) {
         return ROSENBROCK_GRADIENT_BAD_U;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -429,7 +429,7 @@ int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work
     if (work_bytes < rosenbrock_gradient_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return ROSENBROCK_GRADIENT_BAD_WORK_BYTES;
     }
-    if (MISPLACED(args->out_value) || MISPLACED(args->out_grad_u)) {
+    if (ROSENBROCK_MISPLACED(args->out_value) || ROSENBROCK_MISPLACED(args->out_grad_u)) {
         return ROSENBROCK_GRADIENT_BAD_OUTPUTS;
     }
 
@@ -489,7 +489,7 @@ typedef struct rosenbrock_diagonal_frame {
  *   u_curv_2[k] = 200 where 0 <= k-1 < 999   [curv of u, rosenbrock.py:36]
  *   u_curv_3[k] = u_curv[k] + u_curv_2[k]   [curv of u, rosenbrock.py:36]
  */
-static void diagonal_compute_u_curv_3(const rosenbrock_diagonal_frame *f)
+static void rosenbrock_diagonal_compute_u_curv_3(const rosenbrock_diagonal_frame *f)
 {
     const float *const u = f->args->u;
     float *const u_curv_3_out = f->args->out_diag_u;
@@ -524,7 +524,7 @@ static void rosenbrock_diagonal_phases(const rosenbrock_diagonal_frame *frame)
     rosenbrock_diagonal_frame mine = *frame;
     rosenbrock_diagonal_frame *const f = &mine;
     if (f->args->out_diag_u != NULL) {
-        diagonal_compute_u_curv_3(f);
+        rosenbrock_diagonal_compute_u_curv_3(f);
     }
 }
 
@@ -533,7 +533,7 @@ static int rosenbrock_diagonal_finite(const rosenbrock_diagonal_args *args)
 {
     int finite = 1;
     if (args->out_diag_u != NULL) {
-        finite &= all_finite(args->out_diag_u, (size_t)1000);
+        finite &= rosenbrock_all_finite(args->out_diag_u, (size_t)1000);
     }
     return finite;
 }
@@ -545,7 +545,7 @@ size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int3
         return 0U;
     }
     numbers = 0U;
-    return size_sum(size_product(numbers, sizeof(float)), 64U);
+    return rosenbrock_size_sum(rosenbrock_size_product(numbers, sizeof(float)), 64U);
 }
 
 int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work, size_t work_bytes)
@@ -557,7 +557,7 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     if (args == NULL) {
         return ROSENBROCK_DIAGONAL_BAD_ARGS;
     }
-    if (args->u == NULL || MISPLACED(args->u)) {
+    if (args->u == NULL || ROSENBROCK_MISPLACED(args->u)) {
         return ROSENBROCK_DIAGONAL_BAD_U;
     }
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
@@ -587,7 +587,7 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
     if (work_bytes < rosenbrock_diagonal_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return ROSENBROCK_DIAGONAL_BAD_WORK_BYTES;
     }
-    if (MISPLACED(args->out_diag_u)) {
+    if (ROSENBROCK_MISPLACED(args->out_diag_u)) {
         return ROSENBROCK_DIAGONAL_BAD_OUTPUTS;
     }
 

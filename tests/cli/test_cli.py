@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,41 @@ def test_build_writes_what_it_lists(network: str, tmp_path: Path, capsys: pytest
     assert status == 0
     assert sorted(listed) == sorted(path.as_posix() for path in out.iterdir())
     assert "float" in (out / "net.c").read_text()
+
+
+UNIT = """
+#include "expression.c"
+#include "net.c"
+#include <stdio.h>
+static double work[4096];
+int main(void)
+{
+    const double u = 1.5, v = 2.0, w[6] = {1, 2, 3, -1, 0, 1}, x[6] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6};
+    double first = 0.0, second = 0.0;
+    const expression_value_args a = {.u = &u, .v = &v, .out_value = &first, .n_rows = 1, .columns = 1, .threads = 1};
+    const net_value_args b = {.w = w, .x = x, .out_value = &second, .n_rows = 2, .columns = 1, .threads = 1};
+    if (expression_value_run(&a, work, sizeof work) != EXPRESSION_VALUE_OK) { return 1; }
+    if (net_value_run(&b, work, sizeof work) != NET_VALUE_OK) { return 2; }
+    printf("%.17g %.17g\\n", first, second);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize("flags", [(), ("-fopenmp",)], ids=["serial", "openmp"])
+def test_two_models_in_one_translation_unit(
+    flags: tuple[str, ...], rosenbrock: str, network: str, tmp_path: Path
+) -> None:
+    for model in (rosenbrock, network):
+        assert cli.main(["build", model, "--out", str(tmp_path / "c")]) == 0
+    (tmp_path / "c/unit.c").write_text(UNIT)
+    strict = ("-std=c99", "-Wall", "-Wextra", "-Werror")
+    subprocess.run(["gcc", *strict, *flags, "unit.c", "-o", "unit", "-lm"], cwd=tmp_path / "c", check=True)
+    found = subprocess.run([tmp_path / "c/unit"], capture_output=True, text=True, check=True).stdout
+    w, x = np.array([[1.0, 2, 3], [-1, 0, 1]]), np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
+    expected = (0.25 + 100 * (2.0 - 2.25) ** 2, np.sum(np.tanh(x @ w.T) ** 2))
+    np.testing.assert_allclose([float(v) for v in found.split()], expected, rtol=1e-14)
 
 
 def test_size_grows_with_rows(network: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -430,7 +430,7 @@ def test_always_valid_indices_are_not_tested() -> None:
 
 def body_of(program: Program, function: str, compact: bool = False) -> str:
     text = emit_c("toy", [plan(program, compact=compact)]).source
-    start = text.index(f"static void {function}(")
+    start = text.index(f"static void toy_{function}(")
     return text[start : text.index("\n}\n", start)]
 
 

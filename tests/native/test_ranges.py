@@ -134,7 +134,7 @@ def test_random_borders(seed: int) -> None:
 def body(program: Program, function: str, tile: int = 1) -> str:
     """The C text of one stage."""
     text = emit_c("toy", [plan(program, tile=tile)]).source
-    start = text.index(f"static void {function}(")
+    start = text.index(f"static void toy_{function}(")
     return text[start : text.index("\n}\n", start)]
 
 

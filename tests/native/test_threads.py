@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +119,44 @@ def test_multiprocessing(method: str, tmp_path: Path) -> None:
 def test_joblib(tmp_path: Path) -> None:
     pytest.importorskip("joblib")
     finishes(JOBLIB, tmp_path)
+
+
+APP = """
+computed = answer()
+def app(environ, start_response):
+    same = b"same" if answer() == computed else b"other"
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Worker", str(os.getpid()))])
+    return [same + b" bits"]
+"""
+
+
+def test_gunicorn_with_preload(tmp_path: Path) -> None:
+    """The master compiles and computes on two threads, then forks two workers that compute in each request."""
+    pytest.importorskip("gunicorn")
+    (tmp_path / "application.py").write_text(COMMON.replace("threads=3", "threads=2") + APP)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--bind", f"127.0.0.1:{port}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([*command, "application:app"], cwd=tmp_path, env=env, stdout=log, stderr=log)
+    try:
+        end, workers, answers = time.monotonic() + 90, set[str](), 0
+        while (len(workers) < 2 or answers < 20) and time.monotonic() < end and server.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as reply:
+                    assert reply.read() == b"same bits"
+                    workers.add(reply.headers["Worker"])
+                    answers += 1
+            except urllib.error.URLError:  # it has not begun to listen
+                time.sleep(0.1)
+    finally:
+        server.terminate()
+        server.wait(60)
+    log_text = (tmp_path / "log").read_text()
+    assert len(workers) == 2 and str(server.pid) not in workers and answers >= 20, log_text
+    assert "Traceback" not in log_text and "WORKER TIMEOUT" not in log_text, log_text
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -266,8 +307,9 @@ int main(void)
 """
 
 
+@pytest.mark.parametrize("always", [True, False], ids=["always together", "as is best"])
 @pytest.mark.parametrize("flags", [(), ("-fsanitize=thread", "-g")], ids=["plain", "tsan"])
-def test_the_team_itself(flags: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_team_itself(flags: tuple[str, ...], always: bool, tmp_path: Path) -> None:
     """Loops, singles and barriers by four callers on one to five threads; the thread sanitizer finds no race."""
     compiler = find_compiler()
     if not compiler.team:
@@ -275,7 +317,13 @@ def test_the_team_itself(flags: tuple[str, ...], tmp_path: Path) -> None:
     native = ROOT / "cpgen/native"
     for file in client_files():
         shutil.copy(native / file, tmp_path)
-    shutil.copy(native / "team.c", tmp_path)
+    text = (native / "team.c").read_text()
+    choice = "const int kind = known != NULL ? choose(known, &learn) : ALONE;"
+    assert choice in text
+    if always:
+        text = text.replace(choice, "const int kind = known != NULL ? TEAM : ALONE;")
+        text = text.replace("static int choose(", "__attribute__((unused)) static int choose(")
+    (tmp_path / "team.c").write_text(text)
     (tmp_path / "main.c").write_text(STRESS)
     sources = ["main.c", "team.c", "team_client.c"]
     flags = ("-std=gnu11", "-O1", *flags, "-Xpreprocessor", "-fopenmp")
@@ -290,6 +338,90 @@ def test_the_team_itself(flags: tuple[str, ...], tmp_path: Path) -> None:
         a = [(a[i] * 31 + a[(i + 1) % 97]) % 1000003 for i in range(97)]
         total += a[step]
     assert (done.returncode, done.stdout) == (0, f"{total}\n"), done.stderr
+
+
+LATE = r"""
+#include <stdio.h>
+#include <time.h>
+#include "team.h"
+const cpgen_team *cpgen_make_team(void);
+void cpgen_use_team(const cpgen_team *given);
+int omp_get_thread_num(void);
+enum { N = 64, CALLS = 400 };
+static long microseconds;
+static int helped;
+
+static void pass(long wanted)
+{
+    struct timespec start, t;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &t);
+    } while ((t.tv_sec - start.tv_sec) * 1000000L + (t.tv_nsec - start.tv_nsec) / 1000L < wanted);
+}
+
+static void compute(long *to)
+{
+    const struct timespec a_while = {0, microseconds * 1000L};
+#pragma omp parallel num_threads(2)
+    {
+#pragma omp barrier
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < N; ++i) {
+            to[i] = i;
+            pass(3);
+            if (omp_get_thread_num() > 0) {
+                __atomic_store_n(&helped, 1, __ATOMIC_SEQ_CST);
+                if (microseconds > 0) { nanosleep(&a_while, NULL); }
+            }
+        }
+    }
+}
+
+/* How many of some calls had help. */
+static int calls(int count, long late)
+{
+    int found = 0;
+    long to[N];
+    microseconds = late;
+    for (int k = 0; k < count; ++k) {
+        helped = 0;
+        compute(to);
+        for (long i = 0; i < N; ++i) { found -= to[i] != i ? CALLS : 0; }
+        found += helped;
+    }
+    return found;
+}
+
+int main(void)
+{
+    int late, later, well = 0;
+    cpgen_use_team(cpgen_make_team());
+    late = calls(CALLS, 200);
+    later = calls(CALLS, 200);
+    for (int k = 0; k < 60 && well < CALLS / 2; ++k) { well = calls(CALLS, 0); }
+    printf("%d %d %d\n", late, later, well);
+    return 0;
+}
+"""
+
+
+def test_a_team_whose_workers_are_late_is_left_and_taken_up_again(tmp_path: Path) -> None:
+    """A worker that sleeps 200 microseconds for each point of 3: calls do without it, until it is quick again."""
+    compiler = find_compiler()
+    if not compiler.team:
+        pytest.skip("the compiler's own OpenMP is in use")
+    for file in (*client_files(), "team.c"):
+        shutil.copy(ROOT / "cpgen/native" / file, tmp_path)
+    (tmp_path / "main.c").write_text(LATE)
+    flags = ("-std=gnu11", "-O1", "-Xpreprocessor", "-fopenmp")
+    build = [*compiler.command, *flags, "main.c", "team.c", "team_client.c", "-o", "a", "-pthread", "-lm"]
+    subprocess.run(build, cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "a"], capture_output=True, text=True, timeout=120, check=True)
+    late, later, well = map(int, done.stdout.split())
+    assert late < 100 and later < 40 and well > 0, done.stdout
+    if len(os.sched_getaffinity(0)) > 1 and os.getloadavg()[0] < 0.5:
+        assert well > 200, done.stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
