@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cpgen.derive.linear import one_to_one, pull_back, push_forward, reads_one, single_path
+from cpgen.derive.paths import closed_form
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.sources import Cross, Curvature, Field, Logsumexp, RegionSource, Self, Source
@@ -248,6 +249,15 @@ def find_readout(
 
 def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
     """The diagonal that ``source`` alone gives ``node``, if it is known in closed form; None if it has to be sampled."""
+    found = _straight(curvature, source, node)
+    if found is not None:
+        return found
+    over_paths = closed_form(curvature, source, node)
+    return None if over_paths is None else [Term(part) for part in over_paths]
+
+
+def _straight(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
+    """:func:`_exact_diagonal` where one path leads from ``node`` to the source, or no way matters."""
     seen = [curvature.uses.depends(v, node) for v in source.variables]
     if isinstance(source, Cross):
         if not all(seen):

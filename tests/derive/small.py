@@ -374,13 +374,30 @@ def _tied(v: Mapping[str, Array]) -> sp.Expr:
 
 @small("W", _tied)
 def tied() -> cp.Model:
-    """One matrix encodes and, transposed, decodes: the noise of the second product is needed for the diagonal."""
+    """One matrix encodes and, transposed, decodes: the two paths meet, and the second product has a diagonal."""
     m = cp.Model("tied")
     n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=2)
     x, w = m.input("x", n, i), m.param("W", h, i)
     z = m.define("z", (n, h), sp.tanh(cp.sum(w[h, i] * x[n, i], i)))
     o = m.define("o", (n, i), cp.sum(w[h, i] * z[n, h], h))
     m.objective(cp.sum((o[n, i] - x[n, i]) ** 2, i) / 2)
+    return m
+
+
+def _twice(v: Mapping[str, Array]) -> sp.Expr:
+    h = each(sp.sin, 3 * v["W"] @ each(sp.tanh, v["W"] @ v["x"]))
+    return sum(each(sp.exp, h))
+
+
+@small("W", _twice)
+def twice() -> cp.Model:
+    """One matrix at two layers, both below the loss: several paths of which the longer ones mix twice."""
+    m = cp.Model("twice")
+    n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=2)
+    x, w = m.input("x", n, i), m.param("W", h, i)
+    z = m.define("z", (n, h), sp.tanh(cp.sum(w[h, i] * x[n, i], i)))
+    e = m.define("e", (n, h), sp.sin(3 * cp.sum(w[h, i] * z[n, i], i)))
+    m.objective(cp.sum(sp.exp(e[n, h]), h))
     return m
 
 

@@ -33,6 +33,17 @@ def chain_value(x: np.ndarray) -> sp.Expr:
     return sum(a**2 * b + sp.exp(a * b) for a, b in zip(z, z[1:], strict=False))
 
 
+def deep_chain(n: int) -> cp.Model:
+    """So many layers of neighbours that the paths between two elements are many."""
+    m = cp.Model("deep_chain")
+    z = m.param("x", m.axis("i", n))
+    for layer in range(4):
+        j = m.axis(f"j{layer}", n - 1 - layer)
+        z = m.define(f"z{layer}", (j,), sp.tanh(z[j] + z[j + 1] / 2))
+    m.objective(cp.sum(z[j] ** 2, j))
+    return m
+
+
 def grid(rows: int = 4, across: int = 5) -> cp.Model:
     """A field on a grid whose cells are coupled to two neighbours, and cells of neighbouring columns again."""
     m = cp.Model("grid")
@@ -112,12 +123,15 @@ def test_the_exact_diagonal_takes_a_direction_for_each_colour(
         np.testing.assert_allclose(trace.value, reference.sum(), rtol=1e-11)
 
 
-def test_a_chain_of_any_length_takes_as_many() -> None:
-    """And that is what is chosen, for the exact answer and in place of a few samples."""
-    est = cp.compile(chain(200), programs=())
-    assert est.columns("diagonal") == est.columns("diagonal:exact") == est.columns("trace:exact") == 3
-    x = RNG.normal(size=200) / 2
-    found = est.diagonal(x=x)
+@pytest.mark.parametrize(("model", "columns"), [(chain, 3), (deep_chain, 5)])
+def test_a_chain_of_any_length_takes_as_many(model: Callable[[int], cp.Model], columns: int) -> None:
+    """And that is what is chosen, for the exact answer and in place of a few samples, where no closed form is known."""
+    est = cp.compile(model(100), programs=())
+    assert est.columns("diagonal:directions") == est.columns("trace:directions") == columns
+    chosen = 0 if model is chain else columns
+    assert est.columns("diagonal") == est.columns("diagonal:exact") == est.columns("trace:exact") == chosen
+    x = RNG.normal(size=100) / 2
+    found = est.diagonal(x=x, method="directions", exact=True)
     assert found.exact
     swept = est.diagonal(x=x, method="cp", exact=True)
     np.testing.assert_allclose(found["x"].value, swept["x"].value, rtol=1e-10, atol=1e-12)

@@ -141,7 +141,7 @@ def worst(
     return float(max(errors) / max(np.abs(expected.diag(leaf)).max() for leaf in case.wrt))
 
 
-@pytest.mark.parametrize(("name", "method"), [("energy", "s"), ("tied", "cp"), ("chain", "s"), ("net", "s")])
+@pytest.mark.parametrize(("name", "method"), [("energy", "s"), ("twice", "cp"), ("chain", "s"), ("net", "s")])
 def test_dropping_any_noise_biases_the_mean(name: str, method: str) -> None:
     """Whatever is drawn is needed by some leaf: without it the mean is wrong by percents, not by rounding.
 
@@ -352,7 +352,7 @@ def reported(name: str, method: str) -> None:
     ("name", "method"),
     [
         ("quadratic", "s"),
-        ("tied", "cp"),
+        ("twice", "cp"),
         ("quadratic", "hutchinson"),
         ("gate", "hutchinson"),
         ("energy", "tu"),
@@ -395,7 +395,7 @@ def test_reported_variances_are_unbiased_after_squares_are_carried_down() -> Non
 
 @pytest.mark.parametrize("method", ["cp", "hutchinson"])
 def test_reported_variances_of_traces_are_unbiased(method: str) -> None:
-    case = CASES["quadratic"] if method == "hutchinson" else CASES["tied"]
+    case = CASES["quadratic"] if method == "hutchinson" else CASES["twice"]
     arrays = case.arrays(1)
     derived = programs.trace(case.graph, case.leaves, method)
     one, two = draws(derived, arrays), draws(derived, arrays, together=2)

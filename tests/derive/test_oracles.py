@@ -437,7 +437,7 @@ def test_entries_that_need_dropped_noise_are_refused() -> None:
 
 
 def test_weights_that_are_shared_keep_the_noise_of_their_products() -> None:
-    """The tied autoencoder is where dropping the bilinear noise would be wrong, so it stays."""
+    """The tied autoencoder is where dropping the bilinear noise would be wrong, so a sketch keeps it."""
     case = CASES["tied"]
-    drawn = programs.diagonal(case.graph, case.leaves).drawn
+    drawn = programs.sketch(case.graph, case.leaves).drawn
     assert any("product of" in d.what for d in drawn)

@@ -136,7 +136,7 @@ def test_unit_vectors_give_the_answers_of_unit_noise(name: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["interpreter", "native"])
-@pytest.mark.parametrize("name", ["mlp_tanh", "attention", "convolution_2d", "recurrent", "repeated_index"])
+@pytest.mark.parametrize("name", ["mlp_tanh", "residual_tied", "convolution_2d", "recurrent", "layer_normalised"])
 def test_columns_can_be_computed_in_parts(name: str, backend: str) -> None:
     """Column numbers in indices count all columns, also those that this call leaves out."""
     entry = CATALOGUE[name]
