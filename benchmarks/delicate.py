@@ -313,7 +313,7 @@ def found(formula: Formula, real: str, at: np.ndarray, backend: str) -> np.ndarr
     """``out[POINTS, quantity]``: value, gradient, upper triangle of the Hessian."""
     symbols = sympy.symbols(f"x:{len(formula.ranges)}")
     expr = formula.function(sympy, symbols, formula.constants)
-    est = cp.compile(expr, wrt=list(symbols), real=real, backend=backend, programs=())
+    est = cp.compile(expr, wrt=list(symbols), real=real, backend=backend, programs=(), nonfinite="nan")
     arrays = {str(s): at[:, k].astype(real) for k, s in enumerate(symbols)}
     gradient, hessian = est.gradient(**arrays), est.hessian(**arrays).matrix()
     pairs = combinations_with_replacement(range(len(symbols)), 2)

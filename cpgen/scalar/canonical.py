@@ -208,11 +208,14 @@ def _complement(function: Expr, same_sign: bool) -> Expr | None:
         # not erfc, which SymPy turns back into 2 - erfc(-u) for a negative argument
         return 2 * fn.normcdf(sympy.sqrt(2) * argument * (1 if same_sign else -1))
     if same_sign:
-        return None
+        return -fn.bose(-argument) if isinstance(function, fn.bose) else None
     if isinstance(function, sympy.exp):
         return -fn.expm1(argument)
     if isinstance(function, (fn.sigmoid, fn.normcdf)):
         return function.func(-argument)
+    if isinstance(function, fn.hill):
+        x, k, n = function.args
+        return fn.hill(k, x, n)
     return None
 
 
@@ -235,7 +238,45 @@ def _product(factors: Iterable[Expr]) -> Expr:
             if merged is not None:
                 rest = [factor for k, factor in enumerate(total.args) if k not in (i, j)]
                 return _product([*rest, *Mul.make_args(merged)])
-    return total
+    return _with_hill(total)
+
+
+def _with_hill(product: Expr) -> Expr:
+    """``x**n / (k**n + x**n)``, ``1 / (1 + (x/k)**n)`` and multiples of them as Hill's function; squares stay."""
+    factors = Mul.make_args(product)
+    for factor in factors:
+        if isinstance(factor, fn.hill):
+            # (x/k)**n * hill(k, x, n), where 1 + (x/k)**n was divided by before the rest was seen
+            k, x, n = factor.args
+            for power in ((x / k) ** n, x**n * k**-n):
+                if set(Mul.make_args(power)) <= set(factors):
+                    return _product([*Mul.make_args(product / power / factor), fn.hill(x, k, n)])
+        if not (isinstance(factor, Pow) and factor.exp == -1 and isinstance(factor.base, Add)):
+            continue
+        terms = factor.base.args
+        if len(terms) != 2:
+            continue
+        # the term that is a factor of the product as well, 1 if none is
+        for own, other in sorted((terms, terms[::-1]), key=lambda pair: pair[0] == 1):
+            found = _as_power(own / other) if own == 1 or set(Mul.make_args(own)) <= set(factors) else None
+            if found is not None:
+                x, k = sympy.fraction(found[0])
+                return _product([*Mul.make_args(product / own * factor.base), fn.hill(x, k, found[1])])
+    return product
+
+
+def _as_power(product: Expr) -> tuple[Expr, Expr] | None:
+    """``(b, n)`` with ``product = b**n``, if every factor is a power with the exponent ``n`` or ``-n``.
+
+    None for exponents of 1 and 2, which need no function.
+    """
+    powers = [f.as_base_exp() if isinstance(f, Pow) else (f, S.One) for f in Mul.make_args(product)]
+    n = powers[0][1]
+    if n.is_number or n.could_extract_minus_sign():
+        n = abs(n) if n.is_number else -n
+    if n in (1, 2) or any(e not in (n, -n) for _, e in powers):
+        return None
+    return Mul(*(b if e == n else 1 / b for b, e in powers)), n
 
 
 def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
@@ -250,6 +291,12 @@ def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
         remaining = exponent - v
         if _size(remaining) < _size(exponent):
             return sympy.exp(remaining) * fn.sigmoid(v) * g ** (n - 1)
+        return None
+    if isinstance(f, sympy.exp) and isinstance(g, fn.bose):
+        # exp(u) * bose(u) = -bose(-u), as often as it shortens the exponent
+        exponent, u = f.args[0], g.args[0]
+        if _size(exponent - u) < _size(exponent):
+            return -sympy.exp(exponent - u) * fn.bose(-u) * g ** (n - 1)
         return None
     if isinstance(f, sympy.sinh) and isinstance(g, sympy.sech) and f.args == g.args:
         return left * right * sympy.tanh(f.args[0]) ** common
@@ -267,6 +314,10 @@ def _power(base: Expr, exponent: Expr) -> Expr:
     if base == S.Exp1:
         return _exp(exponent)
     if exponent.is_number and exponent.is_negative:
+        if isinstance(base, fn.expm1):
+            return fn.bose(base.args[0]) ** -exponent
+        if isinstance(base, fn.bose):
+            return fn.expm1(base.args[0]) ** -exponent
         if isinstance(base, sympy.cosh):
             return sympy.sech(base.args[0]) ** -exponent
         if isinstance(base, sympy.sech):
@@ -287,7 +338,7 @@ def _power(base: Expr, exponent: Expr) -> Expr:
         return _product(
             _power(*factor.as_base_exp()) if free_symbols(factor) else factor for factor in result.args
         )
-    return _recheck(result)
+    return _with_hill(_recheck(result))
 
 
 def _recheck(expr: Expr) -> Expr:
@@ -543,5 +594,5 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
 for _entry in BY_NAME.values():
     if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
-for _composite in fn.COMPOSITES:
+for _composite in (*fn.COMPOSITES, fn.hill, fn.hill_density):
     _RULES[_composite] = _plain(_composite)

@@ -182,6 +182,10 @@ PRIMITIVES: tuple[Entry, ...] = (
     _runtime("lambertw_slope", functions.lambertw_slope, special.lambertw_slope, "x > -exp(-1)", weight=128),
     _runtime("xlogy", functions.xlogy, special.xlogy, "y > 0, or x = 0", arity=2, weight=18),
     _runtime("xdivy", functions.xdivy, special.xdivy, "y not 0, or x = 0", arity=2, weight=6),
+    # what lowering makes of products whose factors are of very different sizes
+    _runtime("significand", None, special.significand, weight=4),
+    _runtime("exponent", None, special.exponent, weight=6),
+    _runtime("scalbn", None, special.scalbn, "2**-100 < |x| < 2**100", arity=2, weight=8),
 )
 
 BY_NAME: dict[str, Entry] = {entry.name: entry for entry in PRIMITIVES}

@@ -291,3 +291,17 @@ def xlogy(x: Array, y: Array) -> Array:
 
 def xdivy(x: Array, y: Array) -> Array:
     return np.where((x == 0) & ~np.isnan(y), np.zeros_like(x), x / y)
+
+
+def significand(x: Array) -> Array:
+    """``x / 2**exponent(x)``, from 1 to 2 in size; 0, infinities and NaN stay."""
+    return np.where((x == 0) | ~np.isfinite(x), x, 2 * np.frexp(x)[0]).astype(np.asarray(x).dtype)
+
+
+def exponent(x: Array) -> Array:
+    return np.where((x == 0) | ~np.isfinite(x), 0, np.frexp(x)[1] - 1).astype(np.asarray(x).dtype)
+
+
+def scalbn(y: Array, k: Array) -> Array:
+    """``y * 2**k`` for whole numbers ``k``."""
+    return np.ldexp(y, np.clip(k, -3000, 3000).astype(np.int32))

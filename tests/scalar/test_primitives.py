@@ -190,7 +190,10 @@ def test_binary(name, native):
 def test_every_row_is_tested():
     rows = {entry.name for entry in PRIMITIVES}
     # orders 5 and 6 exist so that order 4 can be differentiated twice, mills_gap as the derivative of mills
-    assert rows - {"polygamma5", "polygamma6", "jn5", "jn6", "mills_gap"} == set(UNARY) | set(BINARY)
+    derived = {"polygamma5", "polygamma6", "jn5", "jn6", "mills_gap"}
+    # what no expression names: see test_range.py
+    inner = {"significand", "exponent", "scalbn"}
+    assert rows - derived - inner == set(UNARY) | set(BINARY)
 
 
 @pytest.mark.parametrize("real", ["float64", "float32"])
