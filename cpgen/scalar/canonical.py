@@ -20,7 +20,7 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
 from cpgen.scalar.memo import free_symbols, remembered
-from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
+from cpgen.scalar.primitives import BY_NAME, PHI_ORDERS, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
 from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold, plain_product, unfold
 
 # What to suggest for functions whose name gives no hint.
@@ -183,6 +183,10 @@ def _sum(terms: Iterable[Expr]) -> Expr:
         if complement is not None:
             parts[k] = constant * complement
             return _sum(parts)
+    for rule in (_with_phi, _without_share):
+        shorter = rule([constant, *parts])
+        if shorter is not None:
+            return _sum(shorter)
     # a*exp(u) +- a*exp(-u)
     exponentials: dict[Expr, tuple[Expr, int]] = {}
     for k, part in enumerate(parts):
@@ -199,6 +203,52 @@ def _sum(terms: Iterable[Expr]) -> Expr:
                 return _sum([constant, *keep, 2 * coefficient * rebuilt(rest.args[0])])
             exponentials[rest.args[0]] = (coefficient, k)
     return total
+
+
+def _with_phi(terms: list[Expr]) -> list[Expr] | None:
+    """The terms of a sum with two that are one by ``u*phi1(k, u) + k*phi1(k - 1, u) = exp(u)``; else None."""
+    for term in terms:
+        for factor in Mul.make_args(term):
+            if not isinstance(factor, fn.phi1):
+                continue
+            k, u = factor.args
+            c = term / factor
+            other, both = (-c * sympy.exp(u), -c * u * fn.phi1(1, u)) if k == 0 else (
+                c * k / u * fn.phi1(k - 1, u), c / u * sympy.exp(u)
+            )
+            if other in terms:
+                return [*(t for t in terms if t not in (term, other)), both]
+    return None
+
+
+# a longer sum is not looked for among the terms of another
+MOST_TERMS = 8
+
+
+def _without_share(terms: list[Expr]) -> list[Expr] | None:
+    """The terms of a sum with ``t - t*f``, for a share ``f`` of 1, as ``t*(1 - f)`` that does not cancel; else None.
+
+    A share is a sigmoid, a normal distribution function, Hill's function, or a term of a sum over the sum:
+    ``1/(k + x) - x/(k + x)**2`` is ``k/(k + x)**2``.
+    """
+    for k, term in enumerate(terms):
+        for factor in Mul.make_args(term):
+            found: Iterable[tuple[Expr, Expr]] = ()
+            if isinstance(factor, (fn.sigmoid, fn.normcdf, fn.hill)):
+                whole = -term / factor
+                if all(len(f.args) <= MOST_TERMS for f in Mul.make_args(whole) if isinstance(f, Add)):
+                    found = [(whole, _complement(factor, same_sign=False))]
+            elif isinstance(factor, Pow) and isinstance(factor.base, Add) and factor.exp.is_Integer and factor.exp < -1:
+                total = factor.base
+                if len(total.args) <= MOST_TERMS:
+                    sums = [f for f in Mul.make_args(term) if isinstance(f, Add) and set(f.args) & set(total.args)]
+                    found = [(-term * total / part, (total - part) / total) for part in (*total.args, *sums)]
+            for whole, complement in found:
+                wanted = Add.make_args(sympy.expand_mul(whole))
+                others = [t for j, t in enumerate(terms) if j != k]
+                if all(t in others for t in wanted):
+                    return [*(t for t in others if t not in wanted), whole * complement]
+    return None
 
 
 def _complement(function: Expr, same_sign: bool) -> Expr | None:
@@ -281,6 +331,11 @@ def _as_power(product: Expr) -> tuple[Expr, Expr] | None:
 
 def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
     """``f**m * g**n`` in a form that cannot overflow, for the quotients that define sigmoid and tanh; else None."""
+    if isinstance(f, fn.expm1) and m == 1 and n.is_Integer and n < 0:
+        # (exp(u) - 1) / v, finite where v is 0
+        u = f.args[0]
+        bases = [b for b, e in map(Expr.as_base_exp, Mul.make_args(u)) if e.is_number and e >= 1]
+        return u / g * fn.phi1(0, u) * g ** (n + 1) if g in bases or -g in bases else None
     if not (m.is_Integer and n.is_Integer and m > 0 and n > 0):
         return None
     common = min(m, n)
@@ -450,6 +505,12 @@ def _spherical(order: Expr, x: Expr) -> Expr:
     return sympy.jn(order, x)
 
 
+def _phi(order: Expr, x: Expr) -> Expr:
+    if order not in PHI_ORDERS:
+        raise UnsupportedError(f"derivatives of (exp(x) - 1)/x are known up to order {PHI_ORDERS[-1]}, not {order}")
+    return fn.phi1(order, x)
+
+
 def _lambertw(x: Expr, branch: Expr = S.Zero) -> Expr:
     result = sympy.LambertW(x)
     if branch != 0:
@@ -550,6 +611,7 @@ _RULES: dict[Any, Callable[..., Expr]] = {
     fn.expm1: _expm1,
     sympy.polygamma: _polygamma,
     sympy.jn: _spherical,
+    fn.phi1: _phi,
     sympy.LambertW: _lambertw,
     sympy.beta: _beta,
     sympy.factorial: lambda x: _canonical(sympy.gamma(x + 1)),
@@ -592,7 +654,7 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
 
 
 for _entry in BY_NAME.values():
-    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn):
+    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn, fn.phi1):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
 for _composite in (*fn.COMPOSITES, fn.hill, fn.hill_density):
     _RULES[_composite] = _plain(_composite)

@@ -542,6 +542,27 @@ class logaddexp(Composite):
         return maximum(a, b) + softplus(-absval(a - b))
 
 
+class phi1(Primitive):
+    """The derivative of order ``k`` of ``(exp(x) - 1) / x``, as ``phi1(k, x)``: the integral of ``s**k exp(s x)`` over
+    ``0 <= s <= 1``."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, k: Expr, x: Expr) -> Expr | None:
+        return 1 / (k + 1) if x.is_zero else None
+
+    def fdiff(self, argindex: int = 2) -> Expr:
+        return phi1(self.args[0] + 1, self.args[1])
+
+    def definition(self) -> Expr:
+        k, x = self.args
+        result = (sympy.exp(x) - 1) / x
+        for order in range(1, int(k) + 1):
+            result = (sympy.exp(x) - order * result) / x
+        return result
+
+
 class bose(Composite):
     """``1 / (exp(x) - 1)``, whose derivatives are products of itself, so that no exponential overflows in them."""
 

@@ -204,6 +204,7 @@ _RANGES: dict[Any, Callable[..., Interval]] = {
     fn.acosh_slope: _within(_ZERO, _INF),
     fn.acosh_ratio: _within(_ZERO, _INF),
     fn.bose: _odd(_INF),
+    fn.phi1: _within(_ZERO, _INF),
     fn.logistic_density: _within(_ZERO, Fraction(1, 4)),
     sympy.gamma: _within(_ZERO, _INF),
     sympy.erfinv: _odd(_INF),

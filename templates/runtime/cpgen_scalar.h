@@ -1052,6 +1052,53 @@ static inline double cpgen_sinc_f64(double x)
     return cpgen_jn_f64(0, x);
 }
 
+/* derivative of order k of (exp(x) - 1) / x, the integral of s^k exp(s x) over 0 <= s <= 1: series of positive terms
+ * up to |x| = 6, the recurrence from there */
+static inline double cpgen_phi1_f64(int k, double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    double value;
+    double end;
+    int m;
+    if ((k == 0) && (size < 700.0))
+    {
+        return (x == 0.0) ? 1.0 : (cpgen_expm1_f64(x) / x);
+    }
+    if (size <= 6.0)
+    {
+        value = (x < 0.0) ? 1.0 : 0.0;
+        for (m = 40; m >= 0; --m)
+        {
+            if (x >= 0.0)
+            {
+                value = (1.0 / (double)(k + 1 + m)) + ((x / (double)(m + 1)) * value);
+            }
+            else if (m > 0)
+            {
+                value = 1.0 + ((size / (double)(k + 1 + m)) * value);
+            }
+        }
+        return (x < 0.0) ? ((cpgen_exp_f64(x) * value) / (double)(k + 1)) : value;
+    }
+    if (size == cpgen_infinity_f64())
+    {
+        return (x < 0.0) ? 0.0 : x;
+    }
+    value = -cpgen_expm1_f64(-size) / size;
+    end = (x < 0.0) ? cpgen_exp_f64(x) : 1.0;
+    for (m = 1; m <= k; ++m)
+    {
+        value = (end - ((double)m * value)) / size;
+        value = (x < 0.0) ? -value : value;
+    }
+    if (x > 0.0)
+    {
+        end = cpgen_exp_f64(0.5 * x);
+        value = (end * value) * end;
+    }
+    return value;
+}
+
 /* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */
 static inline double cpgen_erfc_tail_f64(double q)
 {
@@ -2262,6 +2309,53 @@ static inline float cpgen_jn_f32(int n, float x)
 static inline float cpgen_sinc_f32(float x)
 {
     return cpgen_jn_f32(0, x);
+}
+
+/* derivative of order k of (exp(x) - 1) / x, the integral of s^k exp(s x) over 0 <= s <= 1: series of positive terms
+ * up to |x| = 6, the recurrence from there */
+static inline float cpgen_phi1_f32(int k, float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    float value;
+    float end;
+    int m;
+    if ((k == 0) && (size < 85.0f))
+    {
+        return (x == 0.0f) ? 1.0f : (cpgen_expm1_f32(x) / x);
+    }
+    if (size <= 6.0f)
+    {
+        value = (x < 0.0f) ? 1.0f : 0.0f;
+        for (m = 24; m >= 0; --m)
+        {
+            if (x >= 0.0f)
+            {
+                value = (1.0f / (float)(k + 1 + m)) + ((x / (float)(m + 1)) * value);
+            }
+            else if (m > 0)
+            {
+                value = 1.0f + ((size / (float)(k + 1 + m)) * value);
+            }
+        }
+        return (x < 0.0f) ? ((cpgen_exp_f32(x) * value) / (float)(k + 1)) : value;
+    }
+    if (size == cpgen_infinity_f32())
+    {
+        return (x < 0.0f) ? 0.0f : x;
+    }
+    value = -cpgen_expm1_f32(-size) / size;
+    end = (x < 0.0f) ? cpgen_exp_f32(x) : 1.0f;
+    for (m = 1; m <= k; ++m)
+    {
+        value = (end - ((float)m * value)) / size;
+        value = (x < 0.0f) ? -value : value;
+    }
+    if (x > 0.0f)
+    {
+        end = cpgen_exp_f32(0.5f * x);
+        value = (end * value) * end;
+    }
+    return value;
 }
 
 /* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */

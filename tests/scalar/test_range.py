@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import sympy as sp
 
+from cpgen.errors import UnsupportedError
 from cpgen.scalar import canonical, diff, special, to_numpy
+from cpgen.scalar import functions as fn
 
 X, Y, Z, N = sp.symbols("x y z n", real=True)
 REALS = pytest.mark.parametrize("real", ["float32", "float64"])
@@ -233,3 +235,90 @@ def test_what_is_no_hill_function_stays():
     for expr in (X**2 / (X**2 + Y**2), X / (X + Y), X**N / (X**Y + Z**N), 1 / (2 + X**N), 1 / (X**N + Y**N)):
         assert canonical(expr).atoms(sp.Function) == set()
         assert canonical(canonical(expr)) == canonical(expr)
+
+
+# shares: t - t*f where 1 - f is small
+
+
+@REALS
+@pytest.mark.parametrize(
+    "expr",
+    [
+        Z * X / (Y + X),
+        X / (Y + X + Z),
+        (X * Z + 2) / (X * Z + Y),
+        1 / (1 + X / Y),
+    ],
+    ids=str,
+)
+def test_a_term_over_its_sum(real, expr, native):
+    symbols = sorted(expr.free_symbols, key=str)
+    rng = np.random.default_rng(4)
+    points = 10 ** rng.uniform(-4, 4, (25, len(symbols)))
+    assert errors(expr, symbols, points, real, native) < 4
+
+
+@REALS
+def test_the_lighter_component_of_a_mixture(real, native):
+    expr = sp.log(sp.Rational(7, 10) * sp.exp(-((X - Y) ** 2) / 2) + sp.Rational(3, 10) * sp.exp(-((X + 1) ** 2) / 2))
+    points = [[x, y] for x in (-12.0, -7.5, -1.0, 3.0, 11.0) for y in (0.5, 1.25, 2.0)]
+    assert errors(expr, [X, Y], points, real, native) < 3
+
+
+@REALS
+@pytest.mark.parametrize("w", [-80.0, -20.0, 0.5, 20.0, 80.0])
+def test_what_a_share_leaves(real, w):
+    for share in (fn.sigmoid(Z), fn.normcdf(Z), fn.hill(sp.exp(Z), 1, 1)):
+        kind = share.func
+        expr = canonical(X - Y + share * (Y - X) + 3)
+        assert not isinstance(canonical(expr - 3), sp.Add)
+        got = float(to_numpy([canonical(expr - 3)], [X, Y, Z])(*np.array([5.0, 2.0, w], real))[0])
+        with mpmath.workdps(60):
+            f = mpmath.ncdf(-w) if kind is fn.normcdf else 1 / (1 + mpmath.exp(mpmath.mpf(w)))
+            want = float(3 * f)
+        assert got == pytest.approx(want, rel=100 * float(np.finfo(real).eps), abs=float(np.finfo(real).smallest_normal))
+
+
+def test_a_long_sum_is_not_searched():
+    names = sp.symbols("a0:12", real=True)
+    expr = sum(names) - fn.sigmoid(X) * sp.Add(*names)
+    assert canonical(expr).has(sp.Add) and len(canonical(expr).args) == 13
+
+
+# (1 - exp(-r t)) / r and its derivatives
+
+
+@REALS
+@pytest.mark.parametrize(
+    "expr",
+    [
+        (1 - sp.exp(-X * Y)) / X,
+        (1 - sp.exp(-X * Y)) / (X * Y),
+        (sp.exp((X - Y) * Z) - 1) / (X - Y),
+        (1 - sp.exp(-X * Y)) / (X * Y) - sp.exp(-X * Y),
+    ],
+    ids=str,
+)
+def test_discounts_of_small_rates(real, expr, native):
+    symbols = sorted(expr.free_symbols, key=str)
+    rng = np.random.default_rng(6)
+    points = np.stack([10 ** rng.uniform(-7, 0.5, 30), rng.uniform(0.1, 30, 30), rng.uniform(0.1, 3, 30)], 1)
+    if Z in symbols:
+        points[:, 1] = 1.125 * points[:, 0]
+    assert errors(expr, symbols, points[:, : len(symbols)], real, native) < 3
+
+
+@REALS
+def test_discounts_of_no_rate(real, native):
+    expr = (1 - sp.exp(-X * Y)) / X
+    exprs = [canonical(expr), diff(expr, X), diff(diff(expr, X), X)]
+    for f in (to_numpy(exprs, [X, Y]), native(exprs, [X, Y], real)):
+        np.testing.assert_allclose(np.ravel(f(*np.array([[0.0], [3.0]], real))), [3, -4.5, 9], rtol=1e-6)
+
+
+def test_derivatives_that_no_function_has_are_refused():
+    expr = (sp.exp(X) - 1) / X
+    for _ in range(6):
+        expr = diff(expr, X)
+    with pytest.raises(UnsupportedError, match="up to order 6"):
+        diff(expr, X)
