@@ -9,6 +9,8 @@ an order in which no intermediate result leaves the range that its operands and 
 
 from __future__ import annotations
 
+import math
+
 import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, S
 
@@ -170,9 +172,10 @@ def wide(product: Expr, real: str = "float32") -> bool:
     if not rest or (len(rest) == 1 and isinstance(_as_power(rest[0])[0], Together)):
         return False
     constant, factors = parts_of(product, real)
-    count = sum((sympy.ceiling(abs(times)) for _, times in factors), S.Zero)
-    several = count > 1 or isinstance(factors[0][0], fn.bose)
-    return several and count <= MOST_FACTORS and beyond(constant, BESIDE_OTHERS[real])
+    if constant == 1 or not beyond(constant, BESIDE_OTHERS[real]):
+        return False
+    count = sum(math.ceil(abs(times)) for _, times in factors)
+    return count <= MOST_FACTORS and (count > 1 or isinstance(factors[0][0], fn.bose))
 
 
 def parts_of(product: Expr, real: str) -> tuple[Expr, list[tuple[Expr, Expr]]]:
