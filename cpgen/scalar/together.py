@@ -165,17 +165,19 @@ def wide(product: Expr, real: str = "float32") -> bool:
     """Whether a product has factors of so different a size that partial products may leave the range of ``real``.
 
     A constant tells, within the factors that :func:`fold` makes or beside them: where there is none, sizes are not known.
+    Products without a power or a division, as in long sums, are left as they are.
     """
     if not isinstance(product, Mul):
         return False
-    rest = [f for f in product.args if free_symbols(f)]
+    rest = [f for f in product.args if not f.is_number]
     if not rest or (len(rest) == 1 and isinstance(_as_power(rest[0])[0], Together)):
         return False
     constant, factors = parts_of(product, real)
     if constant == 1 or not beyond(constant, BESIDE_OTHERS[real]):
         return False
-    count = sum(math.ceil(abs(times)) for _, times in factors)
-    return count <= MOST_FACTORS and (count > 1 or isinstance(factors[0][0], fn.bose))
+    if sum(math.ceil(abs(times)) for _, times in factors) > MOST_FACTORS:
+        return False
+    return any(times != 1 or isinstance(base, fn.bose) for base, times in factors)
 
 
 def parts_of(product: Expr, real: str) -> tuple[Expr, list[tuple[Expr, Expr]]]:
@@ -187,7 +189,7 @@ def parts_of(product: Expr, real: str) -> tuple[Expr, list[tuple[Expr, Expr]]]:
     constant: Expr = S.One
     factors: list[tuple[Expr, Expr]] = []
     for factor in Mul.make_args(product):
-        if not free_symbols(factor):
+        if factor.is_number:
             constant *= abs(factor)
             continue
         base, exponent = _as_power(factor)

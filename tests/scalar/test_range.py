@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
+import cpgen as cp
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import canonical, diff, special, to_numpy
 from cpgen.scalar import functions as fn
@@ -97,7 +98,6 @@ WIDE = {
         CONSTANT * X**2 / Y,
         -CONSTANT * X / Y**2 * Z,
         X**3 * sp.sqrt(Y) / (CONSTANT * Z**5),
-        CONSTANT * X * Y * Z,
         X * Y / (CONSTANT * Z**1.5),
         HUGE * X * Y / Z,
     ],
@@ -322,3 +322,31 @@ def test_derivatives_that_no_function_has_are_refused():
         expr = diff(expr, X)
     with pytest.raises(UnsupportedError, match="up to order 6"):
         diff(expr, X)
+
+
+# inside of sums
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "auto"])
+def test_a_sum_of_products_of_far_sizes(backend):
+    m = cp.Model("bodies")
+    n, i = m.axes("n i", n=cp.ROWS, i=3)
+    mass, radius = m.param("mass", i), m.input("radius", n, i)
+    m.objective(cp.sum(4.0045e-11 * mass[i] ** 2 / radius[n, i], i))
+    est = cp.compile(m, wrt=["mass"], real="float32", backend=backend, programs=())
+    masses = np.array([1e28, 1e24, 1e26], np.float32)
+    radii = np.array([[1e22, 1e9, 2e12], [3e20, 1e10, 3e15]], np.float32)
+    a, b = masses.astype(float), radii.astype(float)
+    arrays = {"mass": masses, "radius": radii}
+    np.testing.assert_allclose(est.rows(**arrays), (4.0045e-11 * a**2 / b).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(est.gradient(**arrays)["mass"], (8.009e-11 * a / b).sum(0), rtol=1e-6)
+    np.testing.assert_allclose(est.diagonal(**arrays)["mass"].value, (8.009e-11 / b).sum(0), rtol=1e-6)
+
+
+def test_a_product_without_powers_stays_a_contraction():
+    m = cp.Model("scaled")
+    n, i = m.axes("n i", n=cp.ROWS, i=3)
+    w, x = m.param("w", i), m.input("x", n, i)
+    m.objective(cp.sum(1e-9 * w[i] * x[n, i], i) ** 2)
+    est = cp.compile(m, wrt=["w"], real="float32", backend="interpreter", programs=())
+    assert "significand" not in est.source(("gradient",))["scaled.c"]
