@@ -1,10 +1,11 @@
-"""Delicate formulas of five fields against mpmath: ``python -m benchmarks.delicate [interpreter]``.
+"""Delicate formulas of five fields against mpmath: ``python -m benchmarks.delicate [native] [interpreter]``.
 
 Each formula is written once, as its textbook has it, and evaluated by cpgen (float32 and float64; value, gradient,
-exact Hessian) and by mpmath at 200 digits (derivatives by mpmath's own differences), at ten points spread evenly or by
-size over a realistic range, with seeded noise.  An error is given in units of what the rounding of the inputs and of
-the formula's constants causes anyway: eps * (|q| + sum |v dq/dv|) over variables and constants v of the quantity q.
-"non-finite" counts results that are no numbers though the true value is a normal number of the type.
+exact Hessian; by the compiled C and the interpreter, unless one is named) and by mpmath at 200 digits (derivatives by
+mpmath's own differences), at ten points spread evenly or by size over a realistic range, with seeded noise.  An error is
+given in units of what rounding the inputs and the constants of the formula causes anyway: eps * (|q| + sum |v dq/dv|)
+over variables and constants v of the quantity q.  "non-finite" counts results that are no numbers though the true value
+is a normal number of the type.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ RESULT = Path(__file__).resolve().parent / "results" / "delicate.csv"
 POINTS = 10
 DIGITS = 200  # of the reference; 60 where that takes minutes
 REALS = ("float32", "float64")
+BACKENDS = ("native", "interpreter")
 
 
 @dataclass(frozen=True)
@@ -313,7 +315,7 @@ def found(formula: Formula, real: str, at: np.ndarray, backend: str) -> np.ndarr
     """``out[POINTS, quantity]``: value, gradient, upper triangle of the Hessian."""
     symbols = sympy.symbols(f"x:{len(formula.ranges)}")
     expr = formula.function(sympy, symbols, formula.constants)
-    est = cp.compile(expr, wrt=list(symbols), real=real, backend=backend, programs=())
+    est = cp.compile(expr, wrt=list(symbols), real=real, backend=backend, programs=(), nonfinite="nan")
     arrays = {str(s): at[:, k].astype(real) for k, s in enumerate(symbols)}
     gradient, hessian = est.gradient(**arrays), est.hessian(**arrays).matrix()
     pairs = combinations_with_replacement(range(len(symbols)), 2)
@@ -373,13 +375,15 @@ def exact(formula: Formula, at: np.ndarray) -> Iterator[list[tuple[Any, Any]]]:
             yield row
 
 
-def judge(formula: Formula, backend: str, reals: Sequence[str] = REALS) -> Iterator[dict[str, object]]:
-    """One row of the table for each number type."""
+def judge(
+    formula: Formula, backends: Sequence[str] = BACKENDS, reals: Sequence[str] = REALS
+) -> Iterator[dict[str, object]]:
+    """One row of the table for each number type and backend."""
     at = points(formula)
     wanted = list(exact(formula, at))
     n = len(formula.ranges)
     groups = ["value", *["gradient"] * n, *["Hessian"] * (n * (n + 1) // 2)]
-    for real in reals:
+    for real, backend in product(reals, backends):
         got = found(formula, real, at, backend)
         kind = np.finfo(real)
         worst = dict.fromkeys(("value", "gradient", "Hessian"), 0.0)
@@ -394,15 +398,14 @@ def judge(formula: Formula, backend: str, reals: Sequence[str] = REALS) -> Itera
                     float(kind.eps) * condition, mpmath.mpf(float(kind.smallest_normal)) * float(kind.eps)
                 )
                 worst[group] = max(worst[group], float(abs(value - q) / unit))
-        yield {"formula": formula.name, "field": formula.field, "type": real,
+        yield {"formula": formula.name, "field": formula.field, "type": real, "backend": backend,
                **{k: f"{v:.2f}" for k, v in worst.items()}, "non-finite": int(broken)}  # fmt: skip
 
 
 def main() -> None:
-    backend = sys.argv[1] if len(sys.argv) > 1 else "auto"
     rows = []
     for formula in FORMULAS:
-        for row in judge(formula, backend):
+        for row in judge(formula, sys.argv[1:] or BACKENDS):
             rows.append(row)
             print(*row.values(), sep=", ", flush=True)
     with open(RESULT, "w", newline="") as file:

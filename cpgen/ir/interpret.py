@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Input, Map, Node, Program
-from cpgen.scalar import exact_float, placeholder, to_numpy
+from cpgen.scalar import exact_float, placeholder, to_numpy, wide
 
 Array = NDArray[np.floating]
 
@@ -158,6 +158,8 @@ def _mask(
 
 def _as_product(term: sympy.Expr, dtype: np.dtype) -> tuple[float, list[int]] | None:
     """``(coefficient, argument numbers)`` if ``term`` is a number times distinct arguments to positive powers."""
+    if wide(term, dtype.name):
+        return None
     coefficient, factors = term.as_coeff_mul()
     numbers: list[int] = []
     for factor in factors:

@@ -15,7 +15,7 @@ from cpgen.errors import ModelError, UnsupportedError
 from cpgen.ir.build import affine, axis, make_map, read
 from cpgen.ir.nodes import Access, Dim, Index, Map, Node, Origin, Region
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
-from cpgen.scalar import canonical, fold, lengths, placeholder
+from cpgen.scalar import canonical, fold, lengths, placeholder, wide
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -121,7 +121,7 @@ class Lowering:
             term = fold(term)  # what must not be computed apart is one factor
         varying: list[sympy.Expr] = []
         outside: list[sympy.Expr] = []
-        for factor in sympy.Mul.make_args(term):
+        for factor in [term] if wide(term) else sympy.Mul.make_args(term):
             (varying if free_axes(factor) & set(bound) else outside).append(factor)
         args: list[Access] = []
         factors = [self._factor(f, space, args, origin) for f in varying]

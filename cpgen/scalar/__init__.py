@@ -37,7 +37,7 @@ from cpgen.scalar.memo import free_symbols, remembered, scoped, vanishes
 from cpgen.scalar.numeric import check_constants, exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
-from cpgen.scalar.together import fold, is_whole
+from cpgen.scalar.together import fold, is_whole, wide
 
 __all__ = [
     "PRIMITIVES",
@@ -86,5 +86,6 @@ __all__ = [
     "to_c",
     "to_numpy",
     "vanishes",
+    "wide",
     "xlogy",
 ]

@@ -20,7 +20,7 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
 from cpgen.scalar.memo import free_symbols, remembered
-from cpgen.scalar.primitives import BY_NAME, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
+from cpgen.scalar.primitives import BY_NAME, PHI_ORDERS, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
 from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold, plain_product, unfold
 
 # What to suggest for functions whose name gives no hint.
@@ -183,6 +183,10 @@ def _sum(terms: Iterable[Expr]) -> Expr:
         if complement is not None:
             parts[k] = constant * complement
             return _sum(parts)
+    for rule in (_with_phi, _without_share):
+        shorter = rule([constant, *parts])
+        if shorter is not None:
+            return _sum(shorter)
     # a*exp(u) +- a*exp(-u)
     exponentials: dict[Expr, tuple[Expr, int]] = {}
     for k, part in enumerate(parts):
@@ -201,6 +205,52 @@ def _sum(terms: Iterable[Expr]) -> Expr:
     return total
 
 
+def _with_phi(terms: list[Expr]) -> list[Expr] | None:
+    """The terms of a sum with two that are one by ``u*phi1(k, u) + k*phi1(k - 1, u) = exp(u)``; else None."""
+    for term in terms:
+        for factor in Mul.make_args(term):
+            if not isinstance(factor, fn.phi1):
+                continue
+            k, u = factor.args
+            c = term / factor
+            other, both = (-c * sympy.exp(u), -c * u * fn.phi1(1, u)) if k == 0 else (
+                c * k / u * fn.phi1(k - 1, u), c / u * sympy.exp(u)
+            )
+            if other in terms:
+                return [*(t for t in terms if t not in (term, other)), both]
+    return None
+
+
+# a longer sum is not looked for among the terms of another
+MOST_TERMS = 8
+
+
+def _without_share(terms: list[Expr]) -> list[Expr] | None:
+    """The terms of a sum with ``t - t*f``, for a share ``f`` of 1, as ``t*(1 - f)`` that does not cancel; else None.
+
+    A share is a sigmoid, a normal distribution function, Hill's function, or a term of a sum over the sum:
+    ``1/(k + x) - x/(k + x)**2`` is ``k/(k + x)**2``.
+    """
+    for k, term in enumerate(terms):
+        for factor in Mul.make_args(term):
+            found: Iterable[tuple[Expr, Expr]] = ()
+            if isinstance(factor, (fn.sigmoid, fn.normcdf, fn.hill)):
+                whole = -term / factor
+                if all(len(f.args) <= MOST_TERMS for f in Mul.make_args(whole) if isinstance(f, Add)):
+                    found = [(whole, _complement(factor, same_sign=False))]
+            elif isinstance(factor, Pow) and isinstance(factor.base, Add) and factor.exp.is_Integer and factor.exp < -1:
+                total = factor.base
+                if len(total.args) <= MOST_TERMS:
+                    sums = [f for f in Mul.make_args(term) if isinstance(f, Add) and set(f.args) & set(total.args)]
+                    found = [(-term * total / part, (total - part) / total) for part in (*total.args, *sums)]
+            for whole, complement in found:
+                wanted = Add.make_args(sympy.expand_mul(whole))
+                others = [t for j, t in enumerate(terms) if j != k]
+                if all(t in others for t in wanted):
+                    return [*(t for t in others if t not in wanted), whole * complement]
+    return None
+
+
 def _complement(function: Expr, same_sign: bool) -> Expr | None:
     """``1 + f`` (``same_sign``) or ``1 - f`` as one function, else None; ``exp(u) - 1`` arrives as ``-(1 - exp(u))``."""
     argument = function.args[0]
@@ -208,11 +258,14 @@ def _complement(function: Expr, same_sign: bool) -> Expr | None:
         # not erfc, which SymPy turns back into 2 - erfc(-u) for a negative argument
         return 2 * fn.normcdf(sympy.sqrt(2) * argument * (1 if same_sign else -1))
     if same_sign:
-        return None
+        return -fn.bose(-argument) if isinstance(function, fn.bose) else None
     if isinstance(function, sympy.exp):
         return -fn.expm1(argument)
     if isinstance(function, (fn.sigmoid, fn.normcdf)):
         return function.func(-argument)
+    if isinstance(function, fn.hill):
+        x, k, n = function.args
+        return fn.hill(k, x, n)
     return None
 
 
@@ -235,11 +288,54 @@ def _product(factors: Iterable[Expr]) -> Expr:
             if merged is not None:
                 rest = [factor for k, factor in enumerate(total.args) if k not in (i, j)]
                 return _product([*rest, *Mul.make_args(merged)])
-    return total
+    return _with_hill(total)
+
+
+def _with_hill(product: Expr) -> Expr:
+    """``x**n / (k**n + x**n)``, ``1 / (1 + (x/k)**n)`` and multiples of them as Hill's function; squares stay."""
+    factors = Mul.make_args(product)
+    for factor in factors:
+        if isinstance(factor, fn.hill):
+            # (x/k)**n * hill(k, x, n), where 1 + (x/k)**n was divided by before the rest was seen
+            k, x, n = factor.args
+            for power in ((x / k) ** n, x**n * k**-n):
+                if set(Mul.make_args(power)) <= set(factors):
+                    return _product([*Mul.make_args(product / power / factor), fn.hill(x, k, n)])
+        if not (isinstance(factor, Pow) and factor.exp == -1 and isinstance(factor.base, Add)):
+            continue
+        terms = factor.base.args
+        if len(terms) != 2:
+            continue
+        # the term that is a factor of the product as well, 1 if none is
+        for own, other in sorted((terms, terms[::-1]), key=lambda pair: pair[0] == 1):
+            found = _as_power(own / other) if own == 1 or set(Mul.make_args(own)) <= set(factors) else None
+            if found is not None:
+                x, k = sympy.fraction(found[0])
+                return _product([*Mul.make_args(product / own * factor.base), fn.hill(x, k, found[1])])
+    return product
+
+
+def _as_power(product: Expr) -> tuple[Expr, Expr] | None:
+    """``(b, n)`` with ``product = b**n``, if every factor is a power with the exponent ``n`` or ``-n``.
+
+    None for exponents of 1 and 2, which need no function.
+    """
+    powers = [f.as_base_exp() if isinstance(f, Pow) else (f, S.One) for f in Mul.make_args(product)]
+    n = powers[0][1]
+    if n.is_number or n.could_extract_minus_sign():
+        n = abs(n) if n.is_number else -n
+    if n in (1, 2) or any(e not in (n, -n) for _, e in powers):
+        return None
+    return Mul(*(b if e == n else 1 / b for b, e in powers)), n
 
 
 def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
     """``f**m * g**n`` in a form that cannot overflow, for the quotients that define sigmoid and tanh; else None."""
+    if isinstance(f, fn.expm1) and m == 1 and n.is_Integer and n < 0:
+        # (exp(u) - 1) / v, finite where v is 0
+        u = f.args[0]
+        bases = [b for b, e in map(Expr.as_base_exp, Mul.make_args(u)) if e.is_number and e >= 1]
+        return u / g * fn.phi1(0, u) * g ** (n + 1) if g in bases or -g in bases else None
     if not (m.is_Integer and n.is_Integer and m > 0 and n > 0):
         return None
     common = min(m, n)
@@ -250,6 +346,12 @@ def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
         remaining = exponent - v
         if _size(remaining) < _size(exponent):
             return sympy.exp(remaining) * fn.sigmoid(v) * g ** (n - 1)
+        return None
+    if isinstance(f, sympy.exp) and isinstance(g, fn.bose):
+        # exp(u) * bose(u) = -bose(-u), as often as it shortens the exponent
+        exponent, u = f.args[0], g.args[0]
+        if _size(exponent - u) < _size(exponent):
+            return -sympy.exp(exponent - u) * fn.bose(-u) * g ** (n - 1)
         return None
     if isinstance(f, sympy.sinh) and isinstance(g, sympy.sech) and f.args == g.args:
         return left * right * sympy.tanh(f.args[0]) ** common
@@ -267,6 +369,10 @@ def _power(base: Expr, exponent: Expr) -> Expr:
     if base == S.Exp1:
         return _exp(exponent)
     if exponent.is_number and exponent.is_negative:
+        if isinstance(base, fn.expm1):
+            return fn.bose(base.args[0]) ** -exponent
+        if isinstance(base, fn.bose):
+            return fn.expm1(base.args[0]) ** -exponent
         if isinstance(base, sympy.cosh):
             return sympy.sech(base.args[0]) ** -exponent
         if isinstance(base, sympy.sech):
@@ -287,7 +393,7 @@ def _power(base: Expr, exponent: Expr) -> Expr:
         return _product(
             _power(*factor.as_base_exp()) if free_symbols(factor) else factor for factor in result.args
         )
-    return _recheck(result)
+    return _with_hill(_recheck(result))
 
 
 def _recheck(expr: Expr) -> Expr:
@@ -399,6 +505,12 @@ def _spherical(order: Expr, x: Expr) -> Expr:
     return sympy.jn(order, x)
 
 
+def _phi(order: Expr, x: Expr) -> Expr:
+    if order not in PHI_ORDERS:
+        raise UnsupportedError(f"derivatives of (exp(x) - 1)/x are known up to order {PHI_ORDERS[-1]}, not {order}")
+    return fn.phi1(order, x)
+
+
 def _lambertw(x: Expr, branch: Expr = S.Zero) -> Expr:
     result = sympy.LambertW(x)
     if branch != 0:
@@ -499,6 +611,7 @@ _RULES: dict[Any, Callable[..., Expr]] = {
     fn.expm1: _expm1,
     sympy.polygamma: _polygamma,
     sympy.jn: _spherical,
+    fn.phi1: _phi,
     sympy.LambertW: _lambertw,
     sympy.beta: _beta,
     sympy.factorial: lambda x: _canonical(sympy.gamma(x + 1)),
@@ -541,7 +654,7 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
 
 
 for _entry in BY_NAME.values():
-    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn):
+    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn, fn.phi1):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
-for _composite in fn.COMPOSITES:
+for _composite in (*fn.COMPOSITES, fn.hill, fn.hill_density):
     _RULES[_composite] = _plain(_composite)

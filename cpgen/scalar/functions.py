@@ -542,8 +542,81 @@ class logaddexp(Composite):
         return maximum(a, b) + softplus(-absval(a - b))
 
 
+class phi1(Primitive):
+    """The derivative of order ``k`` of ``(exp(x) - 1) / x``, as ``phi1(k, x)``: the integral of ``s**k exp(s x)`` over
+    ``0 <= s <= 1``."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, k: Expr, x: Expr) -> Expr | None:
+        return 1 / (k + 1) if x.is_zero else None
+
+    def fdiff(self, argindex: int = 2) -> Expr:
+        return phi1(self.args[0] + 1, self.args[1])
+
+    def definition(self) -> Expr:
+        k, x = self.args
+        result = (sympy.exp(x) - 1) / x
+        for order in range(1, int(k) + 1):
+            result = (sympy.exp(x) - order * result) / x
+        return result
+
+
+class bose(Composite):
+    """``1 / (exp(x) - 1)``, whose derivatives are products of itself, so that no exponential overflows in them."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return self * bose(-self.args[0])
+
+    def definition(self) -> Expr:
+        return 1 / expm1(self.args[0])
+
+
+class hill(Primitive):
+    """``x**n / (k**n + x**n)``, from the power of the quotient: neither power needs to be a number of the type."""
+
+    nargs = 3
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x, k, n = self.args
+        if argindex == 3:
+            return hill_density(x, k, n, 0, 0) * sympy.log(x / k)
+        return n * hill_density(x, k, n, 1, 0) if argindex == 1 else -n * hill_density(x, k, n, 0, 1)
+
+    def definition(self) -> Expr:
+        x, k, n = self.args
+        return x**n / (k**n + x**n)
+
+
+class hill_density(Primitive):
+    """``hill(x, k, n) * hill(k, x, n) / (x**i * k**j)`` for whole ``i, j >= 0``; its limit where ``x`` or ``k`` is 0."""
+
+    nargs = 5
+
+    @classmethod
+    def eval(cls, x: Expr, k: Expr, n: Expr, i: Expr, j: Expr) -> Expr | None:
+        turned = sympy.default_sort_key(k) < sympy.default_sort_key(x)
+        return hill_density(k, x, n, j, i) if turned else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        x, k, n, i, j = self.args
+        gap = hill(k, x, n) - hill(x, k, n)
+        if argindex == 3:
+            return gap * self * sympy.log(x / k)
+        if argindex == 1:
+            return (n * gap - i) * hill_density(x, k, n, i + 1, j)
+        return -(n * gap + j) * hill_density(x, k, n, i, j + 1)
+
+    def definition(self) -> Expr:
+        x, k, n, i, j = self.args
+        return x ** (n - i) * k ** (n - j) / (k**n + x**n) ** 2
+
+
 COMPOSITES = (
-    logaddexp, complement_square, unit, lorentz, lorentz_odd, acosh_slope, acosh_ratio, logistic_density,
+    logaddexp, complement_square, unit, lorentz, lorentz_odd, acosh_slope, acosh_ratio, logistic_density, bose,
 )  # fmt: skip
 
 

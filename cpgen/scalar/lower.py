@@ -23,7 +23,16 @@ from cpgen.scalar import functions as fn
 from cpgen.scalar.canonical import canonical
 from cpgen.scalar.memo import free_symbols, remembered
 from cpgen.scalar.primitives import BY_NAME, entry_of
-from cpgen.scalar.together import Together, exponential, scaled, vanishing
+from cpgen.scalar.together import (
+    EXPONENTS,
+    Together,
+    exponential,
+    is_within,
+    parts_of,
+    scaled,
+    vanishing,
+    wide,
+)
 
 # Larger integer powers go through pow().
 LARGEST_PRODUCT = 64
@@ -121,10 +130,14 @@ class _Builder:
             return self.lower(expr.definition())
         if isinstance(expr, Together):
             return self._together(expr)
+        if isinstance(expr, fn.hill):
+            return self._hill(*expr.args)
+        if isinstance(expr, fn.hill_density):
+            return self._hill_density(*expr.args)
         entry = entry_of(expr)
         if entry is None:
             raise UnsupportedError(f"{expr} has no C or NumPy form")
-        arguments = expr.args[1:] if isinstance(expr, (sympy.polygamma, sympy.jn)) else expr.args
+        arguments = expr.args[1:] if isinstance(expr, (sympy.polygamma, sympy.jn, fn.phi1)) else expr.args
         return self.emit("call", *(self.lower(a) for a in arguments), value=entry.name)
 
     def _together(self, expr: Together) -> int:
@@ -164,6 +177,47 @@ class _Builder:
             inner = self.emit("mul", self.number(abs(a)), inner)
         return self.emit("call", self.emit("neg", inner) if a.is_negative else inner, value="exp")
 
+    def _hill(self, x: Expr, k: Expr, n: Expr) -> int:
+        one = self.number(S.One)
+        power, turned = self._quotient_power(k, x, n)
+        return self.emit("div", one, self.emit("add", one, self.emit("div", one, power) if turned else power))
+
+    def _quotient_power(self, a: Expr, b: Expr, n: Expr) -> tuple[int, bool]:
+        """``(a/b)**n``, or its inverse and True: one power for a quotient and its inverse."""
+        turned = sympy.default_sort_key(a) > sympy.default_sort_key(b)
+        over, under = (b, a) if turned else (a, b)
+        return self._raised(self.emit("div", self.lower(over), self.lower(under)), n), turned
+
+    def _hill_density(self, x: Expr, k: Expr, n: Expr, i: Expr, j: Expr) -> int:
+        one = self.number(S.One)
+        power, _ = self._quotient_power(x, k, n)
+        above = self.emit("compare", power, one, value=">")
+        least = self.emit("select", above, self.emit("div", one, power), power)
+        both = self.emit("add", one, least)
+        result = self.emit("div", least, self.emit("mul", both, both))
+        ends = ((self.lower(x), int(i), self.lower(k)), (self.lower(k), int(j), self.lower(x)))
+        for end, times, _ in ends:
+            for _ in range(times):
+                result = self.emit("div", result, end)
+        for end, times, other in ends:
+            if times:
+                result = self._at_zero(end, times, self._product(other, int(i + j)), n, result)
+        return result
+
+    def _at_zero(self, end: int, times: int, scale: int, n: Expr, result: int) -> int:
+        """``result``, where ``end`` is not 0; there the limit of ``end**(|n| - times) / scale``."""
+        zero, one = self.number(S.Zero), self.number(S.One)
+        size = self.emit("call", self.lower(n), value="absval")
+        whole = self.number(Integer(times))
+        pole = self.emit(
+            "select",
+            self.emit("compare", size, whole, value="=="),
+            self.emit("div", one, scale),
+            self.emit("div", one, end),
+        )
+        limit = self.emit("select", self.emit("compare", size, whole, value=">"), zero, pole)
+        return self.emit("select", self.emit("compare", end, zero, value="=="), limit, result)
+
     def _fold(self, kind: str, operands: Sequence[int]) -> int:
         result = operands[0]
         for operand in operands[1:]:
@@ -186,27 +240,91 @@ class _Builder:
         negative, size = _split_sign(expr)
         if negative:
             return self.emit("neg", self.lower(size))
+        if wide(expr, self.real):
+            return self._wide(expr)
         constant: Expr = S.One
-        above: list[int] = []
-        below: list[int] = []
+        above: list[tuple[Expr, Expr]] = []
+        below: list[tuple[Expr, Expr]] = []
         for factor in Mul.make_args(expr):
             if not free_symbols(factor):
                 constant *= factor
                 continue
             base, exponent = (factor.base, factor.exp) if isinstance(factor, Pow) else (factor, S.One)
             if exponent.is_Number and exponent.is_negative:
-                below.append(self._power(base, -exponent))
+                below.append((base, -exponent))
             else:
-                above.append(self._power(base, exponent))
-        if constant != 1 or not above:
-            above.insert(0, self.number(constant))
+                above.append((base, exponent))
+        ratio = _squares_over(above, below)
+        if ratio is not None:
+            return self._ratio(constant, *ratio)
+        numerator = [self._power(*factor) for factor in above]
+        if constant != 1 or not numerator:
+            numerator.insert(0, self.number(constant))
+        result = self._fold("mul", numerator)
+        return self.emit("div", result, self._fold("mul", [self._power(*f) for f in below])) if below else result
+
+    def _ratio(self, constant: Expr, rest: Sequence[tuple[Expr, Expr]], x: Expr, m: int, y: Expr, n: int) -> int:
+        """``constant * rest * x**m / y**n`` for ``1 < m <= 3``, ``n <= m`` without ``x**m``, which may leave the range
+        where the result does not: ``(x/y) * x`` for ``x**2/y``.  No more operations than the other way round."""
+        top = self.lower(x)
+        quotient = self.emit("div", top, self.lower(y))
+        factors = [self._power(*factor) for factor in rest]
+        if constant != 1:
+            factors.insert(0, self.number(constant))
+        if m == n:
+            return self._fold("mul", [*factors, self._product(quotient, m)])
+        # every partial product lies between 1 and the result, or is a quotient of two operands
+        own = [quotient, top, top][:m] if n == 1 else [quotient, top, quotient]
+        return self._fold("mul", [*factors, *own])
+
+    def _wide(self, expr: Expr) -> int:
+        """A product whose factors are of very different sizes: that of the significands, then the exponents' sum."""
+        constant, factors = parts_of(expr, self.real)
+        power = Integer(sympy.floor(sympy.log(constant, 2).evalf(30)))
+        above: list[int] = []
+        below: list[int] = []
+        exponent = self.number(power)
+        for base, times in factors:
+            for part, count in self._in_range(base, abs(times)):
+                significand = self._product(self.emit("call", part, value="significand"), count)
+                (above if times > 0 else below).append(significand)
+                own = self.emit("call", part, value="exponent")
+                if count != 1:
+                    own = self.emit("mul", self.number(Integer(count)), own)
+                exponent = self.emit("add" if times > 0 else "sub", exponent, own)
+        above.insert(0, self.number(constant / Integer(2) ** power))
         result = self._fold("mul", above)
-        return self.emit("div", result, self._fold("mul", below)) if below else result
+        if below:
+            result = self.emit("div", result, self._fold("mul", below))
+        return self.emit("call", result, exponent, value="scalbn")
+
+    def _in_range(self, base: Expr, times: Expr) -> list[tuple[int, int]]:
+        """``base**times`` for ``times > 0`` as whole powers of operations, each of which keeps to the range."""
+        if isinstance(base, sympy.exp) and times == 1:
+            half = self.emit("mul", self.number(S.Half), self.lower(base.args[0]))
+            return [(self.emit("call", half, value="exp"), 2)]
+        if isinstance(base, fn.bose) and times.is_Integer:
+            # exp(-u) / (1 - exp(-u)) for u > 0, and -1 / (1 - exp(u)) for u < 0
+            u = self.lower(base.args[0])
+            half = self.emit("mul", self.number(-S.Half), self.emit("call", u, value="relu"))
+            tail = self.emit("call", self.emit("neg", self.emit("call", u, value="absval")), value="expm1")
+            positive = self.emit("compare", u, self.number(S.Zero), value=">")
+            inverse = self.emit(
+                "div", self.number(S.One), self.emit("select", positive, self.emit("neg", tail), tail)
+            )
+            return [(self.emit("call", half, value="exp"), int(2 * times)), (inverse, int(times))]
+        whole, rest = divmod(times, 1)
+        found = [(self.lower(base), int(whole))] if whole else []
+        if rest:
+            found.append((self._power(base, rest), 1))
+        return found
 
     def _power(self, base: Expr, exponent: Expr) -> int:
         if isinstance(base, sympy.sech) and exponent.is_Integer and exponent.is_even:
             base, exponent = fn.sech2(base.args[0]), exponent / 2
-        operand = self.lower(base)
+        return self._raised(self.lower(base), exponent)
+
+    def _raised(self, operand: int, exponent: Expr) -> int:
         twice = 2 * exponent
         if twice.is_Number and twice == int(twice) and 0 < twice <= 2 * LARGEST_PRODUCT:
             whole, half = divmod(int(twice), 2)
@@ -225,6 +343,19 @@ class _Builder:
         return self.emit("mul", square, operand) if power % 2 else square
 
 
+def _squares_over(
+    above: Sequence[tuple[Expr, Expr]], below: Sequence[tuple[Expr, Expr]]
+) -> tuple[list[tuple[Expr, Expr]], Expr, int, Expr, int] | None:
+    """``(rest, x, m, y, n)`` if a product is ``rest * x**m / y**n`` with ``1 < m <= 3`` and ``n <= m``, else None."""
+    if len(below) != 1 or not below[0][1].is_Integer:
+        return None
+    y, n = below[0]
+    for k, (x, m) in enumerate(above):
+        if m.is_Integer and 1 < m <= 3 and n <= m:
+            return [*above[:k], *above[k + 1 :]], x, int(m), y, int(n)
+    return None
+
+
 def _split_sign(term: Expr) -> tuple[bool, Expr]:
     """Whether ``term`` has a negative numeric coefficient, and the term without that sign."""
     if not free_symbols(term):
@@ -233,19 +364,12 @@ def _split_sign(term: Expr) -> tuple[bool, Expr]:
     return (True, Mul(-coefficient, rest)) if coefficient.is_negative else (False, term)
 
 
-# The exponents of two between which constants of a type are normal numbers, with room for a factor or two.
-_EXPONENTS = {"float64": 1000, "float32": 120}
-_LARGEST = {real: sympy.Rational(float(np.finfo(real).max)) for real in _EXPONENTS}
-
-
-def is_within(constant: Expr, real: str) -> bool:
-    """Whether a positive constant lies well within the range of a type."""
-    return bool(abs(sympy.log(constant, 2).evalf(15)) < _EXPONENTS[real])
+_LARGEST = {real: sympy.Rational(float(np.finfo(real).max)) for real in EXPONENTS}
 
 
 def _pieces(power: Expr, real: str) -> list[Expr]:
     """Powers of two that are numbers of the type and have the product ``power``."""
-    bits, most = int(sympy.log(power, 2)), _EXPONENTS[real]
+    bits, most = int(sympy.log(power, 2)), EXPONENTS[real]
     count = -(-abs(bits) // most)
     if count > 2:  # twice the range: whatever it is multiplied by, the product is 0 or infinite
         raise UnsupportedError(f"a factor of about {power.evalf(3)} is beyond the range of {real}")

@@ -16,6 +16,8 @@ from cpgen.scalar import functions, special
 POLYGAMMA_ORDERS = range(1, 7)
 # Orders of the spherical Bessel function jn; order 0 is called sinc.
 SPHERICAL_ORDERS = range(1, 7)
+# Orders of the derivatives of (exp(x) - 1)/x.
+PHI_ORDERS = range(7)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def _polygamma(order: int) -> Entry:
 def _spherical(order: int) -> Entry:
     c64, c32 = (f"cpgen_jn_{real}({order}, {{0}})" for real in ("f64", "f32"))
     return Entry(f"jn{order}", sympy.jn, 1, c64, c32, special.spherical(order), weight=64)
+
+
+def _phi(order: int) -> Entry:
+    c64, c32 = (f"cpgen_phi1_{real}({order}, {{0}})" for real in ("f64", "f32"))
+    return Entry(f"phi1_{order}", functions.phi1, 1, c64, c32, special.phi1(order), weight=64 if order else 20)
 
 
 def _same(x: Expr) -> Expr:
@@ -176,19 +183,24 @@ PRIMITIVES: tuple[Entry, ...] = (
     *(_polygamma(order) for order in POLYGAMMA_ORDERS),
     _runtime("sinc", sympy.sinc, special.spherical(0), weight=64),
     *(_spherical(order) for order in SPHERICAL_ORDERS),
+    *(_phi(order) for order in PHI_ORDERS),
     _runtime("erfinv", sympy.erfinv, special.erfinv, "-1 <= x <= 1", weight=128),
     _runtime("erfcinv", sympy.erfcinv, special.erfcinv, "0 <= x <= 2", weight=128),
     _runtime("lambertw", sympy.LambertW, special.lambertw, "x >= -exp(-1)", weight=128),
     _runtime("lambertw_slope", functions.lambertw_slope, special.lambertw_slope, "x > -exp(-1)", weight=128),
     _runtime("xlogy", functions.xlogy, special.xlogy, "y > 0, or x = 0", arity=2, weight=18),
     _runtime("xdivy", functions.xdivy, special.xdivy, "y not 0, or x = 0", arity=2, weight=6),
+    # what lowering makes of products whose factors are of very different sizes
+    _runtime("significand", None, special.significand, weight=4),
+    _runtime("exponent", None, special.exponent, weight=6),
+    _runtime("scalbn", None, special.scalbn, "2**-100 < |x| < 2**100", arity=2, weight=8),
 )
 
 BY_NAME: dict[str, Entry] = {entry.name: entry for entry in PRIMITIVES}
 BY_CLASS: dict[Any, Entry] = {
     entry.sympy_class: entry
     for entry in PRIMITIVES
-    if entry.sympy_class not in (None, sympy.Pow, sympy.polygamma, sympy.digamma, sympy.jn)
+    if entry.sympy_class not in (None, sympy.Pow, sympy.polygamma, sympy.digamma, sympy.jn, functions.phi1)
 }
 
 
@@ -200,4 +212,6 @@ def entry_of(expr: Expr) -> Entry | None:
         return BY_NAME.get(name)
     if isinstance(expr, sympy.jn):
         return BY_NAME.get(f"jn{expr.args[0]}")
+    if isinstance(expr, functions.phi1):
+        return BY_NAME.get(f"phi1_{expr.args[0]}")
     return BY_CLASS.get(expr.func)

@@ -203,6 +203,8 @@ _RANGES: dict[Any, Callable[..., Interval]] = {
     fn.lorentz_odd: _odd(_ONE),
     fn.acosh_slope: _within(_ZERO, _INF),
     fn.acosh_ratio: _within(_ZERO, _INF),
+    fn.bose: _odd(_INF),
+    fn.phi1: _within(_ZERO, _INF),
     fn.logistic_density: _within(_ZERO, Fraction(1, 4)),
     sympy.gamma: _within(_ZERO, _INF),
     sympy.erfinv: _odd(_INF),

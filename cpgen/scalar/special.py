@@ -223,6 +223,44 @@ def spherical(order: int) -> Callable[[Array], Array]:
     return _elementwise(lambda x: _spherical_scalar(order, x), math.nan)
 
 
+PHI_TERMS = 40
+
+
+def _phi1_scalar(order: int, x: float) -> float:
+    """The integral of ``s**order exp(s x)``: series of positive terms up to ``|x| = 6``, the recurrence from there."""
+    size = abs(x)
+    if order == 0:
+        return math.expm1(x) / x if 0.0 < size < 700.0 else 1.0 if x == 0.0 else _phi1_far(0, x)
+    if size > 6.0 or math.isnan(x):
+        return _phi1_far(order, x)
+    if x < 0.0:
+        total = 1.0
+        for m in range(PHI_TERMS, 0, -1):
+            total = 1.0 + size / (order + 1 + m) * total
+        return math.exp(x) * total / (order + 1)
+    total = 0.0
+    for m in range(PHI_TERMS, -1, -1):
+        total = 1.0 / (order + 1 + m) + x / (m + 1) * total
+    return total
+
+
+def _phi1_far(order: int, x: float) -> float:
+    size = abs(x)
+    if math.isinf(x):
+        return 0.0 if x < 0 else x
+    # of exp(-x) times the integral for x > 0
+    value, end = -math.expm1(-size) / size, math.exp(x) if x < 0.0 else 1.0
+    for k in range(1, order + 1):
+        value = (k * value - end) / size if x < 0.0 else (end - k * value) / size
+    half = math.exp(0.5 * x) if x > 0.0 else 1.0
+    return half * value * half
+
+
+def phi1(order: int) -> Callable[[Array], Array]:
+    """The vectorised derivative of a fixed order of ``(exp(x) - 1)/x``."""
+    return _elementwise(lambda x: _phi1_scalar(order, x), math.inf)
+
+
 def _erfc_tail(q: float) -> float:
     """``w`` with ``erfc(w) = q`` for ``0 < q <= 1/2``, by Newton's method on the logarithms."""
     target = -math.log(q)
@@ -291,3 +329,17 @@ def xlogy(x: Array, y: Array) -> Array:
 
 def xdivy(x: Array, y: Array) -> Array:
     return np.where((x == 0) & ~np.isnan(y), np.zeros_like(x), x / y)
+
+
+def significand(x: Array) -> Array:
+    """``x / 2**exponent(x)``, from 1 to 2 in size; 0, infinities and NaN stay."""
+    return np.where((x == 0) | ~np.isfinite(x), x, 2 * np.frexp(x)[0]).astype(np.asarray(x).dtype)
+
+
+def exponent(x: Array) -> Array:
+    return np.where((x == 0) | ~np.isfinite(x), 0, np.frexp(x)[1] - 1).astype(np.asarray(x).dtype)
+
+
+def scalbn(y: Array, k: Array) -> Array:
+    """``y * 2**k`` for whole numbers ``k``."""
+    return np.ldexp(y, np.clip(k, -3000, 3000).astype(np.int32))

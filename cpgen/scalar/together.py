@@ -9,6 +9,8 @@ an order in which no intermediate result leaves the range that its operands and 
 
 from __future__ import annotations
 
+import math
+
 import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, S
 
@@ -19,6 +21,9 @@ from cpgen.scalar.memo import free_symbols
 BESIDE_EXP = (sympy.Rational(1, 10**6), Integer(10**6))
 BESIDE_MANY = (sympy.Rational(1, 10**12), Integer(10**12))
 BESIDE_ONE = (sympy.Rational(1, 10**30), Integer(10**30))
+# Sizes of constants beyond which a product of several factors is computed from significands and exponents.
+BESIDE_OTHERS = {"float32": BESIDE_EXP, "float64": (sympy.Rational(1, 10**48), Integer(10**48))}
+MOST_FACTORS = 96  # the product of so many significands is a number of both types
 
 
 class Together(fn.Primitive):
@@ -156,6 +161,57 @@ def _with_constant(size: Expr, rest: list[Expr]) -> tuple[Expr, list[Expr]] | No
     return size / Integer(2) ** Integer(bits * total), parts
 
 
+def wide(product: Expr, real: str = "float32") -> bool:
+    """Whether a product has factors of so different a size that partial products may leave the range of ``real``.
+
+    A constant tells, within the factors that :func:`fold` makes or beside them: where there is none, sizes are not known.
+    Products without a power or a division, as in long sums, are left as they are.
+    """
+    if not isinstance(product, Mul):
+        return False
+    rest = [f for f in product.args if not f.is_number]
+    if not rest or (len(rest) == 1 and isinstance(_as_power(rest[0])[0], Together)):
+        return False
+    constant, factors = parts_of(product, real)
+    if constant == 1 or not beyond(constant, BESIDE_OTHERS[real]):
+        return False
+    if sum(math.ceil(abs(times)) for _, times in factors) > MOST_FACTORS:
+        return False
+    return any(times != 1 or isinstance(base, fn.bose) for base, times in factors)
+
+
+def parts_of(product: Expr, real: str) -> tuple[Expr, list[tuple[Expr, Expr]]]:
+    """``(constant, [(base, exponent), ...])`` of a product, constants of its factors taken out.
+
+    Exponents are numbers; a power with another exponent is a base.  The constant is that of the absolute value.  What an
+    exponential needs beside it, because no number of the type holds it, stays there.
+    """
+    constant: Expr = S.One
+    factors: list[tuple[Expr, Expr]] = []
+    for factor in Mul.make_args(product):
+        if factor.is_number:
+            constant *= abs(factor)
+            continue
+        base, exponent = _as_power(factor)
+        if isinstance(base, scaled):
+            constant *= base.args[1] ** sympy.Rational(exponent)
+            base = base.args[0]
+        elif isinstance(base, exponential) and exponent == 1 and is_within(base.args[1], real):
+            constant *= base.args[1]
+            base = sympy.exp(base.args[0])
+        factors.append((base, exponent))
+    return constant, factors
+
+
+# The exponents of two between which constants of a type are normal numbers, with room for a factor or two.
+EXPONENTS = {"float64": 1000, "float32": 120}
+
+
+def is_within(constant: Expr, real: str) -> bool:
+    """Whether a positive constant lies well within the range of a type."""
+    return bool(abs(sympy.log(constant, 2).evalf(15)) < EXPONENTS[real])
+
+
 def _as_power(factor: Expr) -> tuple[Expr, Expr]:
     if isinstance(factor, Pow) and (factor.exp.is_Rational or factor.exp.is_Float):
         return factor.base, factor.exp
@@ -206,5 +262,7 @@ def _vanishes(inside: Expr, base: Expr) -> bool:
     for factor in Mul.make_args(unfold(inside)):
         own, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, S.One)
         if own == base and (exponent.is_positive or not exponent.is_number):
+            return True
+        if isinstance(base, fn.hill_density) and any(own in Mul.make_args(end) for end in base.args[:2]):
             return True
     return inside == base

@@ -8,7 +8,7 @@ import sympy
 
 from cpgen.ir.build import axis, make_map
 from cpgen.ir.nodes import Access, Dim, Map, Node, Origin, Program
-from cpgen.scalar import free_symbols, placeholder
+from cpgen.scalar import free_symbols, placeholder, wide
 
 
 def hoist(program: Program) -> Program:
@@ -26,7 +26,8 @@ def hoist(program: Program) -> Program:
 def _rebuild(node: Map, known: dict[int, Node]) -> Node:
     args = [Access(known[id(a.node)], a.index) for a in node.args]
     expr = node.expr
-    if node.reduced and node.reduce == "sum" and expr.is_Mul:
+    # a factor of a wide product may leave the range that the product keeps to
+    if node.reduced and node.reduce == "sum" and expr.is_Mul and not wide(expr):
         replaced: list[sympy.Expr] = []
         for factor in expr.args:
             taken = None if factor.is_Symbol or factor.is_number else _own_map(node, args, factor)

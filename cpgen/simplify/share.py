@@ -19,6 +19,7 @@ from cpgen.scalar import (
     sech2,
     sigmoid,
     softplus,
+    wide,
 )
 
 # additions: below, reading a stored value costs as much as computing it again
@@ -209,7 +210,13 @@ def _expensive(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
 
     weigh(expr)
     order = {sub: k for k, sub in enumerate(sympy.preorder_traversal(expr))}
-    found = [s for s, weight in weights.items() if weight >= WORTH_STORING and isinstance(s, sympy.Expr)]
+    # by itself a factor of such a product may leave the range that the product keeps to
+    together = {f for sub in weights if isinstance(sub, sympy.Mul) and wide(sub) for f in sub.args}
+    found = [
+        s
+        for s, weight in weights.items()
+        if weight >= WORTH_STORING and isinstance(s, sympy.Expr) and s not in together
+    ]
     # a power of what is stored costs less than reading it
     found = [s for s in found if free_symbols(s) and not (s.is_Pow and s.base.func in FAMILIES and s.exp.is_Integer)]
     return tuple(sorted(found, key=order.__getitem__))

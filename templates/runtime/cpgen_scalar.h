@@ -1052,6 +1052,53 @@ static inline double cpgen_sinc_f64(double x)
     return cpgen_jn_f64(0, x);
 }
 
+/* derivative of order k of (exp(x) - 1) / x, the integral of s^k exp(s x) over 0 <= s <= 1: series of positive terms
+ * up to |x| = 6, the recurrence from there */
+static inline double cpgen_phi1_f64(int k, double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    double value;
+    double end;
+    int m;
+    if ((k == 0) && (size < 700.0))
+    {
+        return (x == 0.0) ? 1.0 : (cpgen_expm1_f64(x) / x);
+    }
+    if (size <= 6.0)
+    {
+        value = (x < 0.0) ? 1.0 : 0.0;
+        for (m = 40; m >= 0; --m)
+        {
+            if (x >= 0.0)
+            {
+                value = (1.0 / (double)(k + 1 + m)) + ((x / (double)(m + 1)) * value);
+            }
+            else if (m > 0)
+            {
+                value = 1.0 + ((size / (double)(k + 1 + m)) * value);
+            }
+        }
+        return (x < 0.0) ? ((cpgen_exp_f64(x) * value) / (double)(k + 1)) : value;
+    }
+    if (size == cpgen_infinity_f64())
+    {
+        return (x < 0.0) ? 0.0 : x;
+    }
+    value = -cpgen_expm1_f64(-size) / size;
+    end = (x < 0.0) ? cpgen_exp_f64(x) : 1.0;
+    for (m = 1; m <= k; ++m)
+    {
+        value = (end - ((double)m * value)) / size;
+        value = (x < 0.0) ? -value : value;
+    }
+    if (x > 0.0)
+    {
+        end = cpgen_exp_f64(0.5 * x);
+        value = (end * value) * end;
+    }
+    return value;
+}
+
 /* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */
 static inline double cpgen_erfc_tail_f64(double q)
 {
@@ -1154,6 +1201,34 @@ static inline double cpgen_xlogy_f64(double x, double y)
 static inline double cpgen_xdivy_f64(double x, double y)
 {
     return ((x == 0.0) && (y == y)) ? 0.0 : (x / y);
+}
+
+/* ---- significands and exponents of products that leave the range on the way, double ---- */
+
+/* x / 2^exponent(x), with 1 <= |significand| < 2; 0, infinities and NaN are their own significand, of exponent 0 */
+static inline double cpgen_significand_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double normal = (size < 0x1p-1022) ? (x * 0x1p54) : x;
+    const double y = cpgen_from_bits_f64((cpgen_to_bits_f64(normal) & UINT64_C(0x800fffffffffffff)) | UINT64_C(0x3ff0000000000000));
+    return ((size > 0.0) && (size < cpgen_infinity_f64())) ? y : x;
+}
+
+static inline double cpgen_exponent_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double normal = (size < 0x1p-1022) ? (size * 0x1p54) : size;
+    const double biased = cpgen_from_bits_f64(cpgen_to_bits_f64(0x1.8p52) + (cpgen_to_bits_f64(normal) >> 52U)) - 0x1.8p52;
+    const double y = biased - ((size < 0x1p-1022) ? 1077.0 : 1023.0);
+    return ((size > 0.0) && (size < cpgen_infinity_f64())) ? y : 0.0;
+}
+
+/* y * 2^k for a whole number k and 2^-100 < |y| < 2^100, rounded once */
+static inline double cpgen_scalbn_f64(double y, double k)
+{
+    const double below = (k < 2040.0) ? k : 2040.0;
+    const double clamped = (below > -2040.0) ? below : -2040.0;
+    return cpgen_scale_f64(y, (cpgen_to_bits_f64(clamped + 0x1.8p52) - cpgen_to_bits_f64(0x1.8p52)) + 2048U);
 }
 
 /* ---- functions with kinks, double; comparisons are arranged so that NaN is kept ---- */
@@ -2236,6 +2311,53 @@ static inline float cpgen_sinc_f32(float x)
     return cpgen_jn_f32(0, x);
 }
 
+/* derivative of order k of (exp(x) - 1) / x, the integral of s^k exp(s x) over 0 <= s <= 1: series of positive terms
+ * up to |x| = 6, the recurrence from there */
+static inline float cpgen_phi1_f32(int k, float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    float value;
+    float end;
+    int m;
+    if ((k == 0) && (size < 85.0f))
+    {
+        return (x == 0.0f) ? 1.0f : (cpgen_expm1_f32(x) / x);
+    }
+    if (size <= 6.0f)
+    {
+        value = (x < 0.0f) ? 1.0f : 0.0f;
+        for (m = 24; m >= 0; --m)
+        {
+            if (x >= 0.0f)
+            {
+                value = (1.0f / (float)(k + 1 + m)) + ((x / (float)(m + 1)) * value);
+            }
+            else if (m > 0)
+            {
+                value = 1.0f + ((size / (float)(k + 1 + m)) * value);
+            }
+        }
+        return (x < 0.0f) ? ((cpgen_exp_f32(x) * value) / (float)(k + 1)) : value;
+    }
+    if (size == cpgen_infinity_f32())
+    {
+        return (x < 0.0f) ? 0.0f : x;
+    }
+    value = -cpgen_expm1_f32(-size) / size;
+    end = (x < 0.0f) ? cpgen_exp_f32(x) : 1.0f;
+    for (m = 1; m <= k; ++m)
+    {
+        value = (end - ((float)m * value)) / size;
+        value = (x < 0.0f) ? -value : value;
+    }
+    if (x > 0.0f)
+    {
+        end = cpgen_exp_f32(0.5f * x);
+        value = (end * value) * end;
+    }
+    return value;
+}
+
 /* w with erfc(w) = q for 0 < q <= 1/2: Newton's method on the logarithms */
 static inline float cpgen_erfc_tail_f32(float q)
 {
@@ -2338,6 +2460,34 @@ static inline float cpgen_xlogy_f32(float x, float y)
 static inline float cpgen_xdivy_f32(float x, float y)
 {
     return ((x == 0.0f) && (y == y)) ? 0.0f : (x / y);
+}
+
+/* ---- significands and exponents of products that leave the range on the way, float ---- */
+
+/* x / 2^exponent(x), with 1 <= |significand| < 2; 0, infinities and NaN are their own significand, of exponent 0 */
+static inline float cpgen_significand_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float normal = (size < 0x1p-126f) ? (x * 0x1p24f) : x;
+    const float y = cpgen_from_bits_f32((cpgen_to_bits_f32(normal) & UINT32_C(0x807fffff)) | UINT32_C(0x3f800000));
+    return ((size > 0.0f) && (size < cpgen_infinity_f32())) ? y : x;
+}
+
+static inline float cpgen_exponent_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float normal = (size < 0x1p-126f) ? (size * 0x1p24f) : size;
+    const float biased = cpgen_from_bits_f32(cpgen_to_bits_f32(0x1.8p23f) + (cpgen_to_bits_f32(normal) >> 23U)) - 0x1.8p23f;
+    const float y = biased - ((size < 0x1p-126f) ? 151.0f : 127.0f);
+    return ((size > 0.0f) && (size < cpgen_infinity_f32())) ? y : 0.0f;
+}
+
+/* y * 2^k for a whole number k and 2^-100 < |y| < 2^100, rounded once */
+static inline float cpgen_scalbn_f32(float y, float k)
+{
+    const float below = (k < 248.0f) ? k : 248.0f;
+    const float clamped = (below > -248.0f) ? below : -248.0f;
+    return cpgen_scale_f32(y, (cpgen_to_bits_f32(clamped + 0x1.8p23f) - cpgen_to_bits_f32(0x1.8p23f)) + 256U);
 }
 
 /* ---- functions with kinks, float; comparisons are arranged so that NaN is kept ---- */

@@ -44,6 +44,8 @@ SIMPLE = [
     "relu",
     "step",
     "sign0",
+    "significand",
+    "exponent",
 ]
 REALS = (("double", "f64"), ("float", "f32"))
 
