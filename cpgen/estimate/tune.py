@@ -39,7 +39,8 @@ GAIN = 0.95  # what is kept must take at most this share of the default's time
 @dataclass(frozen=True)
 class Tuning:
     """``methods``: program key -> "cp" or "directions", and "diagonal:auto" or "trace:auto" -> what ``method="auto"``
-    samples by, "cp" or "hutchinson"; ``tiles``: program key -> rows in a tile; ``schedules``: program key -> the numbers of a :class:`cpgen.loops.schedule.Schedule`, for a GPU.
+    samples by, "cp" or "hutchinson"; ``tiles``: program key -> rows in a tile; ``schedules``: program key -> the numbers
+    of a :class:`cpgen.loops.schedule.Schedule`, for a GPU.
 
     ``model`` and ``wrt`` say what was measured; it is refused for anything else.
     """
