@@ -28,7 +28,7 @@ from cpgen.ir.cost import operations  # noqa: E402
 from cpgen.loops import plan  # noqa: E402
 from tests.catalogue import CATALOGUE, Entry  # noqa: E402
 
-PROGRAMS = ("value", "gradient", "diagonal:cp", "diagonal:hutchinson")
+PROGRAMS = ("value", "gradient", "diagonal:cp", "diagonal:hutchinson_plain", "diagonal:hutchinson")
 FLAGS = ["-std=c99", "-O1", "-fno-inline", "-fno-tree-vectorize", "-ffp-contract=off", "-g"]
 OUT = ROOT / "benchmarks/results/cost_model.csv"
 

@@ -493,11 +493,11 @@ def targets(
 
 def time_to_one_percent(own: Own, what: str, seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:
     """Seconds to a relative error of 1 percent and how, for each sampler and each exact call."""
-    needed = {method: samples_for_one_percent(own, what, method) for method in ("cp", "hutchinson")}
+    needed = {method: samples_for_one_percent(own, what, method) for method in ("cp", "hutchinson_plain")}
     found = {}
     for name, spent in seconds.items():
         if name.startswith("sample"):
-            count = needed["cp" if "cpgen" in name else "hutchinson"]
+            count = needed["cp" if "cpgen" in name else "hutchinson_plain"]
             found[name] = (spent * count, f"{count:.0f} samples")
         elif name.startswith("exact"):
             found[name] = (spent, "exact")

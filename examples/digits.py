@@ -172,7 +172,7 @@ def main(out: Path) -> None:
 
     arrays = {**data.arrays(), **weights}
     exact = est.diagonal(**arrays)
-    sampled = est.diagonal(samples=4, method="hutchinson", seed=0, **arrays)
+    sampled = est.diagonal(samples=4, method="hutchinson_plain", seed=0, **arrays)
     count, needed = flatten(weights).size, est.columns("diagonal")
     print(f"Hessian diagonal of {count} weights: exact with {needed} noise columns; Hutchinson's 4 vectors give")
     for name in WEIGHTS:

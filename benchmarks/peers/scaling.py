@@ -77,7 +77,7 @@ def main() -> None:
                 workload.build(), threads=options.threads, programs=("gradient", "diagonal")
             )
             calls: dict[str, Callable[[], object]] = {
-                "diagonal": lambda e=estimator, k=samples, d=data: e.diagonal(samples=k, exact=False, **d)
+                "diagonal": lambda e=estimator, k=samples, d=data: e.diagonal(samples=k, exact=False, method="cp", **d)
             }
             if sweep != "samples":
                 calls["gradient"] = lambda e=estimator, d=data: e.gradient(**d)

@@ -155,8 +155,8 @@ def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     for leaf, product in zip(wrt, products, strict=True):
         mean, variance = statistics.of(_0 * _1, [product, directions[leaf]], adjoint_origin(leaf, "diag"))
         outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
-    program = program_of(graph, "diagonal_hutchinson", [*outputs, *kink_outputs(graph, wrt)])
-    return Derived(program, "hutchinson", direction_count(wrt), drawn=_probe_summary(wrt, directions))
+    program = program_of(graph, "diagonal_hutchinson_plain", [*outputs, *kink_outputs(graph, wrt)])
+    return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=_probe_summary(wrt, directions))
 
 
 def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
@@ -169,8 +169,8 @@ def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
         )
     mean, variance = Statistics().of(_0, [quadratic_form(graph, directions)], Origin("trace"))
     outputs = [("trace", mean), ("var_trace", variance), *kink_outputs(graph, wrt)]
-    program = program_of(graph, "trace_hutchinson", outputs)
-    return Derived(program, "hutchinson", direction_count(wrt), drawn=_probe_summary(wrt, directions))
+    program = program_of(graph, "trace_hutchinson_plain", outputs)
+    return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=_probe_summary(wrt, directions))
 
 
 def _directed(

@@ -26,6 +26,7 @@ from cpgen.derive.derived import (
 from cpgen.derive.forward import tangents
 from cpgen.derive.linear import pull_back
 from cpgen.derive.points import over
+from cpgen.derive.probed import probed_diagonal, probed_trace
 from cpgen.derive.restrict import restrict
 from cpgen.derive.reverse import Adjoints, adjoint_origin, gradients
 from cpgen.derive.sources import (
@@ -64,7 +65,7 @@ BIASED = {
     "becker_lecun": "Becker-LeCun recursion: off-diagonal curvature is ignored on the way down",
 }
 Entry = tuple[Input, tuple[int, ...]]
-ESTIMATORS = ("cp", "s", "tu", "hutchinson", "gauss_newton", "becker_lecun")
+ESTIMATORS = ("cp", "s", "tu", "hutchinson", "hutchinson_plain", "gauss_newton", "becker_lecun")
 
 
 # First order
@@ -169,11 +170,14 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
     """``diag_<leaf>`` and ``var_diag_<leaf>`` by one of :data:`ESTIMATORS`, or "directions".
 
     "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu" are the
-    estimators of the 2012 paper on the whole graph, rows summed before squaring; "hutchinson" is ``v * Hv``;
+    estimators of the 2012 paper on the whole graph, rows summed before squaring; "hutchinson_plain" is ``v * Hv``, and
+    "hutchinson" the same of what is not known in closed form, at the read-outs (:mod:`cpgen.derive.probed`);
     "gauss_newton" and "becker_lecun" are biased and say so.  "units" is "cp" with a unit vector for each sign, and
     "directions" is ``e * He`` summed over unit vectors: both exact, and cheap where there are few of them.
     """
     if estimator == "hutchinson":
+        return probed_diagonal(graph, wrt)
+    if estimator == "hutchinson_plain":
         return probes.hutchinson_diagonal(graph, wrt)
     if estimator == "directions":
         return probes.directions_diagonal(graph, wrt)
@@ -257,6 +261,8 @@ def _counts(curvature: Curvature, estimator: str) -> Callable[[Node], bool]:
 def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
     """``trace`` and ``var_trace``: per row if every leaf has rows (the Laplacian), else over everything."""
     if estimator == "hutchinson":
+        return probed_trace(graph, wrt)
+    if estimator == "hutchinson_plain":
         return probes.hutchinson_trace(graph, wrt)
     if estimator == "directions":
         return probes.directions_trace(graph, wrt)

@@ -15,6 +15,7 @@ from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
 from cpgen.errors import EnvironmentProblem, RequestError, warn_user
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
+from cpgen.estimate.choice import Choice, choose
 from cpgen.estimate.finite import POLICIES
 from cpgen.estimate.progress import working
 from cpgen.estimate.sampling import is_count
@@ -166,6 +167,7 @@ class Compiled:
         self._raw: dict[str, Derived] = {}  # before simplification; for what is chosen, that of the choice
         self._loaded: dict[str, Loaded] = {}
         self._fallback = ""
+        self._choices: dict[str, Choice] = {}
         self._by_noise: set[str] = set()  # keys whose exact answer the program with noise gives for less
 
     def exact_key(self, key: str) -> str:
@@ -180,6 +182,23 @@ class Compiled:
             return key
         usual = self.derive(what) if what != key else derived
         return what if usual.estimator == "cp" and not usual.unit else f"{what}:cp"
+
+    @scoped
+    def choice(self, what: str) -> Choice:
+        """What ``method="auto"`` samples "diagonal" or "trace" by: a function of the model and the options."""
+        if what not in self._choices:
+            with working(f"trying the estimators of the {what} of {self.graph.name}"):
+                self._choices[what] = choose(self, what)
+        return self._choices[what]
+
+    def exact_columns(self, what: str) -> int | None:
+        """The fewest columns with which some exact method gives "diagonal" or "trace"; None if it is not known."""
+        known = [n for n in (self.derive(f"{what}:cp").columns, self._colours) if n is not None]
+        return min(known, default=None)
+
+    @cached_property
+    def _colours(self) -> int | None:
+        return colour_count(self.graph, self.wrt) if direction_count(self.wrt) is not None else None
 
     @scoped
     def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:

@@ -18,7 +18,7 @@ from cpgen.derive.sources import Setting
 from cpgen.emit import emit_c
 from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import BudgetError, RequestError
-from cpgen.estimate import show
+from cpgen.estimate import lowrank, show
 from cpgen.estimate.arrays import all_finite, check_arrays, gathered, keyword
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
@@ -29,7 +29,7 @@ from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
 from cpgen.estimate.sampling import Sampling, combine, is_count, small_enough
 from cpgen.estimate.stream import Stream
-from cpgen.estimate.tune import Tuning, tune
+from cpgen.estimate.tune import Tuning, choose_methods, tune
 from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY
@@ -86,9 +86,16 @@ class Estimator:
         return self._compiled.loaded(key)
 
     def show(self, program: str = "diagonal") -> str:
-        """The noise analysis, the graph and the stages of a program, for reading."""
+        """The noise analysis, the graph and the stages of a program, for reading.
+
+        For "diagonal" and "trace" the first line says what ``method="auto"`` samples by, which has a program of its own.
+        """
         blas = self.options.blas if self.options.target == "cpu" else ""
-        return show.show(self.derive(program), self._compiled.plan(program), blas)
+        text = show.show(self.derive(program), self._compiled.plan(program), blas)
+        if program not in ("diagonal", "trace"):
+            return text
+        choice = self._compiled.choice(program)
+        return f"method='auto' samples by {choice.method}: {choice.reason}\n{text}"
 
     def columns(self, program: str = "diagonal") -> int | None:
         """Noise columns with which a program's answer is exact; 0 if it is exact as it stands, None if it never is."""
@@ -300,6 +307,10 @@ class Estimator:
         loaded = self.loaded("hvp")
         given, rows = self.arrays(loaded, gathered(arrays, named))
         given |= self._directions(loaded, directions, rows)
+        return self.product(loaded, given, rows)
+
+    def product(self, loaded: Loaded, given: Mapping[str, Array], rows: int | None) -> dict[str, Array]:
+        """The Hessian times the directions among arrays that are checked, leaf by leaf."""
         outputs = self._run(loaded, given, rows)
         self.settle(loaded, outputs, {f"hvp_{v.name}": f"hvp, {v.name}" for v in self.wrt}, given, rows)
         return {v.name: outputs[f"hvp_{v.name}"] for v in self.wrt}
@@ -382,6 +393,15 @@ class Estimator:
         """
         return tune(self, gathered(arrays, named))
 
+    def choose(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> Tuning:
+        """Try on these arrays which estimator ``method="auto"`` should sample the diagonal and the trace by.
+
+        What is returned keeps the choice: compile with ``tuning=`` it, or ``.save(path)`` it first; nothing changes
+        before.  The trials draw signs of their own, and nothing of them enters an estimate.  :meth:`tune` does the same
+        and measures times.  Raises RequestError, ShapeError, DataError, BudgetError.
+        """
+        return choose_methods(self, gathered(arrays, named))
+
     # Estimates
 
     def diagonal(
@@ -390,7 +410,7 @@ class Estimator:
         /,
         samples: int = 16,
         seed: int = 0,
-        method: str = "cp",
+        method: str = "auto",
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
@@ -403,24 +423,29 @@ class Estimator:
         ``samples``: noise columns.  If no more columns than that give the exact answer, the exact answer is returned
         (``exact=None``); ``exact=True`` insists on it, ``exact=False`` forbids it.  ``rtol``: keep sampling until the
         norm of the standard errors is at most ``rtol`` times the norm of the values, or ``max_samples`` is reached.
-        ``method``: "cp" (default), "directions" (exact: a forward tangent for each variable), "hutchinson", "s" and "tu"
-        (the 2012 paper's, whole graph), "gauss_newton" and "becker_lecun" (biased, and labelled so).  ``design``:
-        "hadamard" (orthogonal columns) or "independent".
+        ``method``: "auto" (default: the exact answer where it is cheap, else "cp" or "hutchinson", whichever has the less
+        variance for its work; a function of model and options, see :mod:`cpgen.estimate.choice`; ``.reason`` of a result
+        says why), "cp" (curvature propagation), "hutchinson" (of what is not known in closed form), "hutchinson_plain"
+        (``v * Hv``), "xdiag" (for a few dominant eigenvalues), "directions" (exact: a forward tangent for each variable),
+        "s" and "tu" (the 2012 paper's, whole graph), "gauss_newton" and "becker_lecun" (biased, and labelled so).
+        ``design``: "hadamard" (orthogonal columns) or "independent".
         ``first_row``: number of the first row in a larger data set, so that pieces draw the noise that the whole would.
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
-        key = self._diagonal_key(method, sampling)
-        return self._estimate(key, self._diagonals, sampling, gathered(arrays, named))[0]
+        if method in lowrank.OF_DIAGONAL:
+            return Estimates(lowrank.estimated(self, method, sampling, gathered(arrays, named)))
+        key, reason = self._diagonal_key(method, sampling)
+        return self._estimate(key, self._diagonals, sampling, gathered(arrays, named), reason)[0]
 
     @property
     def _diagonals(self) -> dict[str, str]:
         return {f"diag_{v.name}": v.name for v in self.wrt}
 
-    def _diagonal_key(self, method: str, sampling: Sampling) -> str:
-        if method not in (*programs.ESTIMATORS, "directions"):
-            raise RequestError(f"method={method!r} is not one of {', '.join(programs.ESTIMATORS)}, directions")
+    def _diagonal_key(self, method: str, sampling: Sampling) -> tuple[str, str]:
+        if method not in ("auto", *programs.ESTIMATORS, "directions"):
+            raise RequestError(f"method={method!r} is not one of auto, {', '.join(programs.ESTIMATORS)}, directions")
         return self._key("diagonal", method, sampling)
 
     def value_gradient_and_diagonal(
@@ -429,7 +454,7 @@ class Estimator:
         /,
         samples: int = 1,
         seed: int = 0,
-        method: str = "cp",
+        method: str = "auto",
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
@@ -442,8 +467,9 @@ class Estimator:
         Arguments as in :meth:`diagonal`.
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
-        key = self._diagonal_key(method, sampling) + AND_GRADIENT
-        found, outputs = self._estimate(key, self._diagonals, sampling, gathered(arrays, named))
+        key, reason = self._diagonal_key(method, sampling)
+        given = gathered(arrays, named)
+        found, outputs = self._estimate(key + AND_GRADIENT, self._diagonals, sampling, given, reason)
         return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}, found
 
     def trace(
@@ -452,7 +478,7 @@ class Estimator:
         /,
         samples: int = 16,
         seed: int = 0,
-        method: str = "cp",
+        method: str = "auto",
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
@@ -462,14 +488,33 @@ class Estimator:
     ) -> Estimate:
         """The trace of the Hessian: for each row if every leaf has rows (the Laplacian), else over everything.
 
-        Methods: "cp", "directions" (exact), "hutchinson", "gauss_newton".  Other arguments as in :meth:`diagonal`.
+        Methods: "auto" (default), "cp", "hutchinson", "hutchinson_plain", "xtrace", "hutch++", "directions" (exact) and
+        "gauss_newton".  Other arguments as in :meth:`diagonal`.
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
-        key = self._key("trace", method, sampling)
-        return self._estimate(key, {"trace": "trace"}, sampling, gathered(arrays, named))[0]["trace"]
+        if method in lowrank.OF_TRACE:
+            return lowrank.estimated(self, method, sampling, gathered(arrays, named))["trace"]
+        key, reason = self._key("trace", method, sampling)
+        return self._estimate(key, {"trace": "trace"}, sampling, gathered(arrays, named), reason)[0]["trace"]
 
-    def _key(self, what: str, method: str, sampling: Sampling) -> str:
-        """The program behind a method; the default leaves the choice to the library unless sampling is insisted on."""
+    def _key(self, what: str, method: str, sampling: Sampling) -> tuple[str, str]:
+        """The program behind a method, and why it was chosen where "auto" left it to the library."""
+        if method != "auto":
+            return self._named_key(what, method, sampling), ""
+        usual = self._named_key(what, "cp", sampling)
+        if sampling.decide(self.derive(usual))[0] != "sample":
+            return usual, self.derive(usual).choice or "exact for no more columns than samples"
+        if sampling.exact is None:
+            columns = self._compiled.exact_columns(what)
+            if columns is not None and columns <= sampling.samples:
+                return self._compiled.exact_key(f"{what}:exact"), f"exact for {columns} columns"
+        choice = self._compiled.choice(what)
+        if choice.method == "cp":
+            return usual, choice.reason
+        return f"{what}:{choice.method}", choice.reason
+
+    def _named_key(self, what: str, method: str, sampling: Sampling) -> str:
+        """The program behind a method; for "cp" the exact one where that is wanted, unless sampling is insisted on."""
         if method == "directions":
             self._check_directions()
             if sampling.exact is False:
@@ -522,7 +567,7 @@ class Estimator:
         self,
         samples: int = 16,
         seed: int = 0,
-        method: str = "cp",
+        method: str = "auto",
         design: str = "hadamard",
         exact: bool | None = None,
         first_row: int = 0,
@@ -530,10 +575,12 @@ class Estimator:
     ) -> Stream:
         """The diagonal over rows that arrive in pieces: ``stream.add(**arrays)`` repeatedly, then ``stream.result()``.
 
-        The result has the same bits as one call over all rows.  ``total_rows`` is needed where the objective is a mean.
+        The result has the same bits as one call over all rows with that method ("auto" is "cp" here).  ``total_rows`` is
+        needed where the objective is a mean.
         """
-        if method not in ("cp", "gauss_newton", "becker_lecun"):
+        if method not in ("auto", "cp", "gauss_newton", "becker_lecun"):
             raise RequestError(f"method={method!r} cannot be streamed; cp, gauss_newton and becker_lecun can")
+        method = "cp" if method == "auto" else method
         wanted = {f"diag_{v.name}": v.name for v in self.wrt}
         sampling = Sampling(samples, seed, design, exact, None, samples, first_row)
         return Stream(self, method, wanted, sampling, total_rows)
@@ -584,7 +631,12 @@ class Estimator:
         return leaf, tuple(index)
 
     def _estimate(
-        self, key: str, wanted: Mapping[str, str], sampling: Sampling, arrays: Mapping[str, object]
+        self,
+        key: str,
+        wanted: Mapping[str, str],
+        sampling: Sampling,
+        arrays: Mapping[str, object],
+        reason: str = "",
     ) -> tuple[Estimates, dict[str, Array]]:
         """The ``wanted`` outputs as estimates, and all outputs."""
         mode, used = sampling.decide(self.derive(key))
@@ -606,7 +658,7 @@ class Estimator:
             design = IDENTITY if exact else DESIGNS[sampling.design]
             numbers = {"columns": self._batch(loaded, rows, used), "design": design, "seed": sampling.seed}
         self.settle(loaded, outputs, asked, given, rows, **numbers)
-        return self.package(loaded, wanted, outputs, sampling, used, exact), outputs
+        return self.package(loaded, wanted, outputs, sampling, used, exact, reason), outputs
 
     def _exact(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int, sampling: Sampling
@@ -691,6 +743,7 @@ class Estimator:
         sampling: Sampling,
         samples: int,
         exact: bool,
+        reason: str = "",
     ) -> Estimates:
         derived = loaded.derived
         result = {}
@@ -719,6 +772,7 @@ class Estimator:
                 backend=loaded.backend.label,
                 biased=derived.biased,
                 kinks=kinks,
+                reason=reason,
             )
         return Estimates(result)
 

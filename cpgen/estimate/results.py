@@ -25,7 +25,8 @@ class Estimate(np.lib.mixins.NDArrayOperatorsMixin):
     the answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns of one
     row are orthogonal rather than independent and ``stderr`` is conservative: it may be too large, never too small.
     ``samples``: noise columns used.  ``exact``: no sampling error.  ``biased``: why the method is biased, or "".
-    ``kinks``: evaluation points that sat exactly on a kink (where a one-sided convention decided).
+    ``kinks``: evaluation points that sat exactly on a kink (where a one-sided convention decided).  ``reason``: why this
+    ``method``, where the library chose it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Estimate(np.lib.mixins.NDArrayOperatorsMixin):
     backend: str
     biased: str = ""
     kinks: int = 0
+    reason: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -103,7 +105,8 @@ class Estimate(np.lib.mixins.NDArrayOperatorsMixin):
 def _origin(e: Estimate) -> str:
     """How an estimate came about, and what to beware of."""
     noise = f", {e.design} columns of seed {e.seed}" if e.design in ("hadamard", "independent") else ""
-    return f"method {e.method}{noise}; {e.dtype}, {e.backend}{_kinks(e.kinks)}"
+    chosen = f"\n  chosen: {e.reason}" if e.reason and not e.exact else ""
+    return f"method {e.method}{noise}; {e.dtype}, {e.backend}{_kinks(e.kinks)}{chosen}"
 
 
 def _kinks(count: int) -> str:

@@ -6,23 +6,31 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cpgen.errors import RequestError
 from cpgen.estimate.backends import Call, Cuda, Native
-from cpgen.ir.noise import IDENTITY
+from cpgen.estimate.choice import METHODS, SEED, Trial, compared, trial
+from cpgen.ir.noise import IDENTITY, INDEPENDENT
 from cpgen.loops.device import ALTERNATIVES, choose
 from cpgen.loops.schedule import Schedule, schedule_of
 from cpgen.native import build, build_cuda
 
 if TYPE_CHECKING:
+    from cpgen.derive.derived import Derived
     from cpgen.estimate.estimator import Estimator
 
+Array = NDArray[np.floating]
 TILES = (4, 8, 16, 32)
 CHOSEN = ("diagonal:exact", "trace:exact")
 TUNED = ("gradient", "diagonal", "trace")
+AUTO = ":auto"  # after "diagonal" and "trace": the key of what method="auto" samples by
+TRIALS = 16  # samples of each estimator on given arrays
 COLUMNS = 8  # noise columns for which schedules are measured
 REPEATS = 7
 GAIN = 0.95  # what is kept must take at most this share of the default's time
@@ -30,8 +38,9 @@ GAIN = 0.95  # what is kept must take at most this share of the default's time
 
 @dataclass(frozen=True)
 class Tuning:
-    """``methods``: program key -> "cp" or "directions"; ``tiles``: program key -> rows in a tile; ``schedules``: program
-    key -> the numbers of a :class:`cpgen.loops.schedule.Schedule`, for a GPU.
+    """``methods``: program key -> "cp" or "directions", and "diagonal:auto" or "trace:auto" -> what ``method="auto"``
+    samples by, "cp" or "hutchinson"; ``tiles``: program key -> rows in a tile; ``schedules``: program key -> the numbers
+    of a :class:`cpgen.loops.schedule.Schedule`, for a GPU.
 
     ``model`` and ``wrt`` say what was measured; it is refused for anything else.
     """
@@ -62,11 +71,45 @@ def load_tuning(path: str | Path) -> Tuning:
         raise RequestError(f"{path} is not a tuning that cpgen wrote: {error}") from error
     if not all(isinstance(t, int) and 1 <= t <= 1024 for t in known.tiles.values()):
         raise RequestError(f"{path} asks for tiles that are not between 1 and 1024 rows")
-    if not set(known.methods.values()) <= {"cp", "directions"}:
-        raise RequestError(f"{path} names methods other than cp and directions")
+    if not all(method in _methods(key) for key, method in known.methods.items()):
+        raise RequestError(f"{path} names methods that are not known: {', '.join(known.methods.values())}")
     for numbers in known.schedules.values():
         schedule_of(numbers, "")
     return known
+
+
+def _methods(key: str) -> tuple[str, ...]:
+    return METHODS if key.endswith(AUTO) else ("cp", "directions")
+
+
+def choose_methods(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
+    """Try both estimators on given arrays, with signs of their own, and keep the better one of diagonal and of trace."""
+    methods: dict[str, str] = {}
+    for what in ("diagonal", "trace"):
+        if estimator.derive(f"{what}:cp").columns == 0:
+            continue
+
+        _, rows = estimator.arrays(estimator.loaded(f"{what}:cp"), arrays)
+
+        def tried(derived: Derived, what: str = what) -> list[Trial | None]:
+            loaded = estimator.loaded(f"{what}:{derived.estimator}")
+            given, rows = estimator.arrays(loaded, arrays)
+
+            def run(column: int) -> dict[str, Array]:
+                call = Call(rows or 1, 1, SEED, INDEPENDENT, first_column=column, row_scale=1.0 / (rows or 1))
+                estimator.check_memory(loaded, call)
+                return loaded.backend.run(given, call, estimator.options.threads, False)
+
+            return [trial(what, run, TRIALS)]
+
+        (first,) = tried(estimator.derive(f"{what}:cp"))
+        if first is None:
+            continue
+        methods[f"{what}{AUTO}"] = compared(estimator, what, rows or 1, [first], tried).method
+    known = estimator.options.tuning
+    if known is not None:
+        return replace(known, methods={**known.methods, **methods})
+    return Tuning(estimator.graph.name, tuple(v.name for v in estimator.wrt), estimator.options.real, methods)
 
 
 def tune(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
@@ -78,9 +121,10 @@ def tune(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning:
     if estimator.options.target == "cuda":
         schedules = {key: s for key in TUNED if (s := _best_schedule(estimator, key, arrays))}
         leaves = tuple(v.name for v in estimator.wrt)
-        return Tuning(estimator.graph.name, leaves, estimator.options.real, schedules=schedules)
+        methods = choose_methods(estimator, arrays).methods
+        return Tuning(estimator.graph.name, leaves, estimator.options.real, methods, schedules=schedules)
     tiles: dict[str, int] = {}
-    methods: dict[str, str] = {}
+    methods = dict(choose_methods(estimator, arrays).methods)
     for key in CHOSEN:
         try:
             what = key.partition(":")[0]

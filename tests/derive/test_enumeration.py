@@ -33,11 +33,12 @@ from tests.derive.small import (
 )
 
 LIMIT = 12  # signs to enumerate: 4096 patterns
-METHODS = ("cp", "s", "tu", "hutchinson")
+METHODS = ("cp", "s", "tu", "hutchinson", "hutchinson_plain")
+OF_TRACES = ("cp", "hutchinson", "hutchinson_plain")
 # more signs than that even for one row; the complete designs below cover them
 TOO_MANY = {("classifier", "tu"), ("deep", "tu"), ("convolution", "s"), ("convolution", "tu")}
 # leaves with and without rows together: Hutchinson's trace is refused
-BOTH_KINDS = {("convolution", "hutchinson"), ("mixture", "hutchinson")}
+BOTH_KINDS = {("convolution", "hutchinson_plain"), ("mixture", "hutchinson_plain")}
 
 
 def rows_for(case: Small, derived: Derived) -> int:
@@ -80,7 +81,7 @@ def test_diagonals_are_unbiased_however_sources_are_factored(name: str, factor: 
         close(found[f"diag_{leaf}"], expected.diag(leaf))
 
 
-@pytest.mark.parametrize(("name", "method"), [p for p in pairs(("cp", "hutchinson")) if p not in BOTH_KINDS])
+@pytest.mark.parametrize(("name", "method"), [p for p in pairs(OF_TRACES) if p not in BOTH_KINDS])
 def test_traces_are_unbiased(name: str, method: str) -> None:
     case = CASES[name]
     derived = programs.trace(case.graph, case.leaves, method)
@@ -229,12 +230,12 @@ def test_hutchinson_variance(name: str) -> None:
     case = CASES[name]
     arrays = case.arrays(1)
     h = reference(case, arrays, 1).hessian[0]
-    found = draws(programs.diagonal(case.graph, case.leaves, "hutchinson"), arrays)
+    found = draws(programs.diagonal(case.graph, case.leaves, "hutchinson_plain"), arrays)
     flat = np.concatenate(
         [found[f"diag_{leaf}"].reshape(len(found[f"diag_{leaf}"]), -1) for leaf in case.wrt], axis=1
     )
     close(spread(flat), (h**2).sum(axis=1) - np.diag(h) ** 2)
-    trace = draws(programs.trace(case.graph, case.leaves, "hutchinson"), arrays)["trace"].ravel()
+    trace = draws(programs.trace(case.graph, case.leaves, "hutchinson_plain"), arrays)["trace"].ravel()
     close(spread(trace), 2 * ((h**2).sum() - (np.diag(h) ** 2).sum()))
 
 

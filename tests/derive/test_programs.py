@@ -112,17 +112,17 @@ def test_outputs_named_exact_need_no_noise(case: Small) -> None:
 @every
 def test_whole_graph_estimators_and_hutchinson_are_exact_with_unit_columns_for_one_row(case: Small) -> None:
     arrays, expected, _ = prepared(case, 1)
-    for method in ("s", "tu", "hutchinson"):
+    for method in ("s", "tu", "hutchinson_plain"):
         found = evaluate(programs.diagonal(case.graph, case.leaves, method), arrays, rows=1, unit=True)
         for name in case.wrt:
             close(found[f"diag_{name}"], expected.diag(name))
     mixed = {leaf.has_rows for leaf in case.leaves}
     if len(mixed) == 1:
-        found = evaluate(programs.trace(case.graph, case.leaves, "hutchinson"), arrays, rows=1, unit=True)
+        found = evaluate(programs.trace(case.graph, case.leaves, "hutchinson_plain"), arrays, rows=1, unit=True)
         close(found["trace"], expected.trace)
     else:
         with pytest.raises(RequestError, match="not over both at once"):
-            programs.trace(case.graph, case.leaves, "hutchinson")
+            programs.trace(case.graph, case.leaves, "hutchinson_plain")
 
 
 @every

@@ -82,7 +82,7 @@ def test_sampling_can_be_insisted_on() -> None:
     est = cp.compile(chain(6), wrt=["x"], programs=(), backend="interpreter")
     x = np.random.default_rng(1).normal(size=(5, 2))
     exact = est.diagonal(x=x)["x"].value
-    sampled = est.diagonal(exact=False, samples=4096, design="independent", x=x)["x"]
+    sampled = est.diagonal(exact=False, samples=4096, design="independent", method="cp", x=x)["x"]
     assert not sampled.exact and sampled.method == "cp"
     assert np.all(np.abs(sampled.value - exact) <= 5 * sampled.stderr)
 
@@ -112,7 +112,7 @@ def test_an_exact_answer_takes_the_cheaper_exact_way() -> None:
     est = cp.compile(m, wrt=["x"], programs=(), backend="interpreter")
     rng = np.random.default_rng(0)
     arrays = {"x": rng.normal(size=(3, 20)), "V": rng.normal(size=(40, 20)), "W": rng.normal(size=(40, 40)) / 6}
-    sampled = est.trace(samples=4, **arrays)
+    sampled = est.trace(samples=4, method="cp", **arrays)
     assert not sampled.exact and sampled.method == "cp"
     exact = est.trace(exact=True, **arrays)
     assert exact.exact and exact.method == "directions" and exact.samples == 20

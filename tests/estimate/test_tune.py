@@ -61,4 +61,4 @@ def test_a_tuning_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_the_interpreter_cannot_be_tuned() -> None:
     entry = CATALOGUE["softplus_energy"]
     tuning = entry.compile(programs=(), backend="interpreter").tune(**entry.arrays())
-    assert not tuning.methods and not tuning.tiles
+    assert set(tuning.methods) <= {"diagonal:auto", "trace:auto"} and not tuning.tiles
