@@ -1,24 +1,32 @@
-"""Every exact method beside the one that is chosen: ``python benchmarks/exact_choice.py [--models 60] [NAME ...]``.
+"""Every exact method beside the one that is chosen: ``python benchmarks/exact_choice.py [--models 300] [NAME ...]``.
 
 For the diagonal, the trace and the Hessian of each model of the catalogue, of a few larger ones and of random models
 (:mod:`tests.random.generate`), each exact program is compiled and timed on few and on many rows: "units" (the sweep with
 unit vectors), "cp" (the sampled program with the identity as its design) and "directions".  What is timed is the C
 function alone, on one thread: the least processor time of several calls, which other processes on the machine hardly
-change.  Writes results/exact_choice.csv, a line for each question, and carries on where an interrupted run stopped;
-``--fresh`` begins anew, and ``--predict`` only chooses again, with the times of the file.  The last lines say how far the
-choice is from the best method.
+change; the methods take turns, so that what does change it meets all of them.
+
+Deriving and compiling take nearly all of the time.  So a model with long programs is timed for one or two of the three
+questions, by turns, and one that takes longer to derive than LONG is left out; the last line names those.
+
+Writes results/exact_choice.csv, a line for each question, and carries on where an interrupted run stopped; ``--fresh``
+begins anew, and ``--predict`` only chooses again, with the times of the file.  The last lines say how far the choice is
+from the best method.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import sympy as sp
@@ -40,8 +48,11 @@ from tests.random.generate import Unwritable, model_number  # noqa: E402
 OUT = ROOT / "benchmarks/results/exact_choice.csv"
 QUESTIONS = ("diagonal:exact", "trace:exact", "hessian")
 MANY = 64  # rows
-ENOUGH = 2e-3  # seconds of one measurement
-LONGEST = 3e10  # operations of a call that is still timed
+ENOUGH = 1e-3  # seconds of one measurement
+TURNS = 10  # measurements of each method
+LONGEST = 3e9  # operations of a call that is still timed
+MANY_MAPS = 40  # of a model's programs: with more, no further question is asked of it
+LONG = 10.0  # seconds of derivation after which a model is left out
 CALL = 20e-6  # seconds that a call from Python takes besides the C function (see ``Estimator.diagonal`` of a tiny model)
 HEAD = ["model", "question", "rows", *(f"{m} {what}" for m in METHODS for what in ("columns", "us")), "chosen", "best",
         "ratio"]  # fmt: skip
@@ -161,52 +172,81 @@ def name(question: str, method: str) -> str:
     return f"{question.partition(':')[0]}_{method}"
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """The least processor time of one call."""
-    call()
-    start = time.process_time()
-    call()
-    once = time.process_time() - start
-    if once > 1:
-        return once
-    count, found = max(1, int(ENOUGH / max(once, 1e-6))), once
-    for _ in range(7):
+def seconds(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """The least processor time of one call of each."""
+    found: dict[str, float] = {}
+    counts: dict[str, int] = {}
+
+    def measure(which: str, count: int) -> None:
+        call = calls[which]
         start = time.process_time()
         for _ in range(count):
             call()
-        found = min(found, (time.process_time() - start) / count)
+        found[which] = min(found.get(which, np.inf), (time.process_time() - start) / count)
+
+    for which, call in calls.items():
+        call()
+        measure(which, 1)
+        counts[which] = max(1, int(ENOUGH / max(found[which], 1e-7)))
+    for turn in range(TURNS):
+        for which, count in counts.items():
+            if turn == 0 or found[which] < 1 / TURNS:
+                measure(which, count)
     return found
+
+
+class TooLong(BaseException):  # which no handler of exceptions on the way takes for its own
+    """A model takes too long to derive."""
+
+
+@contextmanager
+def no_longer_than(limit: float) -> Iterator[None]:
+    """Raise TooLong after so many seconds of this process's time; 0 for no limit."""
+
+    def stop(*_: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def ask(case: Case, known: Mapping[tuple[str, str, str], list[str]], predict: bool) -> Iterator[list[object]]:
     """The lines of one model."""
     est = cp.compile(case.model, wrt=case.wrt, programs=(), threads=1)
     made: dict[tuple[str, str], Derived] = {}
-    timed = {(question, str(rows)) for question in QUESTIONS for rows in case.rows}
-    missing = [pair for pair in timed if (case.name, *pair) not in known]
-    if predict and len(missing) == len(timed):
-        return
-    for question in QUESTIONS:
-        what = question.partition(":")[0]
-        for method in METHODS:
-            try:
-                derived = est.derive(f"{what}:{method}")
-                est._compiled.plan(f"{what}:{method}")
-            except CpgenError:
+    first = crc32(case.name.encode()) % len(QUESTIONS)
+    questions, maps = (*QUESTIONS[first:], *QUESTIONS[:first]), 0
+    if predict:
+        questions = tuple(q for q in questions if (case.name, q, str(case.rows[0])) in known)
+    with no_longer_than(0 if predict else LONG):
+        for question in questions:
+            what = question.partition(":")[0]
+            if maps > MANY_MAPS and (case.name, question, str(case.rows[0])) not in known:
                 continue
-            if derived.columns is not None:
-                made[question, method] = derived
+            for method in METHODS:
+                try:
+                    derived = est.derive(f"{what}:{method}")
+                    maps += len(derived.program.maps())
+                    est._compiled.plan(f"{what}:{method}")
+                except CpgenError:
+                    continue
+                if derived.columns is not None:
+                    made[question, method] = derived
     module = None
     for rows in case.rows:
         arrays = {v: np.array(a, np.float64, order="C") for v, a in case.arrays(rows).items()}
-        for question in QUESTIONS:
+        for question in questions:
             methods = [m for m in METHODS if (question, m) in made]
             if len(methods) < 2:
                 continue
             old = known.get((case.name, question, str(rows)))
-            if predict and old is None:
-                continue
             times: dict[str, float] = {}
+            calls: dict[str, Callable[[], object]] = {}
             for k, method in enumerate(METHODS):
                 if old is not None:
                     if old[4 + 2 * k]:
@@ -224,8 +264,8 @@ def ask(case: Case, known: Mapping[tuple[str, str, str], list[str]], predict: bo
                 given = {i.name: arrays[i.name] for i in derived.program.inputs if i.kind in ("data", "param")}
                 wanted = [n for n, _ in derived.program.outputs if not n.startswith("var_")]
                 native = module[name(question, method)]
-                call = native.bind(given, rows, columns, design=IDENTITY, threads=1, wanted=wanted)
-                times[method] = seconds(call)
+                calls[method] = native.bind(given, rows, columns, design=IDENTITY, threads=1, wanted=wanted)
+            times |= seconds(calls)
             key = est.exact_key(question)
             directed = est.derive(question).estimator == "directions"
             chosen = "cp" if key != question else "directions" if directed else "units"
@@ -272,6 +312,7 @@ def main() -> int:
             with path.open(newline="") as file:
                 known |= {(line[0], line[1], line[2]): line for line in list(csv.reader(file))[1:]}
     lines: list[list[str]] = []
+    left_out: list[str] = []
     with begun.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEAD)
@@ -282,11 +323,15 @@ def main() -> int:
                     writer.writerow(line)
                     file.flush()
                     print(*line, sep="\t", flush=True)
+            except TooLong:
+                left_out.append(case.name)
             except CpgenError as problem:
                 print(f"{case.name}: {problem}", flush=True)
     if not args.names or args.out != OUT:
         begun.replace(args.out)
     summary(lines)
+    if left_out:
+        print(f"left out, for {LONG:g} seconds were not enough to derive them: {', '.join(left_out)}")
     return 0
 
 

@@ -102,7 +102,7 @@ class CpgenWarning(UserWarning):
 
 
 class NonFiniteWarning(CpgenWarning):
-    """A sum over rows is NaN because some rows are not finite (with ``nonfinite="nan"``)."""
+    """A sum over rows is NaN because some rows are not finite (with ``nonfinite="nan"``), or a definition can be NaN."""
 
 
 class ArithmeticWarning(CpgenWarning):

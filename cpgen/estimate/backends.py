@@ -145,9 +145,17 @@ class Native:
     ) -> dict[str, Array]:
         wanted = None if spread else self._without_variances
         found = self._call(self.native, arrays, call, threads, wanted=wanted)
-        if self._make_wide and any(np.isnan(value).any() for value in found.values()):
+        if self._too_narrow(found):
             found = self._call(self._widened(), arrays, call, threads, wanted=wanted)
         return found
+
+    def repair(self, arrays: Mapping[str, Array], call: Call, threads: int | None, found: dict[str, Array]) -> None:
+        """Compute ``found``, outputs of this program for these arrays, again in place where :meth:`run` would have."""
+        if self._too_narrow(found):
+            self._call(self._widened(), arrays, call, threads, wanted=list(found), out=found)
+
+    def _too_narrow(self, found: Mapping[str, Array]) -> bool:
+        return self._make_wide is not None and any(np.isnan(value).any() for value in found.values())
 
     def accumulate(
         self, arrays: Mapping[str, Array], call: Call, threads: int | None, sums: dict[str, Array]

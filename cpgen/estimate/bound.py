@@ -131,6 +131,8 @@ def bind(
     numbers: dict[str, int | float] = {"columns": columns, "design": IDENTITY} if columns else {}
 
     def settled() -> None:
+        if isinstance(backend, Native):
+            backend.repair(given, call, estimator.options.threads, by_field)
         estimator.settle(loaded, by_field, asked, given, call.rows, **numbers)
 
     if found := arithmetic():

@@ -47,7 +47,7 @@ AND_GRADIENT = "+gradient"  # after a key: the program with the value and the gr
 FEW_SAMPLES = 4
 FAR = 32  # times the columns or the products of another method: not worth deriving
 # rows of calls for which a method has to be good: one chosen by the rows of each call would change bits with their split
-ROW_COUNTS = (4, 1024)
+ROW_COUNTS = (1, 64)
 
 
 @dataclass(frozen=True)

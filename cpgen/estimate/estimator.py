@@ -356,8 +356,7 @@ class Estimator:
         The arrays are checked once and read in place: change their elements between calls, not their memory.  The
         function that is returned fills ``out`` (leaf, "value" or "trace" -> array of its shape; absent ones are made) and
         returns it; a call costs little more than the generated C.  Results that are not finite follow ``nonfinite`` of
-        :func:`cpgen.compile` (an error is raised after ``out`` was filled), and sin, cos and tan of
-        more than 1e6 (float32: 1e4), which the other methods compute more slowly, may be NaN.
+        :func:`cpgen.compile` (an error is raised after ``out`` was filled).
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """

@@ -12,15 +12,16 @@ from cpgen.ir.stack import stacked
 from cpgen.scalar import operations as of_expression
 
 DRAWN = 12  # a random sign, in instructions
-DRAWN_WORK = 30  # and in the time of additions, which are vectorised
+DRAWN_WORK = 60  # and in the time of additions, which are vectorised
 TESTED = 4  # whether an index that moves with the column is valid
+TESTED_WORK = 8  # likewise
 
 
-def operations(program: Program, rows: int = 1, columns: int = 1, drawn: int = DRAWN) -> int:
+def operations(program: Program, rows: int = 1, columns: int = 1, drawn: int = DRAWN, tested: int = TESTED) -> int:
     """A rough count in additions (a division counts 4, a function its weight in the table of primitives).
 
-    ``drawn``: what a random sign counts.  Of a guarded sum about the share counts that its guards leave.
-    benchmarks/cost_model.py holds it against counted instructions.
+    ``drawn``: what a random sign counts, ``tested`` a test of an index.  Of a guarded sum about the share counts that its
+    guards leave.  benchmarks/cost_model.py holds it against counted instructions.
     """
     sizes: dict[Dim, int] = {ROWS: rows, COLUMNS: columns}
     total = 0
@@ -30,7 +31,7 @@ def operations(program: Program, rows: int = 1, columns: int = 1, drawn: int = D
         extents = [sizes[e] if isinstance(e, Dim) else e for e in node.extents]
         total += int(prod(extents) * _share(node, extents)) * (of_expression(node.expr) + (1 if node.reduced else 0))
         if COLUMNS in node.extents:
-            total += TESTED * _tests(node) * prod(extents[: node.rank])
+            total += tested * _tests(node) * prod(extents[: node.rank])
     for noise in (i for i in program.inputs if i.kind == "noise"):
         total += drawn * elements(noise) * columns * (rows if noise.has_rows else 1)
     return total
@@ -38,7 +39,7 @@ def operations(program: Program, rows: int = 1, columns: int = 1, drawn: int = D
 
 def work(program: Program, rows: int, columns: int) -> int:
     """The same by time: benchmarks/exact_choice.py holds it against what methods take."""
-    return operations(program, rows, columns, DRAWN_WORK)
+    return operations(program, rows, columns, DRAWN_WORK, TESTED_WORK)
 
 
 def _share(node: Map, extents: list[int]) -> Fraction:

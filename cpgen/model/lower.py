@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import sympy
 
-from cpgen.errors import ModelError, UnsupportedError
+from cpgen.errors import ModelError, NonFiniteWarning, UnsupportedError, warn_user
 from cpgen.ir.build import affine, axis, make_map, read
 from cpgen.ir.nodes import Access, Dim, Index, Map, Node, Origin, Region
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
-from cpgen.scalar import canonical, fold, lengths, placeholder, wide
+from cpgen.scalar import canonical, fold, has_gaps, lengths, placeholder, wide
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -46,9 +46,16 @@ class Lowering:
 
     def _canonical(self, body: sympy.Expr, expr: sympy.Expr, origin: Origin) -> sympy.Expr:
         try:
-            return lengths(canonical(body))
+            found = lengths(canonical(body))
         except UnsupportedError as error:
             raise UnsupportedError(f"{origin.name}: {error.message}", origin) from error
+        if has_gaps(found):
+            warn_user(
+                f"{origin.name}: a Piecewise has no value where none of its conditions holds (an interpolating_spline "
+                "beyond its points), and is NaN there; end it with (value, True) to say what holds",
+                NonFiniteWarning,
+            )
+        return found
 
     def _scalar(
         self, expr: sympy.Expr, axes: tuple[Axis, ...], args: list[Access], origin: Origin

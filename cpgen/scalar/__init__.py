@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpgen.scalar.canonical import canonical
 from cpgen.scalar.ccode import CCode, literal, to_c
-from cpgen.scalar.derivative import diff, kinks, second_order_zero
+from cpgen.scalar.derivative import diff, has_gaps, kinks, second_order_zero
 from cpgen.scalar.factors import factors
 from cpgen.scalar.functions import (
     Primitive,
@@ -58,6 +58,7 @@ __all__ = [
     "free_symbols",
     "function",
     "gelu",
+    "has_gaps",
     "hypot",
     "is_whole",
     "kinks",

@@ -545,20 +545,25 @@ def _condition(condition: Boolean) -> Boolean:
 
 
 def _piecewise(expr: sympy.Piecewise) -> Expr:
-    pieces: list[tuple[Expr, Boolean]] = []
+    """Where no condition holds, and where a piece is NaN, it is ``undefined``."""
+    pieces: list[tuple[Expr | None, Boolean]] = []
     for value, condition in expr.args:
         checked = _condition(condition)
         if checked == S.false:
             continue
-        pieces.append((_canonical(value), checked))
+        pieces.append((None if value is S.NaN or isinstance(value, fn.undefined) else _canonical(value), checked))
         if checked == S.true:
             break
-    if not pieces or pieces[-1][1] != S.true:
-        raise UnsupportedError(
-            f"{expr} has no value when no condition holds; end it with (value, True), "
-            "which for an interpolating_spline says what holds beyond its points"
-        )
-    return piecewise(pieces)
+    if all(value is None for value, _ in pieces):
+        raise UnsupportedError(f"no condition of {expr} ever holds, so it has no value")
+    if pieces[-1][1] != S.true:
+        if Or(*(condition for _, condition in pieces)) == S.true:  # x < 0 and x >= 0
+            pieces[-1] = pieces[-1][0], S.true
+        else:
+            pieces.append((None, S.true))
+    symbols = set().union(*(condition.free_symbols for _, condition in pieces))
+    nowhere = fn.undefined(min(symbols, key=sympy.default_sort_key)) if symbols else S.Zero
+    return piecewise([(nowhere if value is None else value, condition) for value, condition in pieces])
 
 
 def piecewise(pieces: list[tuple[Expr, Boolean]]) -> Expr:

@@ -50,7 +50,10 @@ def _diff(expr: Expr, symbol: Symbol) -> Expr:
             result += expr * sympy.log(base) * _diff(exponent, symbol)
         return canonical(result)
     if isinstance(expr, sympy.Piecewise):
-        return piecewise([(_diff(value, symbol), condition) for value, condition in expr.args])
+        values = [value if isinstance(value, fn.undefined) else _diff(value, symbol) for value, _ in expr.args]
+        if all(value == 0 or isinstance(value, fn.undefined) for value in values):
+            return S.Zero
+        return piecewise([(value, condition) for value, (_, condition) in zip(values, expr.args, strict=True)])
     return canonical(
         Add(
             *(
@@ -88,6 +91,11 @@ def second_order_zero(expr: Any, a: Symbol, b: Symbol) -> bool:
     """Whether ``d^2 expr / (d a d b)`` is identically 0, as far as expanding it shows; False means "not known to be"."""
     second = diff(diff(expr, a), b)
     return bool(second == 0 or sympy.expand(second) == 0)
+
+
+def has_gaps(expr: Expr) -> bool:
+    """Whether ``expr``, in canonical form, has a Piecewise without value where none of its conditions holds."""
+    return bool(expr.has(fn.undefined))
 
 
 def kinks(expr: Any) -> tuple[Expr, ...]:

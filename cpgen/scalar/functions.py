@@ -151,6 +151,18 @@ class step(Primitive):
         return sympy.Piecewise((1, self.args[0] > 0), (0, True))
 
 
+class undefined(Primitive):
+    """NaN, whatever ``x`` is: what a Piecewise is where none of its conditions holds, and what its derivatives are."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return self
+
+    def definition(self) -> Expr:
+        return S.NaN
+
+
 class sign0(Primitive):
     """-1, 0 or 1; its derivative is taken as 0."""
 

@@ -139,6 +139,16 @@ PRIMITIVES: tuple[Entry, ...] = (
         "sign0", functions.sign0, np.sign, kink="value and derivative 0 at x = 0", kink_at=_same, weight=2
     ),
     Entry(
+        "undefined",
+        functions.undefined,
+        1,
+        "({0} * cpgen_nan_f64())",
+        "({0} * cpgen_nan_f32())",
+        special.undefined,
+        "nowhere",
+        weight=1,
+    ),
+    Entry(
         "absval",
         functions.absval,
         1,

@@ -51,6 +51,10 @@ def relu(x: Array) -> Array:
     return np.maximum(x, 0.0)
 
 
+def undefined(x: Array) -> Array:
+    return np.full_like(x, np.nan)
+
+
 def step(x: Array) -> Array:
     return np.where(np.isnan(x), x, (np.asarray(x) > 0).astype(np.asarray(x).dtype))
 

@@ -139,7 +139,7 @@ def beyond(value: Expr, limits: tuple[Expr, Expr]) -> bool:
 
 def _with_constant(size: Expr, rest: list[Expr]) -> tuple[Expr, list[Expr]] | None:
     """A constant that may stand alone and the other factors, with what could not in a product of theirs."""
-    if not beyond(size, BESIDE_EXP):
+    if not beyond(size, BESIDE_EXP) or size.evalf(20) == 0:  # 0: a user's function of a number
         return None
     for k, factor in enumerate(rest):
         if isinstance(factor, sympy.exp):

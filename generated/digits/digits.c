@@ -138,7 +138,12 @@ int32_t digits_arithmetic(void)
     const volatile double one = 1.0, step = DBL_EPSILON / 8, least = DBL_MIN, half = 0.5, tiny = DBL_MIN / 2;
     const int flushed = !(least * half > 0) | !(tiny > 0);
     const int directed = (one + step > one) | (one - step < one);
-    return (int32_t)(flushed + 2 * directed);
+    int joined = 0;
+#if !defined(CPGEN_FUSED) || !CPGEN_FUSED
+    const volatile double side = 1 + 0x1p-27, square = 1 + 0x1p-26; /* side * side, rounded */
+    joined = (directed == 0) & (side * side - square != 0);
+#endif
+    return (int32_t)(flushed + 2 * directed + 4 * joined);
 }
 
 /* ==== value ==== */

@@ -241,7 +241,8 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
 
 /*
  * What the calling thread's processor was told to leave out of IEEE arithmetic (by whoever: other libraries do): 0 for
- * nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both. Results have other bits then.
+ * nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both. 4 is added where the compiler
+ * was told to join multiplications and additions (-ffp-contract=fast). Results have other bits then.
  */
 int32_t digits_arithmetic(void);
 

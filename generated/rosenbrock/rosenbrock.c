@@ -131,7 +131,12 @@ int32_t rosenbrock_arithmetic(void)
     const volatile float one = 1.0f, step = FLT_EPSILON / 8, least = FLT_MIN, half = 0.5f, tiny = FLT_MIN / 2;
     const int flushed = !(least * half > 0) | !(tiny > 0);
     const int directed = (one + step > one) | (one - step < one);
-    return (int32_t)(flushed + 2 * directed);
+    int joined = 0;
+#if !defined(CPGEN_FUSED) || !CPGEN_FUSED
+    const volatile float side = 1 + 0x1p-13f, square = 1 + 0x1p-12f; /* side * side, rounded */
+    joined = (directed == 0) & (side * side - square != 0);
+#endif
+    return (int32_t)(flushed + 2 * directed + 4 * joined);
 }
 
 /* ==== value ==== */

@@ -141,7 +141,8 @@ int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work
 
 /*
  * What the calling thread's processor was told to leave out of IEEE arithmetic (by whoever: other libraries do): 0 for
- * nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both. Results have other bits then.
+ * nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both. 4 is added where the compiler
+ * was told to join multiplications and additions (-ffp-contract=fast). Results have other bits then.
  */
 int32_t rosenbrock_arithmetic(void);
 

@@ -134,3 +134,38 @@ def test_a_bound_call_recovers() -> None:
 def test_the_option_is_checked() -> None:
     with pytest.raises(RequestError, match="nonfinite='ignore' is not one of error, nan"):
         cp.compile(model(), nonfinite="ignore")
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+def test_a_spline_is_nan_beyond_its_points(backend: str) -> None:
+    """Inside it is SymPy's; a warning where it is written says once what holds outside."""
+    t = sp.Symbol("t", real=True)
+    spline = sp.interpolating_spline(3, t, [0, 1, 2, 4, 7], [0, 3, 1, 2, 5])
+    m = cp.Model("curve")
+    n = m.axis("n", cp.ROWS)
+    x, y = m.input("x", n), m.input("y", n)
+    with pytest.warns(NonFiniteWarning, match="^level: a Piecewise has no value where none") as seen:
+        level = m.define("level", n, spline.subs(t, x[n]))
+        m.objective(level[n] ** 2 * y[n])
+    assert len(seen) == 1 and seen[0].filename == __file__
+    given = {"x": np.array([0.5, 7.5, 3.0]), "y": np.array([1.0, 2.0, -1.0])}
+    est = cp.compile(m, wrt=["x", "y"], backend=backend, programs=(), nonfinite="nan")
+    value, gradient, diagonal = est.rows(**given), est.gradient(**given), est.diagonal(exact=True, **given)["x"].value
+    s = sp.Symbol("s")
+    for row, (at, by) in enumerate(zip(given["x"], given["y"], strict=True)):
+        whole = spline**2 * s
+        for found, wanted in ((value, whole), (gradient["x"], whole.diff(t)), (gradient["y"], whole.diff(s)),
+                              (diagonal, whole.diff(t, 2))):  # fmt: skip
+            expected = float(wanted.subs({t: sp.Rational(at), s: sp.Rational(by)}))
+            assert np.isnan(expected) == (row == 1)
+            assert found[row] == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    with pytest.raises(CheckError, match=r"gradient of x: entry \[1\]"):
+        cp.compile(m, wrt=["x"], backend=backend, programs=()).gradient(**given)
+
+
+def test_pieces_that_leave_no_gap_are_not_warned_of() -> None:
+    t = sp.Symbol("t", real=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        est = cp.compile(sp.Piecewise((t, t < 0), (t**2, t >= 0)), wrt=[t], backend="interpreter")
+    assert est.value(t=3.0) == 9 and est.value(t=-3.0) == -3

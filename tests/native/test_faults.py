@@ -192,6 +192,22 @@ def test_contraction_can_be_answered_for(bundles: Path) -> None:
 
 
 @needs_gcc
+@pytest.mark.skipif(not X86, reason="x86")
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_contraction_is_told_at_run_time(name: str, bundles: Path, tmp_path: Path) -> None:
+    """GCC has no macro for it."""
+    if "fma" not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip("this processor joins nothing")
+    source = tmp_path / "main.c"
+    source.write_text(f'#include "{bundles}/{name}/{name}.c"\nint main(void) {{ return (int){name}_arithmetic(); }}\n')
+    usual, fast = ["-ffp-contract=off"], ["-ffp-contract=fast"]
+    for flags, expected in ((usual, 0), (fast, 4), ([*fast, f"-D{name.upper()}_RT_FUSED=1"], 0)):
+        command = [str(GCC), "-std=c99", "-O2", "-mfma", *flags, str(source), "-o", str(tmp_path / "main")]
+        subprocess.run(command, check=True)
+        assert subprocess.run([str(tmp_path / "main")]).returncode == expected
+
+
+@needs_gcc
 def test_several_bundles_in_one_unit(bundles: Path, tmp_path: Path) -> None:
     names = ("one", "two", "three")
     calls = "".join(f"bad += !({n}_selftest(memory, sizeof memory, &different) <= 1) || different;\n" for n in names)

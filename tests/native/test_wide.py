@@ -9,6 +9,7 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
+from cpgen.errors import CheckError
 from cpgen.estimate.backends import Native
 
 
@@ -30,13 +31,41 @@ def test_large_arguments(rows: int) -> None:
     x = LARGE[:rows]
     found = est.rows(x=x, w=w)
     for row in range(rows):
-        expected = sum(
-            math.sin(w[i] * x[row, i]) + math.cos(x[row, i]) * math.tan(w[i]) for i in range(3)
-        )
+        expected = sum(math.sin(w[i] * x[row, i]) + math.cos(x[row, i]) * math.tan(w[i]) for i in range(3))
         assert found[row] == pytest.approx(expected, rel=1e-14)
     gradient = est.gradient(x=x, w=w)
     slope = w * np.cos(w * x) - np.sin(x) * np.tan(w)
     assert np.allclose(gradient["x"], slope, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("real", ["float64", "float32"])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_bound_calls(rows: int, real: str) -> None:
+    """Right before, at and after large arguments; what is not finite is still refused."""
+    est = cp.compile(waves(), wrt=["x"], real=real)
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(rows, 3)).astype(real)
+    w = np.array([0.75, 1.25, -2.5], real)
+    names = ("value", "gradient", "diagonal", "trace")
+    calls = {what: est.bind(what, x=x, w=w) for what in names}
+    for scale in (1, 1e7, 1e-7):
+        x *= np.asarray(scale, real)
+        found = {what: {k: v.copy() for k, v in call().items()} for what, call in calls.items()}
+        at, by = x.astype(float), w.astype(float)
+        close: dict[str, float] = {"rtol": 1e-12} if real == "float64" else {"rtol": 2e-5, "atol": 2e-5}
+        product = (w * x).astype(float)  # rounded as the model rounds it
+        value = np.sin(product) + np.cos(at) * np.tan(by)
+        slope, bend = (
+            by * np.cos(product) - np.sin(at) * np.tan(by),
+            -(by**2) * np.sin(product) - np.cos(at) * np.tan(by),
+        )
+        np.testing.assert_allclose(found["value"]["value"], value.sum(), **close)
+        np.testing.assert_allclose(found["gradient"]["x"], slope, **close)
+        np.testing.assert_allclose(found["diagonal"]["x"], bend, **close)
+        np.testing.assert_allclose(found["trace"]["trace"], bend.sum(1), **close)
+    x[...] = np.inf
+    with pytest.raises(CheckError, match="gradient of x"):
+        calls["gradient"]()
 
 
 def test_streams_are_not_spoilt() -> None:
@@ -48,7 +77,9 @@ def test_streams_are_not_spoilt() -> None:
     stream.add(x=LARGE[1:], w=w)
     whole = est.diagonal(samples=4, x=LARGE, w=w)["w"].value
     assert np.allclose(stream.result()["w"].value, whole, rtol=1e-12)
-    assert np.allclose(whole, (-np.sin(w * LARGE) * LARGE**2 + 2 * np.cos(LARGE) * np.tan(w) / np.cos(w) ** 2).sum(0))
+    assert np.allclose(
+        whole, (-np.sin(w * LARGE) * LARGE**2 + 2 * np.cos(LARGE) * np.tan(w) / np.cos(w) ** 2).sum(0)
+    )
 
 
 def test_small_arguments_never_need_it() -> None:

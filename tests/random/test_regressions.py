@@ -23,3 +23,13 @@ def test_a_condition_on_a_piecewise_value(backend: str) -> None:
     }
     expected = [6.0, -np.sin(0.5), 6.0, -np.sin(2.0)]
     np.testing.assert_allclose(est.diagonal(exact=True, **at)["a"].value, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "auto"])
+def test_a_constant_that_is_zero_only_when_computed(backend: str) -> None:
+    """``ramp(0)`` beside other factors was taken for a constant too small to stand alone, with a logarithm."""
+    x, y = sp.symbols("x y", real=True)
+    ramp = cp.function("ramp", [lambda x: 1], c64="({0})", numpy=lambda x: x)
+    est = cp.compile(ramp(0) * x * sp.sin(y) + x**2 * y, wrt=["x"], backend=backend, programs=())
+    assert est.value(x=3.0, y=2.0) == 18.0
+    assert float(est.diagonal(x=3.0, y=2.0)["x"].value) == 4.0

@@ -77,6 +77,9 @@ RECOGNISED = [
     (sympy.codegen.cfunctions.log1p(exp(X)), fn.softplus(X)),
     (sympy.sec(X), 1 / sympy.cos(X)),
     (Piecewise((X, True)), X),
+    (Piecewise((X, X > 0)), Piecewise((X, X > 0), (fn.undefined(X), True))),
+    (Piecewise((S.NaN, X > Y), (X, True)), Piecewise((fn.undefined(X), X > Y), (X, True))),
+    (Piecewise((Y, X < 0), (X, X >= 0)), Piecewise((Y, X < 0), (X, True))),
     (Piecewise((Abs(X), X > Y), (exp(X) - 1, True)), Piecewise((fn.absval(X), X > Y), (fn.expm1(X), True))),
     (sympy.pi * X + sympy.Rational(1, 3), sympy.pi * X + sympy.Rational(1, 3)),
 ]
@@ -114,7 +117,7 @@ REFUSED = [
     (sympy.besselj(0, X), "besselj"),
     (sympy.besselk(1, X), "besselk"),
     (sympy.polygamma(9, X), "order 9"),
-    (Piecewise((X, X > 0)), "no value when no condition holds"),
+    (Piecewise((S.NaN, X > 0)), "ever holds, so it has no value"),
     (Symbol("w", imaginary=True), "not real"),
     (X + sqrt(S(-2)), "not a finite real"),
 ]

@@ -8,7 +8,7 @@ import pytest
 import sympy
 from mpmath import mp
 
-from cpgen.scalar import PRIMITIVES, diff, placeholder, to_numpy
+from cpgen.scalar import PRIMITIVES, canonical, diff, placeholder, to_numpy
 from cpgen.scalar import functions as fn
 
 X, Y = placeholder(0), placeholder(1)
@@ -200,9 +200,23 @@ def test_every_row_is_tested():
     rows = {entry.name for entry in PRIMITIVES}
     # orders 5 and 6 exist so that order 4 can be differentiated twice, mills_gap as the derivative of mills
     derived = {"polygamma5", "polygamma6", "jn5", "jn6", "phi1_5", "phi1_6", "mills_gap"}
-    # what no expression names: see test_range.py
-    inner = {"significand", "exponent", "scalbn"}
+    # what no expression names: see test_range.py; undefined is NaN
+    inner = {"significand", "exponent", "scalbn", "undefined"}
     assert rows - derived - inner == set(UNARY) | set(BINARY)
+
+
+@pytest.mark.parametrize("real", ["float64", "float32"])
+def test_where_no_condition_holds(real, native):
+    """A gap is NaN, and so is each derivative that is not 0 in all pieces."""
+    parabola = sympy.Piecewise((X**2 * Y, (X >= 0) & (X < 2)), (X, X < -1))
+    exprs = [canonical(parabola), diff(parabola, X), diff(parabola, Y), diff(diff(parabola, X), X)]
+    exprs += [diff(diff(parabola, Y), Y), diff(diff(diff(parabola, X), X), X)]
+    assert exprs[-2:] == [0, 0]
+    x, y = np.array([1.5, -3.0, -0.5, 2.0], real), np.array([3.0, 3.0, 3.0, 3.0], real)
+    nan = np.nan
+    want = [[6.75, -3, nan, nan], [9, 1, nan, nan], [2.25, 0, nan, nan], [6, 0, nan, nan]]
+    for values in (native(exprs[:4], [X, Y], real)(x, y), to_numpy(exprs[:4], [X, Y])(x, y)):
+        assert np.array_equal(values, np.array(want, real), equal_nan=True)
 
 
 @pytest.mark.parametrize("real", ["float64", "float32"])
