@@ -113,11 +113,17 @@ class _Chains:
     def __init__(self, curvature: Curvature, asked: Sequence[Asked]) -> None:
         self.curvature = curvature
         self.kept = {id(n) for a in asked for n in a.pair}
+        self._below: dict[Node, list[tuple[int, Node]]] = {}
         self._slopes: dict[tuple[Node, int], Node | None] = {}
 
     def below(self, node: Node) -> list[tuple[int, Node]]:
         """The active arguments of ``node`` with their positions, if each of its elements reads one element of each: the
         one of the same number.  Otherwise nothing."""
+        if node not in self._below:
+            self._below[node] = self._arguments(node)
+        return self._below[node]
+
+    def _arguments(self, node: Node) -> list[tuple[int, Node]]:
         curvature = self.curvature
         if (
             not isinstance(node, Map)
@@ -150,15 +156,26 @@ class _Chains:
             self._slopes[node, k] = push_forward(node, {k: one}, origin=adjoint_origin(node.args[k].node, "slope"))
         return self._slopes[node, k]
 
-    def slopes(self, node: Node, by: Sequence[Node]) -> Slopes:
-        """The derivatives of ``node`` by those of the variables ``by`` that it is made of (None for one)."""
-        if any(node is v for v in by):
-            return {node: None}
+    def slopes(self, node: Node, known: dict[Node, Slopes]) -> Slopes:
+        """The derivatives of ``node`` by those of some variables that it is made of; ``known`` starts with theirs."""
+        stack = [node]  # a chain may be longer than a recursion may be deep
+        while stack:
+            top = stack[-1]
+            missing = [argument for _, argument in self.below(top) if argument not in known]
+            if top not in known and missing:
+                stack += missing
+                continue
+            stack.pop()
+            if top not in known:
+                known[top] = self._combined(top, known)
+        return known[node]
+
+    def _combined(self, node: Node, known: dict[Node, Slopes]) -> Slopes:
         parts: dict[Node, list[Node]] = {}
         for k, argument in self.below(node):
             outer = self.slope(node, k)
             if outer is not None:
-                for variable, inner in self.slopes(argument, by).items():
+                for variable, inner in known[argument].items():
                     parts.setdefault(variable, []).append(_product([outer, inner], adjoint_origin(variable, "slope")))
         return {v: total for v, p in parts.items() if (total := add(p, adjoint_origin(v, "slope"))) is not None}
 
@@ -296,10 +313,11 @@ class Joint(Source):
         """The upper triangle, without what is structurally zero."""
         number = {v: k for k, v in enumerate(self.variables)}
         parts: dict[tuple[int, int], list[Node]] = {}
+        known: dict[Node, Slopes] = {v: {v: None} for v in self.variables}
         for source in members:
             assert isinstance(source, (Self, Cross))
             m = source.diagonal if isinstance(source, Self) else source.by_element()
-            left, right = (chains.slopes(v, self.variables) for v in (source.variables[0], source.variables[-1]))
+            left, right = (chains.slopes(v, known) for v in (source.variables[0], source.variables[-1]))
             for a, first in left.items():
                 for b, second in right.items():
                     place = (min(number[a], number[b]), max(number[a], number[b]))
@@ -406,7 +424,11 @@ class Pivots(Source):
         self.chains = chains
         self.sources = tuple(sources)
         self.members = frozenset(s.name for s in sources)
-        self.variables = self._chosen()
+        self.bits: dict[Node, int] = {}  # of the pivots
+        self.covers: dict[Node, int] = {}  # the pivots that a node is made of, 0 if it is made of others too
+        self._choose()
+        order = self.curvature.uses.order
+        self.variables = tuple(sorted(self.bits, key=lambda v: order[v]))
         self.name = f"v_{self.variables[0].name}"  # type: ignore[attr-defined]
         self.shapes = tuple(v.element_shape for v in self.variables)
         self.what = "second derivatives along " + ", ".join(v.name for v in self.variables)  # type: ignore[attr-defined]
@@ -418,102 +440,112 @@ class Pivots(Source):
     def describe(self) -> str:
         return self.what
 
-    def _chosen(self) -> tuple[Node, ...]:
-        """Variables that cover one side of every source, in graph order, and every Self's own variable."""
-        order = self.curvature.uses.order
-        chosen: dict[Node, None] = {}
-        self.crosses = [s for s in self.sources if isinstance(s, Cross)]
-        for source in sorted((s for s in self.sources if isinstance(s, Self)), key=lambda s: order[s.variable]):
-            covering = self._covering(source.variable, chosen)
-            if covering is None or (len(covering) > 1 and not self.crosses):
-                chosen[source.variable] = None
-        for cross in self.crosses:
+    def _choose(self) -> None:
+        """Choose variables of which one side of every source is made."""
+        uses = self.curvature.uses
+        own = {s.variable for s in self.sources if isinstance(s, Self)}
+        crosses = [s for s in self.sources if isinstance(s, Cross)]
+        for node in uses.nodes:
+            self.covers[node] = self._from_below(node)
+            # without products one field is enough, and stays so
+            if node in own and (self.covers[node] == 0 or (not crosses and not _is_single(self.covers[node]))):
+                self._add(node)
+        for cross in crosses:
             large, small = cross.variables
-            if self._covering(small, chosen) is None and not (
-                large.element_shape == small.element_shape and self._covering(large, chosen) is not None
-            ):
-                chosen[small] = None
-        return tuple(sorted(chosen, key=lambda v: order[v]))
+            same = large.element_shape == small.element_shape
+            if not self.covers[small] and not (same and self.covers[large]):
+                self._add(small)
+                above = [small]
+                while above:
+                    for use in uses.of(above.pop()):
+                        if not self.covers[use.map]:
+                            self.covers[use.map] = self._from_below(use.map)
+                            above += [use.map] if self.covers[use.map] else []
 
-    def _covering(self, node: Node, chosen: Iterable[Node]) -> set[int] | None:
-        """The numbers of the chosen variables that ``node`` is made of, None if it is made of others too."""
-        known: dict[int, set[int] | None] = {id(v): {id(v)} for v in chosen}
+    def _add(self, node: Node) -> None:
+        self.covers[node] = self.bits[node] = 1 << len(self.bits)
 
-        def find(n: Node) -> set[int] | None:
-            if id(n) not in known:
-                below = [find(argument) for _, argument in self.chains.below(n)]
-                complete = bool(below) and all(b is not None for b in below)
-                known[id(n)] = {k for b in below if b is not None for k in b} if complete else None
-            return known[id(n)]
-
-        return find(node)
+    def _from_below(self, node: Node) -> int:
+        found = 0
+        for _, argument in self.chains.below(node):
+            if not self.covers[argument]:
+                return 0
+            found |= self.covers[argument]
+        return found
 
     def _side(self, source: Self | Cross) -> Node:
         """The variable of ``source`` whose changes are known: with equal sizes the smaller argument's if both are."""
         side = source.variables[-1]
-        return source.variables[0] if self._covering(side, self.variables) is None else side
+        return side if self.covers[side] else source.variables[0]
+
+    def _is_weight(self, source: Self | Cross) -> bool:
+        """Whether it is the second derivative of what is made of one pivot alone: a weight of that one's columns."""
+        return isinstance(source, Self) and _is_single(self.covers[source.variable])
 
     @cached_property
-    def _weighing(self) -> dict[int, list[Self]]:
-        """Second derivatives of what is made of one pivot alone, by that pivot: weights of its columns."""
-        found: dict[int, list[Self]] = {}
-        for source in self.sources:
-            covering = self._covering(source.variables[0], self.variables) if isinstance(source, Self) else None
-            if isinstance(source, Self) and covering is not None and len(covering) == 1:
-                found.setdefault(min(covering), []).append(source)
-        return found
-
-    @cached_property
-    def _turned(self) -> set[int]:
+    def _turned(self) -> int:
         """Pivots whose columns have q = e and p = M t, so that p alone passes through what has weights: those without
         weight that nothing else is needed beside."""
-        found = {id(v) for v in self.variables} - set(self._weighing)
+        found = sum(self.bits.values())
         for source in self.sources:
-            covering = self._covering(self._side(source), self.variables)
-            if covering is not None and len(covering) > 1:
-                found -= covering
+            cover = self.covers[self._side(source)]
+            if self._is_weight(source) or not _is_single(cover):
+                found &= ~cover
         return found
 
     def unit_weights(self) -> tuple[Node | None, ...]:
-        weights = []
-        for pivot in self.variables:
-            origin, parts = adjoint_origin(pivot, "curv"), []
-            for source in self._weighing.get(id(pivot), []):
-                slope = self.chains.slopes(source.variable, [pivot]).get(pivot)
-                parts.append(_product([source.diagonal, slope, slope], origin))
-            weights.append(add(parts, origin))
-        return tuple(weights)
+        known: dict[Node, Slopes] = {v: {v: None} for v in self.variables}
+        parts: dict[Node, list[Node]] = {}
+        for source in self.sources:
+            if isinstance(source, Self) and self._is_weight(source):
+                for pivot, slope in self.chains.slopes(source.variable, known).items():
+                    origin = adjoint_origin(pivot, "curv")
+                    parts.setdefault(pivot, []).append(_product([source.diagonal, slope, slope], origin))
+        return tuple(add(parts.get(v, []), adjoint_origin(v, "curv")) for v in self.variables)
 
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
-        known: dict[int, Node | None] = {id(n): unit for n, unit in zip(self.variables, v, strict=True)}
+        changes = self._changes(v)
 
-        def change(node: Node) -> Node | None:
-            if id(node) not in known:
-                assert isinstance(node, Map)
-                moved = {k: t for k, argument in self.chains.below(node) if (t := change(argument)) is not None}
-                known[id(node)] = push_forward(node, moved, origin=adjoint_origin(node, "dot")) if moved else None
-            return known[id(node)]
-
-        def turned(field: Node, pivots: Iterable[int]) -> Field:
-            return (field, None) if self._turned.issuperset(pivots) else (None, field)
+        def turned(field: Node, cover: int) -> Field:
+            return (None, field) if cover & ~self._turned else (field, None)
 
         units = zip(self.variables, v, strict=True)
-        result: list[tuple[Node, Field]] = [(n, turned(unit, [id(n)])[::-1]) for n, unit in units]
-        weighing = {s.name for sources in self._weighing.values() for s in sources}
+        result: list[tuple[Node, Field]] = [(n, turned(unit, self.bits[n])[::-1]) for n, unit in units]
         for source in self.sources:
             side = self._side(source)
-            moved, covering = change(side), self._covering(side, self.variables)
-            if moved is None or covering is None or source.name in weighing:
+            moved, cover = changes.get(side), self.covers[side]
+            if moved is None or self._is_weight(source):
                 continue
             if isinstance(source, Self):
                 half = elementwise(HALF * _0 * _1, [source.diagonal, moved], adjoint_origin(side, "q"))
-                result.append((side, turned(half, covering)))
+                result.append((side, turned(half, cover)))
                 continue
             onto_small = side is source.variables[0]
             other = source.variables[1 if onto_small else 0]
-            role = "p" if self._turned.issuperset(covering) else "q"
-            result.append((other, turned(source.pulled(moved, sympy.Integer(1), role, onto_small), covering)))
+            role = "q" if cover & ~self._turned else "p"
+            result.append((other, turned(source.pulled(moved, sympy.Integer(1), role, onto_small), cover)))
         return result
+
+    def _changes(self, v: tuple[Node, ...]) -> dict[Node, Node | None]:
+        """What the elements of the pivots change, node by node."""
+        changes: dict[Node, Node | None] = dict(zip(self.variables, v, strict=True))
+        wanted: set[Node] = set()
+        stack = [self._side(s) for s in self.sources if not self._is_weight(s)]
+        while stack:
+            node = stack.pop()
+            if node not in wanted:
+                wanted.add(node)
+                stack += [argument for _, argument in self.chains.below(node)] if node not in changes else []
+        for node in self.curvature.uses.nodes:
+            if node in wanted and node not in changes:
+                assert isinstance(node, Map)
+                moved = {k: t for k, a in self.chains.below(node) if (t := changes.get(a)) is not None}
+                changes[node] = push_forward(node, moved, origin=adjoint_origin(node, "dot")) if moved else None
+        return changes
+
+
+def _is_single(cover: int) -> bool:
+    return cover != 0 and cover & (cover - 1) == 0
 
 
 def _pivots(curvature: Curvature, sources: Sequence[Source], asked: Sequence[Asked]) -> list[Source]:
