@@ -210,33 +210,53 @@ def _is_aligned(source: Cross) -> bool:
     return element_index(first) == element_index(second)
 
 
+class _Groups:
+    """Groups in order, found by their variables: graphs have thousands."""
+
+    def __init__(self) -> None:
+        self.all: dict[_Group, None] = {}
+        self._of: dict[Node, dict[_Group, None]] = {}
+
+    def add(self, group: _Group) -> None:
+        self.all[group] = None
+        for variable in group.support:
+            self._of.setdefault(variable, {})[group] = None
+
+    def remove(self, group: _Group) -> None:
+        del self.all[group]
+        for variable in group.support:
+            del self._of[variable][group]
+
+    def near(self, support: Sequence[Node], but: _Group) -> list[_Group]:
+        """The other groups that have a variable in ``support``."""
+        return [g for g in dict.fromkeys(g for v in support for g in self._of.get(v, ())) if g is not but]
+
+
 def _joints(chains: _Chains, sources: Sequence[Source], alike: _Alike) -> tuple[list[Source], list[Source]]:
     """Joint sources, and the sources that are in none."""
-    groups: list[_Group] = []
+    groups = _Groups()
     for source in sources:
         if isinstance(source, Self) or (isinstance(source, Cross) and _is_aligned(source)):
-            groups.append(_Group([chains.base(v) for v in source.variables], [source]))
-    groups = _merged(groups, alike, inside=True)
-    while (best := _best_written_lower(chains, groups, alike)) is not None:
-        found, absorbed = best
-        groups = [g for g in groups if g not in absorbed] + [found]
-    groups = _merged(_merged(groups, alike, inside=True), alike, inside=False)
+            groups.add(_Group([chains.base(v) for v in source.variables], [source]))
+    _merge(groups, alike, inside=True)
+    while _write_lower(chains, groups, alike):
+        pass
+    _merge(groups, alike, inside=True)
+    _merge(groups, alike, inside=False)
     joints: list[Source] = [
-        Joint(chains, g) for g in groups if len(g.members) > g.cost and len(g.support) <= LARGEST_ROOT
+        Joint(chains, g) for g in groups.all if len(g.members) > g.cost and len(g.support) <= LARGEST_ROOT
     ]
     taken = {name for joint in joints for name in joint.parts}
     return joints, [s for s in sources if s.name not in taken]
 
 
-def _best_written_lower(
-    chains: _Chains, groups: Sequence[_Group], alike: _Alike
-) -> tuple[_Group, list[_Group]] | None:
-    """A group with one variable written in terms of what it is made of, and the groups that it then takes the place of.
+def _write_lower(chains: _Chains, groups: _Groups, alike: _Alike) -> bool:
+    """Write a variable of some groups in terms of what it is made of, and join those that then lie within; whether any.
 
-    That is worth while where those have a matrix of their own, and takes no more noise.  The group that saves most.
+    That is worth while where these have a matrix of their own, and takes no more noise.  What saves most comes first.
     """
-    candidates: list[tuple[int, int, int, _Group, list[_Group]]] = []
-    for group in groups:
+    candidates: list[tuple[int, int, _Group, list[_Group]]] = []
+    for group in groups.all:
         for variable in group.support:
             lower = [chains.base(argument) for _, argument in chains.below(variable)]
             support = [*(v for v in group.support if v is not variable), *lower]
@@ -244,17 +264,19 @@ def _best_written_lower(
             if len(lower) < 2 or len(found.support) > LARGEST_ROOT:
                 continue
             absorbed = [group]
-            for other in groups:
-                if other is not group and _within(other, found) and alike([*found.members, *other.members]):
+            for other in groups.near(found.support, group):
+                if _within(other, found) and alike([*found.members, *other.members]):
                     found = _Group(support, [*found.members, *other.members])
                     absorbed.append(other)
             saved = sum(g.cost for g in absorbed) - found.cost
             if len(absorbed) > 1 and saved >= 0 and not _is_one_sided(chains.curvature, found):
-                candidates.append((saved, len(found.members), -len(candidates), found, absorbed))
-    if not candidates:
-        return None
-    best = max(candidates, key=lambda c: c[:3])
-    return best[3], best[4]
+                candidates.append((saved, len(found.members), found, absorbed))
+    for _, _, found, absorbed in sorted(candidates, key=lambda c: c[:2], reverse=True):
+        if all(g in groups.all for g in absorbed):
+            for g in absorbed:
+                groups.remove(g)
+            groups.add(found)
+    return bool(candidates)
 
 
 def _is_one_sided(curvature: Curvature, group: _Group) -> bool:
@@ -267,26 +289,22 @@ def _within(inner: _Group, outer: _Group) -> bool:
     return {id(v) for v in inner.support} <= {id(v) for v in outer.support}
 
 
-def _merged(groups: Sequence[_Group], alike: _Alike, inside: bool) -> list[_Group]:
-    """With ``inside``, groups and those within them joined; without, groups that overlap where that takes less noise."""
-    result = list(groups)
-    k = 0
-    while k < len(result):
-        group = result[k]
-        for other in result:
-            union = _Group([*group.support, *other.support], [*group.members, *other.members])
-            if inside:
-                fits = _within(other, group)
+def _merge(groups: _Groups, alike: _Alike, inside: bool) -> None:
+    """With ``inside``, join groups and those within them; without, groups that overlap where that takes less noise."""
+    for group in list(groups.all):
+        current = group
+        while current in groups.all:
+            for other in groups.near(current.support, current):
+                union = _Group([*current.support, *other.support], [*current.members, *other.members])
+                small = len(union.support) <= LARGEST_ROOT and union.cost < current.cost + other.cost
+                if (_within(other, current) if inside else small) and alike(union.members):
+                    groups.remove(current)
+                    groups.remove(other)
+                    groups.add(union)
+                    current = union
+                    break
             else:
-                meets = len(union.support) < len(group.support) + len(other.support)
-                fits = meets and len(union.support) <= LARGEST_ROOT and union.cost < group.cost + other.cost
-            if other is not group and fits and alike(union.members):
-                result[k] = union
-                result.remove(other)
-                k = -1
                 break
-        k += 1
-    return result
 
 
 class Joint(Source):
@@ -396,15 +414,15 @@ class Products(Source):
 def _products(curvature: Curvature, sources: Sequence[Source], alike: _Alike) -> list[Source]:
     """``sources`` with products joined, each where its first member was."""
     result: list[list[Source]] = []
+    by_small: dict[Node, list[list[Source]]] = {}
     for source in sources:
-        for group in result:
-            first = group[0]
-            if isinstance(source, Cross) and isinstance(first, Cross) and first.variables[1] is source.variables[1]:
-                if alike([*group, source]):
-                    group.append(source)
-                    break
-        else:
-            result.append([source])
+        near = by_small.setdefault(source.variables[1], []) if isinstance(source, Cross) else []
+        group = next((g for g in near if alike([*g, source])), None)
+        if group is None:
+            group = []
+            result.append(group)
+            near.append(group)
+        group.append(source)
     return [g[0] if len(g) == 1 else Products(curvature, [c for c in g if isinstance(c, Cross)]) for g in result]
 
 
@@ -551,16 +569,18 @@ def _is_single(cover: int) -> bool:
 def _pivots(curvature: Curvature, sources: Sequence[Source], asked: Sequence[Asked]) -> list[Source]:
     alike = _Alike(curvature, sources, asked)
     chains = _Chains(curvature, asked)
-    bins: list[list[Self | Cross]] = []
+    bins: list[tuple[list[Self | Cross], int, int]] = []  # with the read-outs that sample it, and that know some of it
     rest: list[Source] = []
     for source in sources:
         if not isinstance(source, (Self, Cross)):
             rest.append(source)
             continue
-        for group in bins:
-            if alike([*group, source]):
+        for k, (group, sampled, known) in enumerate(bins):
+            sampled, known = sampled | alike.sampled[source.name], known | alike.known[source.name]
+            if not sampled & known:
                 group.append(source)
+                bins[k] = (group, sampled, known)
                 break
         else:
-            bins.append([source])
-    return named_apart([*(Pivots(chains, group) for group in bins), *rest])
+            bins.append(([source], alike.sampled[source.name], alike.known[source.name]))
+    return named_apart([*(Pivots(chains, group) for group, _, _ in bins), *rest])
