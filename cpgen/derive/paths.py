@@ -376,7 +376,7 @@ def _seeds(source: Source) -> list[list[Seed]]:
     if isinstance(source, Cross):
         return [[_cross_seed(source)]]
     if isinstance(source, Logsumexp):
-        return [[_diagonal_seed(source.region.source, source.unit_weight()), _shares_seed(source)]]
+        return [[_diagonal_seed(source.region.source, source.weight), _shares_seed(source)]]
     if isinstance(source, Softmax):
         return [[_diagonal_seed(source.region.source, source.weight), _weights_seed(source)]]
     return []

@@ -24,6 +24,7 @@ from cpgen.derive.derived import (
     rows_summed,
 )
 from cpgen.derive.forward import tangents
+from cpgen.derive.joint import Asked, join, visible
 from cpgen.derive.linear import pull_back
 from cpgen.derive.points import over
 from cpgen.derive.probed import probed_diagonal, probed_trace
@@ -47,7 +48,6 @@ from cpgen.derive.sweep import (
     find_block_readout,
     find_readouts,
     needed,
-    visible,
     weights_up,
 )
 from cpgen.derive.units import with_units
@@ -143,6 +143,13 @@ def _selected(curvature: Curvature, estimator: str) -> tuple[list[Source], list[
     return kept, [s for s in sources if s.name not in names]
 
 
+def _sweep(curvature: Curvature, sources: Sequence[Source], estimator: str, asked: Sequence[Asked]) -> Sweep:
+    """The sweep that draws what the read-outs ask for, factored together except for what is known to be semi-definite."""
+    drawn = needed(sources, [a.exact for a in asked])
+    is_whole = estimator == "cp" or curvature.setting.factor == "unit"
+    return Sweep(curvature, join(curvature, drawn, asked) if is_whole else drawn)
+
+
 def _summary(
     program: Program,
     estimator: str,
@@ -151,7 +158,7 @@ def _summary(
     exact: Iterable[str],
     readouts: Iterable[tuple[str, str]] = (),
 ) -> Derived:
-    names = {s.name for s in sweep.sources}
+    names = {name for s in sweep.sources for name in s.parts}
     columns = sweep.columns if sweep.is_unit else noise_count(program)
     return Derived(
         with_units(program, columns) if sweep.is_unit else program,
@@ -191,8 +198,7 @@ def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting:
     sources, left_out = _selected(curvature, estimator)
     every = [*sources, *left_out]
     readouts = find_readouts(curvature, wrt, sources)
-    drawn = needed(sources, [r.exact for r in readouts])
-    sweep = Sweep(curvature, drawn)
+    sweep = _sweep(curvature, sources, estimator, [Asked((r.variable, r.variable), r.exact) for r in readouts])
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
@@ -273,8 +279,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
     curvature = Curvature(graph, list(wrt), setting)
     sources, left_out = _selected(curvature, estimator)
     readouts = find_readouts(curvature, wrt, sources)
-    drawn = needed(sources, [r.exact for r in readouts])
-    sweep = Sweep(curvature, drawn)
+    sweep = _sweep(curvature, sources, estimator, [Asked((r.variable, r.variable), r.exact) for r in readouts])
     statistics = Statistics()
     sampled: list[Node | None] = []
     known: list[Node | None] = []
@@ -341,8 +346,7 @@ def blocks(
     curvature = Curvature(graph, list(wrt), setting)
     sources, left_out = _selected(curvature, estimator)
     readouts = [find_block_readout(curvature, pair, sources) for pair in pairs]
-    drawn = needed(sources, [r.exact for r in readouts])
-    sweep = Sweep(curvature, drawn)
+    sweep = _sweep(curvature, sources, estimator, [Asked(r.pair, r.exact) for r in readouts])
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
@@ -415,8 +419,9 @@ def sketch(
     curvature = Curvature(graph, list(wrt), setting)
     every = curvature.sources()
     all_pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
-    sources = [s for s in every if visible(curvature, s, pairs if pairs is not None else all_pairs)]
-    sweep = Sweep(curvature, sources)
+    wanted = pairs if pairs is not None else all_pairs
+    sources = [s for s in every if visible(curvature, s, wanted)]
+    sweep = Sweep(curvature, join(curvature, sources, [Asked(pair, frozenset()) for pair in wanted]))
     outputs: list[tuple[str, Node]] = []
     for leaf in wrt:
         for role, part in zip("pq", sweep.fields(leaf), strict=True):
@@ -443,7 +448,7 @@ def entries(
     curvature = Curvature(graph, list(wrt), setting)
     sources = curvature.sources()
     readouts = [find_block_readout(curvature, (a, b), sources) for (a, _), (b, _) in wanted]
-    sweep = Sweep(curvature, needed(sources, [r.exact for r in readouts]))
+    sweep = _sweep(curvature, sources, "cp", [Asked(r.pair, r.exact) for r in readouts])
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []

@@ -9,7 +9,8 @@ and ``G_k`` the Jacobian of the node's arguments (Martens, Sutskever & Swersky, 
 * ``Logsumexp``, ``Softmax``: a region with a closed form.
 * ``Mixed``: the factorisation (M, I) of one map's whole local Hessian, for comparison with the literature.
 
-``inject(v)`` returns what a source adds to the two fields (p, q) of each of its variables.
+``inject(v)`` returns what a source adds to the two fields (p, q) of each of its variables.  One source is made of several
+by :mod:`cpgen.derive.joint`; for unit vectors in place of signs ``Self`` and ``Cross`` are drawn in no other way.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Setting:
     """How sources are factored: "signed" (least variance), "mixed" ((M, I), polynomial), or "smooth" with ``epsilon``.
 
     "unit" is for unit vectors in place of random signs.  Fields then carry no roots: a column of p counts as
-    ``w p p^T + p q^T + q p^T`` with ``w`` of ``Source.unit_weight``.
+    ``w p p^T + p q^T + q p^T`` with ``w`` of ``Source.unit_weights``.
     """
 
     factor: str = "signed"
@@ -195,6 +196,11 @@ class Source:
             total += count
         return total
 
+    @property
+    def parts(self) -> frozenset[str]:
+        """The names of the sources it is the sum of: its own, unless it was made of others."""
+        return frozenset([self.name])
+
     def describe(self) -> str:
         """What it is, for people."""
         raise AssertionError
@@ -203,12 +209,12 @@ class Source:
         """What noise ``v`` adds to the fields of each variable."""
         raise AssertionError
 
-    def unit_weight(self) -> Node | None:
-        """With unit vectors: what multiplies ``p p^T`` of the column of each element, shaped like the noise.
+    def unit_weights(self) -> tuple[Node | None, ...]:
+        """With unit vectors: what multiplies ``p p^T`` of the column of each element, shaped like the noise arrays.
 
-        None where a column stands for ``p q^T + q p^T``.
+        None where columns only stand for ``p q^T + q p^T``.
         """
-        return None
+        return tuple(None for _ in self.shapes)
 
 
 def named_apart(sources: list[Source]) -> list[Source]:
@@ -228,13 +234,13 @@ def roots(m: Node, setting: Setting, sign: int | None, origin: Origin) -> Field:
     if setting.factor != "signed":
         t, u = _pair(setting)
         return (
-            elementwise((t + u) * HALF, [m], _role(origin, "root_p")),
-            elementwise((t - u) * HALF, [m], _role(origin, "root_q")),
+            elementwise((t + u) * HALF, [m], with_role(origin, "root_p")),
+            elementwise((t - u) * HALF, [m], with_role(origin, "root_q")),
         )
     found: list[Node | None] = []
     for role, part, absent in (("p", _0, (-1, 0)), ("q", -_0, (1, 0))):
         # the root is a map of its own: it is the same for every column
-        root = elementwise(sympy.sqrt(maximum(part, 0)), [m], _role(origin, f"root_{role}"))
+        root = elementwise(sympy.sqrt(maximum(part, 0)), [m], with_role(origin, f"root_{role}"))
         found.append(None if sign in absent else root)
     return found[0], found[1]
 
@@ -250,7 +256,7 @@ def _pair(setting: Setting) -> tuple[sympy.Expr, sympy.Expr]:
 def split(m: Node, factor: Node, setting: Setting, sign: int | None, origin: Origin) -> Field:
     """:func:`roots` of ``m`` times ``factor``."""
     p, q = (
-        None if root is None else elementwise(_0 * _1, [root, factor], _role(origin, role))
+        None if root is None else elementwise(_0 * _1, [root, factor], with_role(origin, role))
         for root, role in zip(roots(m, setting, sign, origin), "pq", strict=True)
     )
     return p, q
@@ -261,7 +267,7 @@ def is_fixed(node: Node) -> bool:
     return all(n.kind == "scale" for n in topological([node]) if isinstance(n, Input))
 
 
-def _role(origin: Origin, role: str) -> Origin:
+def with_role(origin: Origin, role: str) -> Origin:
     return Origin(origin.name, origin.file, origin.line, origin.equation, origin.axes, role)
 
 
@@ -285,22 +291,31 @@ class Self(Source):
         return m
 
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
-        if self.curvature.setting.factor == "unit":
-            return [(self.variable, (v[0], None))]
         m, sign = self.diagonal, self.curvature.sign(self.diagonal)
         origin = adjoint_origin(self.variable)
         return [(self.variable, split(m, v[0], self.curvature.setting, sign, origin))]
-
-    def unit_weight(self) -> Node:
-        return self.diagonal
 
 
 def from_pair(t: sympy.Expr, u: sympy.Expr, nodes: list[Node], origin: Origin) -> Field:
     """The fields of a T/U pair: ``p = (T + U) / 2``, ``q = (T - U) / 2``."""
     return (
-        elementwise((t + u) * HALF, nodes, _role(origin, "p")),
-        elementwise((t - u) * HALF, nodes, _role(origin, "q")),
+        elementwise((t + u) * HALF, nodes, with_role(origin, "p")),
+        elementwise((t - u) * HALF, nodes, with_role(origin, "q")),
     )
+
+
+def balanced(norm: Node, v: Node, origin: Origin) -> tuple[Node, Node]:
+    """Noise ``v`` of the smaller argument of a product over its scale, and times it."""
+    down = elementwise(_1 * (_0 + _FLOOR) ** sympy.Rational(-1, 4), [norm, v], with_role(origin, "noise"))
+    up = elementwise(_1 * (_0 + _FLOOR) ** sympy.Rational(1, 4), [norm, v], with_role(origin, "noise_scaled"))
+    return down, up
+
+
+def small_side(small: Node, up: Node) -> tuple[Node, Field]:
+    """The smaller argument of a product with its fields, given its scaled noise."""
+    origin = adjoint_origin(small)
+    u = elementwise(1 / sympy.sqrt(2) * _0, [up], with_role(origin, "u"))
+    return small, (u, elementwise(-_0, [u], with_role(origin, "u_minus")))
 
 
 class Cross(Source):
@@ -343,44 +358,37 @@ class Cross(Source):
         assert cotangent is not None
         return cotangent
 
+    def by_element(self) -> Node:
+        """``M[row, e]``: the mixed derivative between elements of the same number, where no others meet."""
+        return self._pulled(self.b, self._weighted(), [], list(self.curvature.rows), "curv")
+
+    def norm(self) -> Node:
+        """The sum of squares of each column of the mixed derivative, shaped like the smaller argument."""
+        return self._pulled(self.b, self._weighted() ** 2, [], list(self.curvature.rows), "norm")
+
+    def pulled(self, v: Node, scale: sympy.Expr, role: str, onto_small: bool = False) -> Node:
+        """``scale`` times the mixed derivative times ``v``, shaped like the other argument."""
+        to, other = (self.b, self.a) if onto_small else (self.a, self.b)
+        factor = scale * self._weighted() * placeholder(len(self.map.args) + 1)
+        reads = [Extra(v, element_index(self.map.args[other]))]
+        return self._pulled(to, factor, reads, [COLUMNS, *self.curvature.rows], role)
+
+    def _weighted(self) -> sympy.Expr:
+        return self.mixed * placeholder(len(self.map.args))
+
+    def _pulled(self, to: int, factor: sympy.Expr, reads: list[Extra], dims: list[Dim], role: str) -> Node:
+        m = self.map
+        access, extras = m.args[to], [Extra(self._adjoint(), output_axes(m)), *reads]
+        return pull(m, target_of(access), factor, extras, dims, with_role(adjoint_origin(access.node), role))
+
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
-        m, number, g = self.map, len(self.map.args), self._adjoint()
-        large, small = m.args[self.a], m.args[self.b]
-        lift = list(self.curvature.rows)
-        origin_a, origin_b = adjoint_origin(large.node), adjoint_origin(small.node)
-        mixed = self.mixed
-        weighted = mixed * placeholder(number)
-        cotangent = Extra(g, output_axes(m))
-        noise = v[0]
-        if self.curvature.setting.factor == "unit":
-            reads = [cotangent, Extra(noise, element_index(small))]
-            factor = weighted * placeholder(number + 1)
-            side = pull(m, target_of(large), factor, reads, [COLUMNS, *lift], _role(origin_a, "p"))
-            return [(large.node, (side, None)), (small.node, (None, noise))]
+        large, small = self.variables
         if self.curvature.setting.factor == "signed":
-            norm = pull(m, target_of(small), weighted**2, [cotangent], lift, _role(origin_b, "norm"))
-            down = elementwise(
-                _1 * (_0 + _FLOOR) ** sympy.Rational(-1, 4), [norm, noise], _role(origin_b, "noise")
-            )
-            up = elementwise(
-                _1 * (_0 + _FLOOR) ** sympy.Rational(1, 4), [norm, noise], _role(origin_b, "noise_scaled")
-            )
+            down, up = balanced(self.norm(), v[0], adjoint_origin(small))
         else:
-            down = up = noise
-        half = 1 / sympy.sqrt(2)
-        dims = [COLUMNS, *lift]
-        drawn = Extra(down, element_index(small))
-        t = pull(
-            m,
-            target_of(large),
-            half * weighted * placeholder(number + 1),
-            [cotangent, drawn],
-            dims,
-            _role(origin_a, "t"),
-        )
-        u = elementwise(half * _0, [up], _role(origin_b, "u"))
-        minus = elementwise(-_0, [u], _role(origin_b, "u_minus"))
-        return [(large.node, (t, t)), (small.node, (u, minus))]
+            down = up = v[0]
+        t = self.pulled(down, 1 / sympy.sqrt(2), "t")
+        return [(large, (t, t)), small_side(small, up)]
 
     def pair_block(self, swap: bool) -> Node:
         """``G[row, a.., b..]``: the local mixed derivative between elements (b first with ``swap``)."""
@@ -389,8 +397,7 @@ class Cross(Source):
         if swap:
             first, second = second, first
         target = [*target_of(first), *target_of(second)]
-        weighted = self.mixed * placeholder(len(m.args))
-        return pull(m, target, weighted, [Extra(self._adjoint(), output_axes(m))], list(self.curvature.rows))
+        return pull(m, target, self._weighted(), [Extra(self._adjoint(), output_axes(m))], list(self.curvature.rows))
 
 
 def _count(node: Node) -> int:
@@ -440,8 +447,8 @@ class RegionSource(Source):
 
     def unit_columns(self, v: Node) -> list[tuple[Node, Field]]:
         """``(I - p 1^T) v``: both kinds of region are a diagonal matrix between this and its transpose."""
-        total = fold(self.summed([v], _0, _role(self.origin, "drawn")))
-        minus = self.spread([(self.region.softmax, False), (total, True)], -_0 * _1, _role(self.origin, "mean"))
+        total = fold(self.summed([v], _0, with_role(self.origin, "drawn")))
+        minus = self.spread([(self.region.softmax, False), (total, True)], -_0 * _1, with_role(self.origin, "mean"))
         return [(self.region.source, (v, None)), (self.region.source, (minus, None))]
 
 
@@ -455,30 +462,34 @@ class Logsumexp(RegionSource):
     def diagonal(self) -> Node:
         p = self.region.softmax
         return self.spread(
-            [(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), _role(self.origin, "curv")
+            [(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), with_role(self.origin, "curv")
         )
 
     def diagonal_and_column(self) -> tuple[Node, Node, Node]:
         """``(d, p, g)`` with ``M = diag(d) - g p p^T``, for a region without further axes."""
-        p, g = self.region.softmax, self.adjoint()
-        return self.spread([(p, False), (g, True)], _0 * _1, _role(self.origin, "curv")), p, g
+        return self.weight, self.region.softmax, self.adjoint()
 
-    def unit_weight(self) -> Node:
-        return self.spread([(self.region.softmax, False), (self.adjoint(), True)], _0 * _1, _role(self.origin, "curv"))
+    @cached_property
+    def weight(self) -> Node:
+        reads = [(self.region.softmax, False), (self.adjoint(), True)]
+        return self.spread(reads, _0 * _1, with_role(self.origin, "curv"))
+
+    def unit_weights(self) -> tuple[Node | None, ...]:
+        return (self.weight,)
 
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         if self.curvature.setting.factor == "unit":
             return self.unit_columns(v[0])
         p, g = self.region.softmax, self.adjoint()
-        root = elementwise(sympy.sqrt(_0), [p], _role(self.origin, "root"))
-        total = self.summed([root, v[0]], _0 * _1, _role(self.origin, "drawn"))
+        root = elementwise(sympy.sqrt(_0), [p], with_role(self.origin, "root"))
+        total = self.summed([root, v[0]], _0 * _1, with_role(self.origin, "drawn"))
         reads = [(root, False), (v[0], False), (p, False), (total, True)]
-        column = self.spread(reads, _0 * _1 - _2 * _3, _role(self.origin, "column"))
+        column = self.spread(reads, _0 * _1 - _2 * _3, with_role(self.origin, "column"))
         setting = SIGNED if is_fixed(g) else self.curvature.setting
         fields: list[Node | None] = []
         for role, weight in zip("pq", roots(g, setting, self.curvature.sign(g), self.origin), strict=True):
             if weight is not None:
-                weight = self.spread([(column, False), (weight, True)], _0 * _1, _role(self.origin, role))
+                weight = self.spread([(column, False), (weight, True)], _0 * _1, with_role(self.origin, role))
             fields.append(weight)
         return [(self.region.source, (fields[0], fields[1]))]
 
@@ -492,31 +503,31 @@ class Softmax(RegionSource):
     @cached_property
     def weight(self) -> Node:
         y, g = self.region.softmax, self.adjoint()
-        mean = self.summed([g, y], _0 * _1, _role(self.origin, "mean"))
+        mean = self.summed([g, y], _0 * _1, with_role(self.origin, "mean"))
         return self.spread(
-            [(y, False), (g, False), (mean, True)], _0 * (_1 - _2), _role(self.origin, "weight")
+            [(y, False), (g, False), (mean, True)], _0 * (_1 - _2), with_role(self.origin, "weight")
         )
 
     @cached_property
     def diagonal(self) -> Node:
         y = self.region.softmax
-        return self.spread([(y, False), (self.weight, False)], _1 * (1 - 2 * _0), _role(self.origin, "curv"))
+        return self.spread([(y, False), (self.weight, False)], _1 * (1 - 2 * _0), with_role(self.origin, "curv"))
 
-    def unit_weight(self) -> Node:
-        return self.weight
+    def unit_weights(self) -> tuple[Node | None, ...]:
+        return (self.weight,)
 
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         if self.curvature.setting.factor == "unit":
             return self.unit_columns(v[0])
         y = self.region.softmax
         fields: list[Node | None] = []
-        parts = split(self.weight, v[0], self.curvature.setting, None, _role(self.origin, "root"))
+        parts = split(self.weight, v[0], self.curvature.setting, None, with_role(self.origin, "root"))
         for part, role in zip(parts, "pq", strict=True):
             assert part is not None
-            total = self.summed([part], _0, _role(self.origin, f"root_{role}_sum"))
+            total = self.summed([part], _0, with_role(self.origin, f"root_{role}_sum"))
             fields.append(
                 self.spread(
-                    [(part, False), (y, False), (total, True)], _0 - _1 * _2, _role(self.origin, role)
+                    [(part, False), (y, False), (total, True)], _0 - _1 * _2, with_role(self.origin, role)
                 )
             )
         return [(self.region.source, (fields[0], fields[1]))]
@@ -577,17 +588,17 @@ class MixedRegion(RegionSource):
         y = self.region.softmax
         origin = self.origin
         if self.region.kind == "logsumexp":
-            mean = self.summed([y, v[0]], _0 * _1, _role(origin, "drawn"))
+            mean = self.summed([y, v[0]], _0 * _1, with_role(origin, "drawn"))
             t = self.spread(
                 [(y, False), (v[0], False), (mean, True), (self.adjoint(), True)], _3 * _0 * (_1 - _2), origin
             )
         else:
             source = Softmax(self.curvature, self.region)
-            mean = self.summed([y, v[0]], _0 * _1, _role(origin, "drawn"))
+            mean = self.summed([y, v[0]], _0 * _1, with_role(origin, "drawn"))
             w = self.spread(
-                [(source.weight, False), (v[0], False), (mean, True)], _0 * (_1 - _2), _role(origin, "root")
+                [(source.weight, False), (v[0], False), (mean, True)], _0 * (_1 - _2), with_role(origin, "root")
             )
-            total = self.summed([w], _0, _role(origin, "root_sum"))
+            total = self.summed([w], _0, with_role(origin, "root_sum"))
             t = self.spread([(w, False), (y, False), (total, True)], _0 - _1 * _2, origin)
         return [(self.region.source, from_pair(_0, _1, [t, v[0]], origin))]
 

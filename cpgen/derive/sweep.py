@@ -103,19 +103,18 @@ class Sweep:
         self.sources = tuple(sources)
         self.is_unit = curvature.setting.factor == "unit"
         self.columns = 0
-        self._injected: dict[int, list[tuple[str, Field]]] = {}
+        self._injected: dict[int, list[tuple[frozenset[str], Field]]] = {}
         self._reach: dict[int, frozenset[str]] = {}
         self._fields: dict[tuple[int, frozenset[str]], Field] = {}
         self._known: dict[tuple[int, frozenset[str]], tuple[list[Node], list[Node]]] = {}
         weights: list[Node | None] = []
         taken = {v.name for v in curvature.graph.variables}
         for source in self.sources:
-            if self.is_unit:
-                weight = source.unit_weight()
-                origin = adjoint_origin(source.variables[0], "weight")
-                weights.append(None if weight is None else by_column(weight, self.columns, origin))
             drawn: list[Node] = []
-            for shape in source.shapes:
+            own = source.unit_weights() if self.is_unit else tuple(None for _ in source.shapes)
+            for shape, weight in zip(source.shapes, own, strict=True):
+                if weight is not None:
+                    weights.append(by_column(weight, self.columns, adjoint_origin(source.variables[0], "weight")))
                 # the name is the key of the bits: two arrays that shared one would be correlated
                 name, number = source.name, 1
                 while name in taken:
@@ -129,7 +128,7 @@ class Sweep:
                     drawn.append(Input(noise.name, noise.shape, "noise", noise.origin, self.columns))
                 self.columns += math.prod(shape)
             for variable, pair in source.inject(tuple(drawn)):
-                self._injected.setdefault(id(variable), []).append((source.name, pair))
+                self._injected.setdefault(id(variable), []).append((source.parts, pair))
         self.weight = add(weights, Origin("weight"))
         for node in reversed(curvature.uses.nodes):
             if isinstance(node, Map) and curvature.uses.active(node):
@@ -138,14 +137,14 @@ class Sweep:
     def reach(self, node: Node) -> frozenset[str]:
         """The sources that arrive at ``node``."""
         if id(node) not in self._reach:
-            found = frozenset(name for name, _ in self._injected.get(id(node), []))
+            found = frozenset(name for parts, _ in self._injected.get(id(node), []) for name in parts)
             for use in self.curvature.uses.of(node):
                 found |= self.reach(use.map)
             self._reach[id(node)] = found
         return self._reach[id(node)]
 
     def fields(self, node: Node, without: frozenset[str] = frozenset()) -> Field:
-        """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out the sources named in ``without``."""
+        """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out sources whose parts are all in ``without``."""
         key = (id(node), without & self.reach(node))
         if key not in self._fields:
             p, q = self._parts(node, without)
@@ -164,25 +163,13 @@ class Sweep:
                 for use in self.curvature.uses.of(node):
                     for above in self._parts(use.map, key[1])[side]:
                         parts.append(pull_back(use.map, use.position, above, lift=True, origin=origin))
-                parts += [pair[side] for name, pair in self._injected.get(id(node), []) if name not in without]
+                parts += [pair[side] for of, pair in self._injected.get(id(node), []) if not of <= key[1]]
                 present = [fold(part) if self.is_unit else part for part in parts if part is not None]
                 thin = [part for part in present if self.is_unit and is_thin(part)]
                 dense = add([part for part in present if part not in thin], origin)
                 found.append(thin if dense is None else [*thin, dense])
             self._known[key] = (found[0], found[1])
         return self._known[key]
-
-
-def visible(curvature: Curvature, source: Source, pairs: Sequence[Pair]) -> bool:
-    """Whether an entry of any pair of leaves can see ``source``: one leaf below each side of it."""
-    sees = curvature.uses.depends
-    if isinstance(source, Cross):
-        first, second = source.variables
-        return any(
-            (sees(first, a) and sees(second, b)) or (sees(first, b) and sees(second, a)) for a, b in pairs
-        )
-    variables = source.variables
-    return any(any(sees(v, a) for v in variables) and any(sees(v, b) for v in variables) for a, b in pairs)
 
 
 def needed(sources: Sequence[Source], exact: Sequence[frozenset[str]]) -> list[Source]:

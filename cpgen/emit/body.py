@@ -95,6 +95,7 @@ class StageBody:
         single = self.places.single
         body: Body = []
         stores: Body = []
+        self.places.shared = {}
         overlap = sums.overlap() if sums else []
         for node in self.stage.nodes:
             assert isinstance(node, Map)
@@ -110,6 +111,7 @@ class StageBody:
             if not single:
                 body, stores = [*body, *stores], []
         body += stores
+        self.places.shared = None
         if sums:
             return sums.over_block(body)
         return self.rows.lanes(body, "OMP_SIMD") if nest.lanes else body

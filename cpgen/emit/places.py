@@ -50,6 +50,7 @@ class Places:
         self.prefix = prefix  # of the C functions made for user functions
         self.helpers: set[str] = set()
         self.definitions: dict[str, None] = {}
+        self.shared: dict[str, str] | None = None  # what calls were made at this point, where members may share them
 
     # Variables and pointers
 
@@ -231,11 +232,22 @@ class Places:
     def computed(self, node: Map, expr: Any, texts: Mapping[Any, str]) -> tuple[Body, str]:
         """Declarations and the text of an expression on the way to ``node``, given the texts of its placeholders."""
         base = self.plan.value(node).name
+        made: Body = []
+
+        def share(kind: str, call: str) -> str:
+            assert self.shared is not None
+            if call not in self.shared:
+                self.shared[call] = f"{base}_all"
+                made.append(line(f"const {kind} {base}_all = {call};"))
+            return self.shared[call]
+
+        sharing = None if self.shared is None else share
         try:
-            code = to_c([expr], texts, self.plan.real, lambda k: f"{base}_t{k}", self.prefix)
+            code = to_c([expr], texts, self.plan.real, lambda k: f"{base}_t{k}", self.prefix, sharing)
         except UnsupportedError as error:
             raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
         self.helpers.update(code.helpers)
         for definition in code.definitions:
             self.definitions.setdefault(definition)
-        return [line(f"const {self.real} {name} = {text};") for name, text in code.lets], code.results[0]
+        lets = [line(f"const {self.real} {name} = {text};") for name, text in code.lets]
+        return [*made, *lets], code.results[0]

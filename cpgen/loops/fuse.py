@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from cpgen.ir.nodes import Dim, Extent, Map, Node
 from cpgen.ir.stack import stacked
 from cpgen.loops.ranges import conditions
+from cpgen.scalar import computed_together
 
 LARGEST = 16  # maps in one nest: keeps functions readable and registers few
 MANY = 256  # and in one of numbers, which have no other loop to share
@@ -40,6 +41,13 @@ def own_sums(group: Sequence[Node]) -> list[Map]:
     root = group[0]
     assert isinstance(root, Map)
     return [m for m in group if isinstance(m, Map) and m.reduced and (m.extents, m.rank) == (root.extents, root.rank)]
+
+
+def made_together(first: Node, second: Node) -> bool:
+    """Whether one call of a function gives both maps, wherever they are computed at the same points."""
+    if not (isinstance(first, Map) and isinstance(second, Map)):
+        return False
+    return first.args == second.args and computed_together(first.expr, second.expr)
 
 
 def are_twins(first: Map, second: Map) -> bool:
@@ -81,7 +89,10 @@ def groups(
                 root = result[k][0]
                 if (
                     (root.shape[1:] if adds else space(root)) == space(node)
-                    and len(result[k]) < (LARGEST if root.reduced or len(space(root)) > root.lead else MANY)
+                    and (
+                        len(result[k]) < (LARGEST if root.reduced or len(space(root)) > root.lead else MANY)
+                        or any(made_together(m, node) for m in result[k])
+                    )
                     and not carried(root)
                     and not alone(root)
                     and not (node.guards and root.reduced)

@@ -7,9 +7,12 @@ from cpgen.scalar.ccode import CCode, literal, to_c
 from cpgen.scalar.derivative import diff, has_gaps, kinks, second_order_zero
 from cpgen.scalar.factors import factors
 from cpgen.scalar.functions import (
+    LARGEST_ROOT,
     Primitive,
     UserFunction,
     absval,
+    computed_together,
+    eigenroot,
     expm1,
     function,
     gelu,
@@ -40,6 +43,7 @@ from cpgen.scalar.signs import sign_of
 from cpgen.scalar.together import fold, is_whole, wide
 
 __all__ = [
+    "LARGEST_ROOT",
     "PRIMITIVES",
     "CCode",
     "Cost",
@@ -49,8 +53,10 @@ __all__ = [
     "absval",
     "canonical",
     "check_constants",
+    "computed_together",
     "cost",
     "diff",
+    "eigenroot",
     "exact_float",
     "expm1",
     "factors",

@@ -20,7 +20,7 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
 from cpgen.scalar.memo import free_symbols, remembered
-from cpgen.scalar.primitives import BY_NAME, PHI_ORDERS, POLYGAMMA_ORDERS, SPHERICAL_ORDERS, entry_of
+from cpgen.scalar.primitives import PHI_ORDERS, POLYGAMMA_ORDERS, PRIMITIVES, SPHERICAL_ORDERS, entry_of
 from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold, plain_product, unfold
 
 # What to suggest for functions whose name gives no hint.
@@ -97,7 +97,7 @@ def _unsupported(expr: Expr) -> UnsupportedError:
         what = f"polygamma of order {expr.args[0]} (in {expr})"
     else:
         what = f"{name} (in {expr})"
-    known = [*BY_NAME, "Piecewise"]
+    known = [*(entry.name for entry in PRIMITIVES), "Piecewise"]
     near = _ADVICE.get(name) or ", ".join(difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5))
     advice = f"nearest supported: {near}" if near else "supported: " + ", ".join(known)
     return UnsupportedError(
@@ -658,8 +658,9 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
     return rebuild
 
 
-for _entry in BY_NAME.values():
+for _entry in PRIMITIVES:
     if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn, fn.phi1):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
+_RULES[fn.eigenroot] = fn.eigenroot
 for _composite in (*fn.COMPOSITES, fn.hill, fn.hill_density):
     _RULES[_composite] = _plain(_composite)

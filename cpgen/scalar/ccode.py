@@ -66,29 +66,43 @@ def to_c(
     real: str = "float64",
     temp: Callable[[int], str] = "t{}".format,
     prefix: str = "cpgen_",
+    share: Callable[[str, str], str] | None = None,
 ) -> CCode:
     """C99 text of ``exprs`` with common subexpressions as lets.
 
     ``symbols`` gives the C text of every symbol (an identifier, an index or a call; anything looser is parenthesised),
     ``temp(k)`` the name of let ``k`` and ``prefix`` starts the names of the C functions made for user functions.  All
-    arithmetic is in ``real``.  Raises UnsupportedError for what cannot be printed, RequestError for an unknown ``real``.
+    arithmetic is in ``real``.  ``share(type, call)`` names the result of a call that gives several values at once and
+    whose arguments are symbols and numbers; without it every value makes its own.  Raises UnsupportedError for what
+    cannot be printed, RequestError for an unknown ``real``.
     """
     if real not in _TYPES:
         raise RequestError(f"real must be float64 or float32, not {real!r}")
     c_type, suffix = _TYPES[real]
     helpers: set[str] = set()
     definitions: dict[str, tuple[Any, str]] = {}
+    given: set[str] = set()  # texts of symbols and numbers
 
     def symbol_text(symbol: Symbol) -> str:
         if symbol not in symbols:
             raise UnsupportedError(f"the expression uses {symbol}, which has no C name")
+        given.add(symbols[symbol])
         return symbols[symbol]
+
+    def number_text(value: Expr) -> str:
+        text = literal(value, real)
+        given.add(text)
+        return text
 
     def call(function: Any, arguments: Sequence[str]) -> str:
         if isinstance(function, str):
-            template = BY_NAME[function].c64 if real == "float64" else BY_NAME[function].c32
+            entry = BY_NAME[function]
+            template = entry.c64 if real == "float64" else entry.c32
             helpers.update(_HELPER.findall(template))
-            return template.format(*arguments)
+            text = template.format(*arguments)
+            if entry.member and share is not None and given.issuperset(arguments):
+                text = share(f"{text.partition('(')[0]}_t", text)
+            return text + entry.member
         name = f"{prefix}{function.__name__}_{suffix}"
         known = definitions.setdefault(name, (function, _definition(function, name, c_type)))
         if known[0] is not function:
@@ -98,7 +112,7 @@ def to_c(
 
     spelling = Spelling(
         symbol=symbol_text,
-        number=lambda value: literal(value, real),
+        number=number_text,
         call=call,
         select=lambda condition, yes, no: f"({condition} ? {yes} : {no})",
         join=lambda kind, left, right: f"{left} {'&&' if kind == 'and' else '||'} {right}",

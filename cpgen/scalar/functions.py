@@ -21,6 +21,8 @@ from sympy.core.function import FunctionClass
 
 from cpgen.errors import ModelError
 
+LARGEST_ROOT = 5  # of the matrices that the runtime headers take apart
+
 
 @lru_cache(maxsize=1 << 12)
 def placeholder(k: int) -> Symbol:
@@ -45,6 +47,12 @@ class Primitive(sympy.Function):
 
     def _eval_conjugate(self) -> Expr:
         return self
+
+
+def computed_together(first: Expr, second: Expr) -> bool:
+    """Whether one call in C gives both expressions, if their placeholders stand for the same."""
+    roots = isinstance(first, eigenroot) and isinstance(second, eigenroot)
+    return roots and (first.args[0], *first.args[2:]) == (second.args[0], *second.args[2:])
 
 
 def _decided_sign(value: Expr) -> int | None:
@@ -112,6 +120,19 @@ class logcosh(Primitive):
 
     def definition(self) -> Expr:
         return sympy.log(sympy.cosh(self.args[0]))
+
+
+class eigenroot(Primitive):
+    """``eigenroot(k, number, m_00, m_01, ..., m_kk)``: one of the numbers of P and Q, for which ``P P^T - Q Q^T = M``.
+
+    M is a symmetric k x k matrix by its upper triangle, 2 <= k <= LARGEST_ROOT; the columns of P and Q are its
+    eigenvectors times the roots of their eigenvalues' sizes (see ``templates/runtime/cpgen_scalar.h``).  ``number`` is
+    ``k * i + j`` for P[i, j] and ``k**2`` more for Q[i, j].  The numbers of one matrix are computed together.  Nothing
+    differentiates it: which eigenvector comes first may change from one matrix to the next.
+    """
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        raise TypeError("the roots of a matrix have no derivative here")
 
 
 class relu(Primitive):

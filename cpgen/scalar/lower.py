@@ -137,7 +137,7 @@ class _Builder:
         entry = entry_of(expr)
         if entry is None:
             raise UnsupportedError(f"{expr} has no C or NumPy form")
-        arguments = expr.args[1:] if isinstance(expr, (sympy.polygamma, sympy.jn, fn.phi1)) else expr.args
+        arguments = expr.args[len(expr.args) - entry.arity :]  # before them the order of a family
         return self.emit("call", *(self.lower(a) for a in arguments), value=entry.name)
 
     def _together(self, expr: Together) -> int:

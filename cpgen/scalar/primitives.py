@@ -27,7 +27,8 @@ class Entry:
     ``c64`` and ``c32`` are C99 call texts in which ``{0}``, ``{1}`` stand for the arguments; names starting with
     ``cpgen_`` live in the runtime header.  ``kink`` says in words what happens where the function is not differentiable
     ("" if it is smooth on its domain) and ``kink_at`` gives, from the arguments, the expression that is 0 there.
-    ``weight`` is a rough cost in additions.
+    ``weight`` is a rough cost in additions.  ``member``: the call gives a structure, of the type named like the function
+    with "_t" after it, and this is the text that takes the value out of it; equal calls can be made once.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Entry:
     kink: str = ""
     kink_at: Callable[..., Expr] | None = None
     weight: int = 16
+    member: str = ""
 
 
 def _libm(
@@ -206,7 +208,22 @@ PRIMITIVES: tuple[Entry, ...] = (
     _runtime("scalbn", None, special.scalbn, "2**-100 < |x| < 2**100", arity=2, weight=8),
 )
 
-BY_NAME: dict[str, Entry] = {entry.name: entry for entry in PRIMITIVES}
+def _eigenroot(k: int, number: int) -> Entry:
+    arity = k * (k + 1) // 2
+    slots = ", ".join(f"{{{m}}}" for m in range(arity))
+    c64, c32 = (f"cpgen_eigenroot{k}_{real}({slots})" for real in ("f64", "f32"))
+    # about 12 k + 40 operations a rotation, for all numbers together
+    rotations = 1 if k == 2 else k * (k - 1)
+    weight = rotations * (12 * k + 40) // (2 * k * k)
+    numpy = special.eigenroot(k, number)
+    return Entry(
+        f"eigenroot{k}_{number}", functions.eigenroot, arity, c64, c32, numpy, weight=weight, member=f".at[{number}]"
+    )
+
+
+# what programs call besides, but users cannot
+ROOTS = tuple(_eigenroot(k, number) for k in range(2, functions.LARGEST_ROOT + 1) for number in range(2 * k * k))
+BY_NAME: dict[str, Entry] = {entry.name: entry for entry in (*PRIMITIVES, *ROOTS)}
 BY_CLASS: dict[Any, Entry] = {
     entry.sympy_class: entry
     for entry in PRIMITIVES
@@ -224,4 +241,6 @@ def entry_of(expr: Expr) -> Entry | None:
         return BY_NAME.get(f"jn{expr.args[0]}")
     if isinstance(expr, functions.phi1):
         return BY_NAME.get(f"phi1_{expr.args[0]}")
+    if isinstance(expr, functions.eigenroot):
+        return BY_NAME[f"eigenroot{expr.args[0]}_{expr.args[1]}"]
     return BY_CLASS.get(expr.func)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -347,3 +348,51 @@ def exponent(x: Array) -> Array:
 def scalbn(y: Array, k: Array) -> Array:
     """``y * 2**k`` for whole numbers ``k``."""
     return np.ldexp(y, np.clip(k, -3000, 3000).astype(np.int32))
+
+
+def eigenroot(k: int, number: int) -> Callable[..., Array]:
+    """One number of :class:`cpgen.scalar.functions.eigenroot`, operation by operation as the runtime header has it."""
+
+    def entry(*upper: Array) -> Array:
+        full = np.broadcast_arrays(*upper)
+        content = tuple(np.ascontiguousarray(m).tobytes() for m in full)
+        return _eigenroots(k, full[0].dtype.name, content)[number].reshape(full[0].shape)
+
+    return entry
+
+
+@lru_cache(maxsize=64)
+def _eigenroots(k: int, real: str, content: tuple[bytes, ...]) -> list[Array]:
+    """All numbers of the roots of the matrices whose upper triangles are the bytes in ``content``."""
+    upper = iter([np.frombuffer(c, real) for c in content])
+    half, quarter, one = (np.dtype(real).type(x) for x in (0.5, 0.25, 1))
+    tiny = np.dtype(real).type(1e-300 if real == "float64" else 1e-30)
+    x = {(i, j): next(upper) for i in range(k) for j in range(i, k)}
+    size = np.full(len(x[0, 0]), np.finfo(real).tiny, real)
+    for m in x.values():
+        size = np.where(np.abs(m) > size, np.abs(m), size)
+    x = {place: m / size for place, m in x.items()}
+    q = {(i, j): np.full(len(size), i == j, real) for i in range(k) for j in range(k)}
+    for _ in range(1 if k == 2 else 2):
+        for a in range(k):
+            for b in range(a + 1, k):
+                gap, twice = x[b, b] - x[a, a], x[a, b] + x[a, b]
+                below = (np.abs(gap) + np.sqrt(gap * gap + twice * twice)) + tiny
+                t = np.where(gap < 0, -twice, twice) / below
+                c = one / np.sqrt(one + t * t)
+                s = t * c
+                x[a, a], x[b, b] = x[a, a] - t * x[a, b], x[b, b] + t * x[a, b]
+                x[a, b] = np.zeros_like(size)
+                moves = [(x, (min(r, a), max(r, a)), (min(r, b), max(r, b))) for r in range(k) if r not in (a, b)]
+                for where, u, v in [*moves, *((q, (r, a), (r, b)) for r in range(k))]:
+                    where[u], where[v] = c * where[u] - s * where[v], s * where[u] + c * where[v]
+    numbers = [size] * (2 * k * k)
+    for j in range(k):
+        y = {i: x[j, i] if i == j else x[j, i] + x[j, i] for i in range(j, k)}
+        norm = sum(y[i] * y[i] for i in range(j, k))
+        left = (half * np.sqrt(size)) * np.sqrt(np.sqrt(norm))
+        right = np.where(norm > 0, (quarter * size) / left, norm * 0)
+        for r in range(k):
+            up, down = q[r, j] * left, sum(q[r, i] * y[i] for i in range(j, k)) * right
+            numbers[k * r + j], numbers[k * k + k * r + j] = up + down, up - down
+    return numbers

@@ -2774,4 +2774,641 @@ static inline float cpgen_polygamma_f32(int n, float x)
     return ((n % 2) == 1) ? result : -result;
 }
 
+/* ---- roots of small symmetric matrices, double ----
+ *
+ * cpgen_eigenroot<k> of a symmetric k x k matrix M, by its upper triangle row after row: at[k * i + j] is P[i][j] and
+ * at[k * k + k * i + j] is Q[i][j] with P P^T - Q Q^T = M, where column j of P or of Q is an eigenvector times the root of
+ * the size of its eigenvalue and the other one is zero.  Eigenvectors by two sweeps of cyclic Jacobi rotations (one
+ * rotation for k = 2).  What they leave beside the diagonal is small, and goes into the columns: with Q^T M Q = X they
+ * are (T + U) / 2 and (T - U) / 2 for T = Q e_j, U = Q (X_jj e_j + 2 sum_{i > j} X_ij e_i), both scaled to one norm.  So
+ * the product is M however far the rotations came.  No branches or calls: a loop over matrices can be vectorised.
+ */
+
+/* what one rotation of the plane (a, b) does to two numbers */
+#define cpgen_move_f64(u, v) \
+    { \
+        const double moved = (c * u) - (s * v); \
+        v = (s * u) + (c * v); \
+        u = moved; \
+    }
+
+/* the rotation that makes the element ``off`` beside the diagonal elements a and b zero: by less than 45 degrees, and none
+ * where it is zero already */
+#define cpgen_turn_f64(a, b, off, ...) \
+    { \
+        const double gap = b - a; \
+        const double twice = off + off; \
+        const double below = (cpgen_fabs_f64(gap) + cpgen_sqrt_f64((gap * gap) + (twice * twice))) + 1.0e-300; \
+        const double t = ((gap < 0.0) ? -twice : twice) / below; \
+        const double c = 1.0 / cpgen_sqrt_f64(1.0 + (t * t)); \
+        const double s = t * c; \
+        a -= t * off; \
+        b += t * off; \
+        off = 0.0; \
+        __VA_ARGS__ \
+    }
+
+#define cpgen_larger_f64(m) size = (cpgen_fabs_f64(m) > size) ? cpgen_fabs_f64(m) : size;
+
+/* numbers ``place`` of P and, ``further`` on, of Q */
+#define cpgen_root_f64(place, further, q, sum) \
+    { \
+        const double first = (q) * left; \
+        const double second = (sum) * right; \
+        root.at[place] = first + second; \
+        root.at[(place) + (further)] = first - second; \
+    }
+
+#define cpgen_scales_f64(squares) \
+    const double norm = squares; \
+    const double left = (0.5 * outer) * cpgen_sqrt_f64(cpgen_sqrt_f64(norm)); \
+    const double right = (norm > 0.0) ? ((0.25 * size) / left) : 0.0;
+
+typedef struct cpgen_eigenroot2_f64_t
+{
+    double at[8];
+} cpgen_eigenroot2_f64_t;
+
+static inline cpgen_eigenroot2_f64_t cpgen_eigenroot2_f64(
+    double m00, double m01, double m11)
+{
+    cpgen_eigenroot2_f64_t root;
+    double size = 0x1p-1022;
+    cpgen_larger_f64(m00) cpgen_larger_f64(m01) cpgen_larger_f64(m11)
+    {
+        const double outer = cpgen_sqrt_f64(size);
+        double x00 = m00 / size; double x01 = m01 / size; double x11 = m11 / size;
+        double q00 = 1.0; double q01 = 0.0; double q10 = 0.0; double q11 = 1.0;
+        cpgen_turn_f64(x00, x11, x01,
+            cpgen_move_f64(q00, q01) cpgen_move_f64(q10, q11))
+        {
+            const double y0 = x00;
+            cpgen_scales_f64((y0 * y0))
+            cpgen_root_f64(0, 4, q00, (q00 * y0))
+            cpgen_root_f64(2, 4, q10, (q10 * y0))
+        }
+        {
+            const double y1 = x11;
+            cpgen_scales_f64((y1 * y1))
+            cpgen_root_f64(1, 4, q01, (q01 * y1))
+            cpgen_root_f64(3, 4, q11, (q11 * y1))
+        }
+    }
+    return root;
+}
+
+#define cpgen_sweep3_f64 \
+    cpgen_turn_f64(x00, x11, x01, \
+        cpgen_move_f64(x02, x12) cpgen_move_f64(q00, q01) cpgen_move_f64(q10, q11) cpgen_move_f64(q20, q21)) \
+    cpgen_turn_f64(x00, x22, x02, \
+        cpgen_move_f64(x01, x12) cpgen_move_f64(q00, q02) cpgen_move_f64(q10, q12) cpgen_move_f64(q20, q22)) \
+    cpgen_turn_f64(x11, x22, x12, \
+        cpgen_move_f64(x01, x02) cpgen_move_f64(q01, q02) cpgen_move_f64(q11, q12) cpgen_move_f64(q21, q22))
+
+typedef struct cpgen_eigenroot3_f64_t
+{
+    double at[18];
+} cpgen_eigenroot3_f64_t;
+
+static inline cpgen_eigenroot3_f64_t cpgen_eigenroot3_f64(
+    double m00, double m01, double m02, double m11, double m12, double m22)
+{
+    cpgen_eigenroot3_f64_t root;
+    double size = 0x1p-1022;
+    cpgen_larger_f64(m00) cpgen_larger_f64(m01) cpgen_larger_f64(m02) cpgen_larger_f64(m11) cpgen_larger_f64(m12)
+    cpgen_larger_f64(m22)
+    {
+        const double outer = cpgen_sqrt_f64(size);
+        double x00 = m00 / size; double x01 = m01 / size; double x02 = m02 / size; double x11 = m11 / size;
+        double x12 = m12 / size; double x22 = m22 / size;
+        double q00 = 1.0; double q01 = 0.0; double q02 = 0.0; double q10 = 0.0; double q11 = 1.0; double q12 = 0.0;
+        double q20 = 0.0; double q21 = 0.0; double q22 = 1.0;
+        cpgen_sweep3_f64
+        cpgen_sweep3_f64
+        {
+            const double y0 = x00; const double y1 = x01 + x01; const double y2 = x02 + x02;
+            cpgen_scales_f64((y0 * y0) + (y1 * y1) + (y2 * y2))
+            cpgen_root_f64(0, 9, q00, (q00 * y0) + (q01 * y1) + (q02 * y2))
+            cpgen_root_f64(3, 9, q10, (q10 * y0) + (q11 * y1) + (q12 * y2))
+            cpgen_root_f64(6, 9, q20, (q20 * y0) + (q21 * y1) + (q22 * y2))
+        }
+        {
+            const double y1 = x11; const double y2 = x12 + x12;
+            cpgen_scales_f64((y1 * y1) + (y2 * y2))
+            cpgen_root_f64(1, 9, q01, (q01 * y1) + (q02 * y2))
+            cpgen_root_f64(4, 9, q11, (q11 * y1) + (q12 * y2))
+            cpgen_root_f64(7, 9, q21, (q21 * y1) + (q22 * y2))
+        }
+        {
+            const double y2 = x22;
+            cpgen_scales_f64((y2 * y2))
+            cpgen_root_f64(2, 9, q02, (q02 * y2))
+            cpgen_root_f64(5, 9, q12, (q12 * y2))
+            cpgen_root_f64(8, 9, q22, (q22 * y2))
+        }
+    }
+    return root;
+}
+
+#define cpgen_sweep4_f64 \
+    cpgen_turn_f64(x00, x11, x01, \
+        cpgen_move_f64(x02, x12) cpgen_move_f64(x03, x13) cpgen_move_f64(q00, q01) cpgen_move_f64(q10, q11) \
+        cpgen_move_f64(q20, q21) cpgen_move_f64(q30, q31)) \
+    cpgen_turn_f64(x00, x22, x02, \
+        cpgen_move_f64(x01, x12) cpgen_move_f64(x03, x23) cpgen_move_f64(q00, q02) cpgen_move_f64(q10, q12) \
+        cpgen_move_f64(q20, q22) cpgen_move_f64(q30, q32)) \
+    cpgen_turn_f64(x00, x33, x03, \
+        cpgen_move_f64(x01, x13) cpgen_move_f64(x02, x23) cpgen_move_f64(q00, q03) cpgen_move_f64(q10, q13) \
+        cpgen_move_f64(q20, q23) cpgen_move_f64(q30, q33)) \
+    cpgen_turn_f64(x11, x22, x12, \
+        cpgen_move_f64(x01, x02) cpgen_move_f64(x13, x23) cpgen_move_f64(q01, q02) cpgen_move_f64(q11, q12) \
+        cpgen_move_f64(q21, q22) cpgen_move_f64(q31, q32)) \
+    cpgen_turn_f64(x11, x33, x13, \
+        cpgen_move_f64(x01, x03) cpgen_move_f64(x12, x23) cpgen_move_f64(q01, q03) cpgen_move_f64(q11, q13) \
+        cpgen_move_f64(q21, q23) cpgen_move_f64(q31, q33)) \
+    cpgen_turn_f64(x22, x33, x23, \
+        cpgen_move_f64(x02, x03) cpgen_move_f64(x12, x13) cpgen_move_f64(q02, q03) cpgen_move_f64(q12, q13) \
+        cpgen_move_f64(q22, q23) cpgen_move_f64(q32, q33))
+
+typedef struct cpgen_eigenroot4_f64_t
+{
+    double at[32];
+} cpgen_eigenroot4_f64_t;
+
+static inline cpgen_eigenroot4_f64_t cpgen_eigenroot4_f64(
+    double m00, double m01, double m02, double m03, double m11, double m12, double m13, double m22, double m23,
+    double m33)
+{
+    cpgen_eigenroot4_f64_t root;
+    double size = 0x1p-1022;
+    cpgen_larger_f64(m00) cpgen_larger_f64(m01) cpgen_larger_f64(m02) cpgen_larger_f64(m03) cpgen_larger_f64(m11)
+    cpgen_larger_f64(m12) cpgen_larger_f64(m13) cpgen_larger_f64(m22) cpgen_larger_f64(m23) cpgen_larger_f64(m33)
+    {
+        const double outer = cpgen_sqrt_f64(size);
+        double x00 = m00 / size; double x01 = m01 / size; double x02 = m02 / size; double x03 = m03 / size;
+        double x11 = m11 / size; double x12 = m12 / size; double x13 = m13 / size; double x22 = m22 / size;
+        double x23 = m23 / size; double x33 = m33 / size;
+        double q00 = 1.0; double q01 = 0.0; double q02 = 0.0; double q03 = 0.0; double q10 = 0.0; double q11 = 1.0;
+        double q12 = 0.0; double q13 = 0.0; double q20 = 0.0; double q21 = 0.0; double q22 = 1.0; double q23 = 0.0;
+        double q30 = 0.0; double q31 = 0.0; double q32 = 0.0; double q33 = 1.0;
+        cpgen_sweep4_f64
+        cpgen_sweep4_f64
+        {
+            const double y0 = x00; const double y1 = x01 + x01; const double y2 = x02 + x02; const double y3 = x03 + x03;
+            cpgen_scales_f64((y0 * y0) + (y1 * y1) + (y2 * y2) + (y3 * y3))
+            cpgen_root_f64(0, 16, q00, (q00 * y0) + (q01 * y1) + (q02 * y2) + (q03 * y3))
+            cpgen_root_f64(4, 16, q10, (q10 * y0) + (q11 * y1) + (q12 * y2) + (q13 * y3))
+            cpgen_root_f64(8, 16, q20, (q20 * y0) + (q21 * y1) + (q22 * y2) + (q23 * y3))
+            cpgen_root_f64(12, 16, q30, (q30 * y0) + (q31 * y1) + (q32 * y2) + (q33 * y3))
+        }
+        {
+            const double y1 = x11; const double y2 = x12 + x12; const double y3 = x13 + x13;
+            cpgen_scales_f64((y1 * y1) + (y2 * y2) + (y3 * y3))
+            cpgen_root_f64(1, 16, q01, (q01 * y1) + (q02 * y2) + (q03 * y3))
+            cpgen_root_f64(5, 16, q11, (q11 * y1) + (q12 * y2) + (q13 * y3))
+            cpgen_root_f64(9, 16, q21, (q21 * y1) + (q22 * y2) + (q23 * y3))
+            cpgen_root_f64(13, 16, q31, (q31 * y1) + (q32 * y2) + (q33 * y3))
+        }
+        {
+            const double y2 = x22; const double y3 = x23 + x23;
+            cpgen_scales_f64((y2 * y2) + (y3 * y3))
+            cpgen_root_f64(2, 16, q02, (q02 * y2) + (q03 * y3))
+            cpgen_root_f64(6, 16, q12, (q12 * y2) + (q13 * y3))
+            cpgen_root_f64(10, 16, q22, (q22 * y2) + (q23 * y3))
+            cpgen_root_f64(14, 16, q32, (q32 * y2) + (q33 * y3))
+        }
+        {
+            const double y3 = x33;
+            cpgen_scales_f64((y3 * y3))
+            cpgen_root_f64(3, 16, q03, (q03 * y3))
+            cpgen_root_f64(7, 16, q13, (q13 * y3))
+            cpgen_root_f64(11, 16, q23, (q23 * y3))
+            cpgen_root_f64(15, 16, q33, (q33 * y3))
+        }
+    }
+    return root;
+}
+
+#define cpgen_sweep5_f64 \
+    cpgen_turn_f64(x00, x11, x01, \
+        cpgen_move_f64(x02, x12) cpgen_move_f64(x03, x13) cpgen_move_f64(x04, x14) cpgen_move_f64(q00, q01) \
+        cpgen_move_f64(q10, q11) cpgen_move_f64(q20, q21) cpgen_move_f64(q30, q31) cpgen_move_f64(q40, q41)) \
+    cpgen_turn_f64(x00, x22, x02, \
+        cpgen_move_f64(x01, x12) cpgen_move_f64(x03, x23) cpgen_move_f64(x04, x24) cpgen_move_f64(q00, q02) \
+        cpgen_move_f64(q10, q12) cpgen_move_f64(q20, q22) cpgen_move_f64(q30, q32) cpgen_move_f64(q40, q42)) \
+    cpgen_turn_f64(x00, x33, x03, \
+        cpgen_move_f64(x01, x13) cpgen_move_f64(x02, x23) cpgen_move_f64(x04, x34) cpgen_move_f64(q00, q03) \
+        cpgen_move_f64(q10, q13) cpgen_move_f64(q20, q23) cpgen_move_f64(q30, q33) cpgen_move_f64(q40, q43)) \
+    cpgen_turn_f64(x00, x44, x04, \
+        cpgen_move_f64(x01, x14) cpgen_move_f64(x02, x24) cpgen_move_f64(x03, x34) cpgen_move_f64(q00, q04) \
+        cpgen_move_f64(q10, q14) cpgen_move_f64(q20, q24) cpgen_move_f64(q30, q34) cpgen_move_f64(q40, q44)) \
+    cpgen_turn_f64(x11, x22, x12, \
+        cpgen_move_f64(x01, x02) cpgen_move_f64(x13, x23) cpgen_move_f64(x14, x24) cpgen_move_f64(q01, q02) \
+        cpgen_move_f64(q11, q12) cpgen_move_f64(q21, q22) cpgen_move_f64(q31, q32) cpgen_move_f64(q41, q42)) \
+    cpgen_turn_f64(x11, x33, x13, \
+        cpgen_move_f64(x01, x03) cpgen_move_f64(x12, x23) cpgen_move_f64(x14, x34) cpgen_move_f64(q01, q03) \
+        cpgen_move_f64(q11, q13) cpgen_move_f64(q21, q23) cpgen_move_f64(q31, q33) cpgen_move_f64(q41, q43)) \
+    cpgen_turn_f64(x11, x44, x14, \
+        cpgen_move_f64(x01, x04) cpgen_move_f64(x12, x24) cpgen_move_f64(x13, x34) cpgen_move_f64(q01, q04) \
+        cpgen_move_f64(q11, q14) cpgen_move_f64(q21, q24) cpgen_move_f64(q31, q34) cpgen_move_f64(q41, q44)) \
+    cpgen_turn_f64(x22, x33, x23, \
+        cpgen_move_f64(x02, x03) cpgen_move_f64(x12, x13) cpgen_move_f64(x24, x34) cpgen_move_f64(q02, q03) \
+        cpgen_move_f64(q12, q13) cpgen_move_f64(q22, q23) cpgen_move_f64(q32, q33) cpgen_move_f64(q42, q43)) \
+    cpgen_turn_f64(x22, x44, x24, \
+        cpgen_move_f64(x02, x04) cpgen_move_f64(x12, x14) cpgen_move_f64(x23, x34) cpgen_move_f64(q02, q04) \
+        cpgen_move_f64(q12, q14) cpgen_move_f64(q22, q24) cpgen_move_f64(q32, q34) cpgen_move_f64(q42, q44)) \
+    cpgen_turn_f64(x33, x44, x34, \
+        cpgen_move_f64(x03, x04) cpgen_move_f64(x13, x14) cpgen_move_f64(x23, x24) cpgen_move_f64(q03, q04) \
+        cpgen_move_f64(q13, q14) cpgen_move_f64(q23, q24) cpgen_move_f64(q33, q34) cpgen_move_f64(q43, q44))
+
+typedef struct cpgen_eigenroot5_f64_t
+{
+    double at[50];
+} cpgen_eigenroot5_f64_t;
+
+static inline cpgen_eigenroot5_f64_t cpgen_eigenroot5_f64(
+    double m00, double m01, double m02, double m03, double m04, double m11, double m12, double m13, double m14,
+    double m22, double m23, double m24, double m33, double m34, double m44)
+{
+    cpgen_eigenroot5_f64_t root;
+    double size = 0x1p-1022;
+    cpgen_larger_f64(m00) cpgen_larger_f64(m01) cpgen_larger_f64(m02) cpgen_larger_f64(m03) cpgen_larger_f64(m04)
+    cpgen_larger_f64(m11) cpgen_larger_f64(m12) cpgen_larger_f64(m13) cpgen_larger_f64(m14) cpgen_larger_f64(m22)
+    cpgen_larger_f64(m23) cpgen_larger_f64(m24) cpgen_larger_f64(m33) cpgen_larger_f64(m34) cpgen_larger_f64(m44)
+    {
+        const double outer = cpgen_sqrt_f64(size);
+        double x00 = m00 / size; double x01 = m01 / size; double x02 = m02 / size; double x03 = m03 / size;
+        double x04 = m04 / size; double x11 = m11 / size; double x12 = m12 / size; double x13 = m13 / size;
+        double x14 = m14 / size; double x22 = m22 / size; double x23 = m23 / size; double x24 = m24 / size;
+        double x33 = m33 / size; double x34 = m34 / size; double x44 = m44 / size;
+        double q00 = 1.0; double q01 = 0.0; double q02 = 0.0; double q03 = 0.0; double q04 = 0.0; double q10 = 0.0;
+        double q11 = 1.0; double q12 = 0.0; double q13 = 0.0; double q14 = 0.0; double q20 = 0.0; double q21 = 0.0;
+        double q22 = 1.0; double q23 = 0.0; double q24 = 0.0; double q30 = 0.0; double q31 = 0.0; double q32 = 0.0;
+        double q33 = 1.0; double q34 = 0.0; double q40 = 0.0; double q41 = 0.0; double q42 = 0.0; double q43 = 0.0;
+        double q44 = 1.0;
+        cpgen_sweep5_f64
+        cpgen_sweep5_f64
+        {
+            const double y0 = x00; const double y1 = x01 + x01; const double y2 = x02 + x02; const double y3 = x03 + x03; const double y4 = x04 + x04;
+            cpgen_scales_f64((y0 * y0) + (y1 * y1) + (y2 * y2) + (y3 * y3) + (y4 * y4))
+            cpgen_root_f64(0, 25, q00, (q00 * y0) + (q01 * y1) + (q02 * y2) + (q03 * y3) + (q04 * y4))
+            cpgen_root_f64(5, 25, q10, (q10 * y0) + (q11 * y1) + (q12 * y2) + (q13 * y3) + (q14 * y4))
+            cpgen_root_f64(10, 25, q20, (q20 * y0) + (q21 * y1) + (q22 * y2) + (q23 * y3) + (q24 * y4))
+            cpgen_root_f64(15, 25, q30, (q30 * y0) + (q31 * y1) + (q32 * y2) + (q33 * y3) + (q34 * y4))
+            cpgen_root_f64(20, 25, q40, (q40 * y0) + (q41 * y1) + (q42 * y2) + (q43 * y3) + (q44 * y4))
+        }
+        {
+            const double y1 = x11; const double y2 = x12 + x12; const double y3 = x13 + x13; const double y4 = x14 + x14;
+            cpgen_scales_f64((y1 * y1) + (y2 * y2) + (y3 * y3) + (y4 * y4))
+            cpgen_root_f64(1, 25, q01, (q01 * y1) + (q02 * y2) + (q03 * y3) + (q04 * y4))
+            cpgen_root_f64(6, 25, q11, (q11 * y1) + (q12 * y2) + (q13 * y3) + (q14 * y4))
+            cpgen_root_f64(11, 25, q21, (q21 * y1) + (q22 * y2) + (q23 * y3) + (q24 * y4))
+            cpgen_root_f64(16, 25, q31, (q31 * y1) + (q32 * y2) + (q33 * y3) + (q34 * y4))
+            cpgen_root_f64(21, 25, q41, (q41 * y1) + (q42 * y2) + (q43 * y3) + (q44 * y4))
+        }
+        {
+            const double y2 = x22; const double y3 = x23 + x23; const double y4 = x24 + x24;
+            cpgen_scales_f64((y2 * y2) + (y3 * y3) + (y4 * y4))
+            cpgen_root_f64(2, 25, q02, (q02 * y2) + (q03 * y3) + (q04 * y4))
+            cpgen_root_f64(7, 25, q12, (q12 * y2) + (q13 * y3) + (q14 * y4))
+            cpgen_root_f64(12, 25, q22, (q22 * y2) + (q23 * y3) + (q24 * y4))
+            cpgen_root_f64(17, 25, q32, (q32 * y2) + (q33 * y3) + (q34 * y4))
+            cpgen_root_f64(22, 25, q42, (q42 * y2) + (q43 * y3) + (q44 * y4))
+        }
+        {
+            const double y3 = x33; const double y4 = x34 + x34;
+            cpgen_scales_f64((y3 * y3) + (y4 * y4))
+            cpgen_root_f64(3, 25, q03, (q03 * y3) + (q04 * y4))
+            cpgen_root_f64(8, 25, q13, (q13 * y3) + (q14 * y4))
+            cpgen_root_f64(13, 25, q23, (q23 * y3) + (q24 * y4))
+            cpgen_root_f64(18, 25, q33, (q33 * y3) + (q34 * y4))
+            cpgen_root_f64(23, 25, q43, (q43 * y3) + (q44 * y4))
+        }
+        {
+            const double y4 = x44;
+            cpgen_scales_f64((y4 * y4))
+            cpgen_root_f64(4, 25, q04, (q04 * y4))
+            cpgen_root_f64(9, 25, q14, (q14 * y4))
+            cpgen_root_f64(14, 25, q24, (q24 * y4))
+            cpgen_root_f64(19, 25, q34, (q34 * y4))
+            cpgen_root_f64(24, 25, q44, (q44 * y4))
+        }
+    }
+    return root;
+}
+
+/* ---- roots of small symmetric matrices, float ---- */
+
+/* what one rotation of the plane (a, b) does to two numbers */
+#define cpgen_move_f32(u, v) \
+    { \
+        const float moved = (c * u) - (s * v); \
+        v = (s * u) + (c * v); \
+        u = moved; \
+    }
+
+/* the rotation that makes the element ``off`` beside the diagonal elements a and b zero: by less than 45 degrees, and none
+ * where it is zero already */
+#define cpgen_turn_f32(a, b, off, ...) \
+    { \
+        const float gap = b - a; \
+        const float twice = off + off; \
+        const float below = (cpgen_fabs_f32(gap) + cpgen_sqrt_f32((gap * gap) + (twice * twice))) + 1.0e-30f; \
+        const float t = ((gap < 0.0f) ? -twice : twice) / below; \
+        const float c = 1.0f / cpgen_sqrt_f32(1.0f + (t * t)); \
+        const float s = t * c; \
+        a -= t * off; \
+        b += t * off; \
+        off = 0.0f; \
+        __VA_ARGS__ \
+    }
+
+#define cpgen_larger_f32(m) size = (cpgen_fabs_f32(m) > size) ? cpgen_fabs_f32(m) : size;
+
+/* numbers ``place`` of P and, ``further`` on, of Q */
+#define cpgen_root_f32(place, further, q, sum) \
+    { \
+        const float first = (q) * left; \
+        const float second = (sum) * right; \
+        root.at[place] = first + second; \
+        root.at[(place) + (further)] = first - second; \
+    }
+
+#define cpgen_scales_f32(squares) \
+    const float norm = squares; \
+    const float left = (0.5f * outer) * cpgen_sqrt_f32(cpgen_sqrt_f32(norm)); \
+    const float right = (norm > 0.0f) ? ((0.25f * size) / left) : 0.0f;
+
+typedef struct cpgen_eigenroot2_f32_t
+{
+    float at[8];
+} cpgen_eigenroot2_f32_t;
+
+static inline cpgen_eigenroot2_f32_t cpgen_eigenroot2_f32(
+    float m00, float m01, float m11)
+{
+    cpgen_eigenroot2_f32_t root;
+    float size = 0x1p-126f;
+    cpgen_larger_f32(m00) cpgen_larger_f32(m01) cpgen_larger_f32(m11)
+    {
+        const float outer = cpgen_sqrt_f32(size);
+        float x00 = m00 / size; float x01 = m01 / size; float x11 = m11 / size;
+        float q00 = 1.0f; float q01 = 0.0f; float q10 = 0.0f; float q11 = 1.0f;
+        cpgen_turn_f32(x00, x11, x01,
+            cpgen_move_f32(q00, q01) cpgen_move_f32(q10, q11))
+        {
+            const float y0 = x00;
+            cpgen_scales_f32((y0 * y0))
+            cpgen_root_f32(0, 4, q00, (q00 * y0))
+            cpgen_root_f32(2, 4, q10, (q10 * y0))
+        }
+        {
+            const float y1 = x11;
+            cpgen_scales_f32((y1 * y1))
+            cpgen_root_f32(1, 4, q01, (q01 * y1))
+            cpgen_root_f32(3, 4, q11, (q11 * y1))
+        }
+    }
+    return root;
+}
+
+#define cpgen_sweep3_f32 \
+    cpgen_turn_f32(x00, x11, x01, \
+        cpgen_move_f32(x02, x12) cpgen_move_f32(q00, q01) cpgen_move_f32(q10, q11) cpgen_move_f32(q20, q21)) \
+    cpgen_turn_f32(x00, x22, x02, \
+        cpgen_move_f32(x01, x12) cpgen_move_f32(q00, q02) cpgen_move_f32(q10, q12) cpgen_move_f32(q20, q22)) \
+    cpgen_turn_f32(x11, x22, x12, \
+        cpgen_move_f32(x01, x02) cpgen_move_f32(q01, q02) cpgen_move_f32(q11, q12) cpgen_move_f32(q21, q22))
+
+typedef struct cpgen_eigenroot3_f32_t
+{
+    float at[18];
+} cpgen_eigenroot3_f32_t;
+
+static inline cpgen_eigenroot3_f32_t cpgen_eigenroot3_f32(
+    float m00, float m01, float m02, float m11, float m12, float m22)
+{
+    cpgen_eigenroot3_f32_t root;
+    float size = 0x1p-126f;
+    cpgen_larger_f32(m00) cpgen_larger_f32(m01) cpgen_larger_f32(m02) cpgen_larger_f32(m11) cpgen_larger_f32(m12)
+    cpgen_larger_f32(m22)
+    {
+        const float outer = cpgen_sqrt_f32(size);
+        float x00 = m00 / size; float x01 = m01 / size; float x02 = m02 / size; float x11 = m11 / size;
+        float x12 = m12 / size; float x22 = m22 / size;
+        float q00 = 1.0f; float q01 = 0.0f; float q02 = 0.0f; float q10 = 0.0f; float q11 = 1.0f; float q12 = 0.0f;
+        float q20 = 0.0f; float q21 = 0.0f; float q22 = 1.0f;
+        cpgen_sweep3_f32
+        cpgen_sweep3_f32
+        {
+            const float y0 = x00; const float y1 = x01 + x01; const float y2 = x02 + x02;
+            cpgen_scales_f32((y0 * y0) + (y1 * y1) + (y2 * y2))
+            cpgen_root_f32(0, 9, q00, (q00 * y0) + (q01 * y1) + (q02 * y2))
+            cpgen_root_f32(3, 9, q10, (q10 * y0) + (q11 * y1) + (q12 * y2))
+            cpgen_root_f32(6, 9, q20, (q20 * y0) + (q21 * y1) + (q22 * y2))
+        }
+        {
+            const float y1 = x11; const float y2 = x12 + x12;
+            cpgen_scales_f32((y1 * y1) + (y2 * y2))
+            cpgen_root_f32(1, 9, q01, (q01 * y1) + (q02 * y2))
+            cpgen_root_f32(4, 9, q11, (q11 * y1) + (q12 * y2))
+            cpgen_root_f32(7, 9, q21, (q21 * y1) + (q22 * y2))
+        }
+        {
+            const float y2 = x22;
+            cpgen_scales_f32((y2 * y2))
+            cpgen_root_f32(2, 9, q02, (q02 * y2))
+            cpgen_root_f32(5, 9, q12, (q12 * y2))
+            cpgen_root_f32(8, 9, q22, (q22 * y2))
+        }
+    }
+    return root;
+}
+
+#define cpgen_sweep4_f32 \
+    cpgen_turn_f32(x00, x11, x01, \
+        cpgen_move_f32(x02, x12) cpgen_move_f32(x03, x13) cpgen_move_f32(q00, q01) cpgen_move_f32(q10, q11) \
+        cpgen_move_f32(q20, q21) cpgen_move_f32(q30, q31)) \
+    cpgen_turn_f32(x00, x22, x02, \
+        cpgen_move_f32(x01, x12) cpgen_move_f32(x03, x23) cpgen_move_f32(q00, q02) cpgen_move_f32(q10, q12) \
+        cpgen_move_f32(q20, q22) cpgen_move_f32(q30, q32)) \
+    cpgen_turn_f32(x00, x33, x03, \
+        cpgen_move_f32(x01, x13) cpgen_move_f32(x02, x23) cpgen_move_f32(q00, q03) cpgen_move_f32(q10, q13) \
+        cpgen_move_f32(q20, q23) cpgen_move_f32(q30, q33)) \
+    cpgen_turn_f32(x11, x22, x12, \
+        cpgen_move_f32(x01, x02) cpgen_move_f32(x13, x23) cpgen_move_f32(q01, q02) cpgen_move_f32(q11, q12) \
+        cpgen_move_f32(q21, q22) cpgen_move_f32(q31, q32)) \
+    cpgen_turn_f32(x11, x33, x13, \
+        cpgen_move_f32(x01, x03) cpgen_move_f32(x12, x23) cpgen_move_f32(q01, q03) cpgen_move_f32(q11, q13) \
+        cpgen_move_f32(q21, q23) cpgen_move_f32(q31, q33)) \
+    cpgen_turn_f32(x22, x33, x23, \
+        cpgen_move_f32(x02, x03) cpgen_move_f32(x12, x13) cpgen_move_f32(q02, q03) cpgen_move_f32(q12, q13) \
+        cpgen_move_f32(q22, q23) cpgen_move_f32(q32, q33))
+
+typedef struct cpgen_eigenroot4_f32_t
+{
+    float at[32];
+} cpgen_eigenroot4_f32_t;
+
+static inline cpgen_eigenroot4_f32_t cpgen_eigenroot4_f32(
+    float m00, float m01, float m02, float m03, float m11, float m12, float m13, float m22, float m23, float m33)
+{
+    cpgen_eigenroot4_f32_t root;
+    float size = 0x1p-126f;
+    cpgen_larger_f32(m00) cpgen_larger_f32(m01) cpgen_larger_f32(m02) cpgen_larger_f32(m03) cpgen_larger_f32(m11)
+    cpgen_larger_f32(m12) cpgen_larger_f32(m13) cpgen_larger_f32(m22) cpgen_larger_f32(m23) cpgen_larger_f32(m33)
+    {
+        const float outer = cpgen_sqrt_f32(size);
+        float x00 = m00 / size; float x01 = m01 / size; float x02 = m02 / size; float x03 = m03 / size;
+        float x11 = m11 / size; float x12 = m12 / size; float x13 = m13 / size; float x22 = m22 / size;
+        float x23 = m23 / size; float x33 = m33 / size;
+        float q00 = 1.0f; float q01 = 0.0f; float q02 = 0.0f; float q03 = 0.0f; float q10 = 0.0f; float q11 = 1.0f;
+        float q12 = 0.0f; float q13 = 0.0f; float q20 = 0.0f; float q21 = 0.0f; float q22 = 1.0f; float q23 = 0.0f;
+        float q30 = 0.0f; float q31 = 0.0f; float q32 = 0.0f; float q33 = 1.0f;
+        cpgen_sweep4_f32
+        cpgen_sweep4_f32
+        {
+            const float y0 = x00; const float y1 = x01 + x01; const float y2 = x02 + x02; const float y3 = x03 + x03;
+            cpgen_scales_f32((y0 * y0) + (y1 * y1) + (y2 * y2) + (y3 * y3))
+            cpgen_root_f32(0, 16, q00, (q00 * y0) + (q01 * y1) + (q02 * y2) + (q03 * y3))
+            cpgen_root_f32(4, 16, q10, (q10 * y0) + (q11 * y1) + (q12 * y2) + (q13 * y3))
+            cpgen_root_f32(8, 16, q20, (q20 * y0) + (q21 * y1) + (q22 * y2) + (q23 * y3))
+            cpgen_root_f32(12, 16, q30, (q30 * y0) + (q31 * y1) + (q32 * y2) + (q33 * y3))
+        }
+        {
+            const float y1 = x11; const float y2 = x12 + x12; const float y3 = x13 + x13;
+            cpgen_scales_f32((y1 * y1) + (y2 * y2) + (y3 * y3))
+            cpgen_root_f32(1, 16, q01, (q01 * y1) + (q02 * y2) + (q03 * y3))
+            cpgen_root_f32(5, 16, q11, (q11 * y1) + (q12 * y2) + (q13 * y3))
+            cpgen_root_f32(9, 16, q21, (q21 * y1) + (q22 * y2) + (q23 * y3))
+            cpgen_root_f32(13, 16, q31, (q31 * y1) + (q32 * y2) + (q33 * y3))
+        }
+        {
+            const float y2 = x22; const float y3 = x23 + x23;
+            cpgen_scales_f32((y2 * y2) + (y3 * y3))
+            cpgen_root_f32(2, 16, q02, (q02 * y2) + (q03 * y3))
+            cpgen_root_f32(6, 16, q12, (q12 * y2) + (q13 * y3))
+            cpgen_root_f32(10, 16, q22, (q22 * y2) + (q23 * y3))
+            cpgen_root_f32(14, 16, q32, (q32 * y2) + (q33 * y3))
+        }
+        {
+            const float y3 = x33;
+            cpgen_scales_f32((y3 * y3))
+            cpgen_root_f32(3, 16, q03, (q03 * y3))
+            cpgen_root_f32(7, 16, q13, (q13 * y3))
+            cpgen_root_f32(11, 16, q23, (q23 * y3))
+            cpgen_root_f32(15, 16, q33, (q33 * y3))
+        }
+    }
+    return root;
+}
+
+#define cpgen_sweep5_f32 \
+    cpgen_turn_f32(x00, x11, x01, \
+        cpgen_move_f32(x02, x12) cpgen_move_f32(x03, x13) cpgen_move_f32(x04, x14) cpgen_move_f32(q00, q01) \
+        cpgen_move_f32(q10, q11) cpgen_move_f32(q20, q21) cpgen_move_f32(q30, q31) cpgen_move_f32(q40, q41)) \
+    cpgen_turn_f32(x00, x22, x02, \
+        cpgen_move_f32(x01, x12) cpgen_move_f32(x03, x23) cpgen_move_f32(x04, x24) cpgen_move_f32(q00, q02) \
+        cpgen_move_f32(q10, q12) cpgen_move_f32(q20, q22) cpgen_move_f32(q30, q32) cpgen_move_f32(q40, q42)) \
+    cpgen_turn_f32(x00, x33, x03, \
+        cpgen_move_f32(x01, x13) cpgen_move_f32(x02, x23) cpgen_move_f32(x04, x34) cpgen_move_f32(q00, q03) \
+        cpgen_move_f32(q10, q13) cpgen_move_f32(q20, q23) cpgen_move_f32(q30, q33) cpgen_move_f32(q40, q43)) \
+    cpgen_turn_f32(x00, x44, x04, \
+        cpgen_move_f32(x01, x14) cpgen_move_f32(x02, x24) cpgen_move_f32(x03, x34) cpgen_move_f32(q00, q04) \
+        cpgen_move_f32(q10, q14) cpgen_move_f32(q20, q24) cpgen_move_f32(q30, q34) cpgen_move_f32(q40, q44)) \
+    cpgen_turn_f32(x11, x22, x12, \
+        cpgen_move_f32(x01, x02) cpgen_move_f32(x13, x23) cpgen_move_f32(x14, x24) cpgen_move_f32(q01, q02) \
+        cpgen_move_f32(q11, q12) cpgen_move_f32(q21, q22) cpgen_move_f32(q31, q32) cpgen_move_f32(q41, q42)) \
+    cpgen_turn_f32(x11, x33, x13, \
+        cpgen_move_f32(x01, x03) cpgen_move_f32(x12, x23) cpgen_move_f32(x14, x34) cpgen_move_f32(q01, q03) \
+        cpgen_move_f32(q11, q13) cpgen_move_f32(q21, q23) cpgen_move_f32(q31, q33) cpgen_move_f32(q41, q43)) \
+    cpgen_turn_f32(x11, x44, x14, \
+        cpgen_move_f32(x01, x04) cpgen_move_f32(x12, x24) cpgen_move_f32(x13, x34) cpgen_move_f32(q01, q04) \
+        cpgen_move_f32(q11, q14) cpgen_move_f32(q21, q24) cpgen_move_f32(q31, q34) cpgen_move_f32(q41, q44)) \
+    cpgen_turn_f32(x22, x33, x23, \
+        cpgen_move_f32(x02, x03) cpgen_move_f32(x12, x13) cpgen_move_f32(x24, x34) cpgen_move_f32(q02, q03) \
+        cpgen_move_f32(q12, q13) cpgen_move_f32(q22, q23) cpgen_move_f32(q32, q33) cpgen_move_f32(q42, q43)) \
+    cpgen_turn_f32(x22, x44, x24, \
+        cpgen_move_f32(x02, x04) cpgen_move_f32(x12, x14) cpgen_move_f32(x23, x34) cpgen_move_f32(q02, q04) \
+        cpgen_move_f32(q12, q14) cpgen_move_f32(q22, q24) cpgen_move_f32(q32, q34) cpgen_move_f32(q42, q44)) \
+    cpgen_turn_f32(x33, x44, x34, \
+        cpgen_move_f32(x03, x04) cpgen_move_f32(x13, x14) cpgen_move_f32(x23, x24) cpgen_move_f32(q03, q04) \
+        cpgen_move_f32(q13, q14) cpgen_move_f32(q23, q24) cpgen_move_f32(q33, q34) cpgen_move_f32(q43, q44))
+
+typedef struct cpgen_eigenroot5_f32_t
+{
+    float at[50];
+} cpgen_eigenroot5_f32_t;
+
+static inline cpgen_eigenroot5_f32_t cpgen_eigenroot5_f32(
+    float m00, float m01, float m02, float m03, float m04, float m11, float m12, float m13, float m14, float m22,
+    float m23, float m24, float m33, float m34, float m44)
+{
+    cpgen_eigenroot5_f32_t root;
+    float size = 0x1p-126f;
+    cpgen_larger_f32(m00) cpgen_larger_f32(m01) cpgen_larger_f32(m02) cpgen_larger_f32(m03) cpgen_larger_f32(m04)
+    cpgen_larger_f32(m11) cpgen_larger_f32(m12) cpgen_larger_f32(m13) cpgen_larger_f32(m14) cpgen_larger_f32(m22)
+    cpgen_larger_f32(m23) cpgen_larger_f32(m24) cpgen_larger_f32(m33) cpgen_larger_f32(m34) cpgen_larger_f32(m44)
+    {
+        const float outer = cpgen_sqrt_f32(size);
+        float x00 = m00 / size; float x01 = m01 / size; float x02 = m02 / size; float x03 = m03 / size;
+        float x04 = m04 / size; float x11 = m11 / size; float x12 = m12 / size; float x13 = m13 / size;
+        float x14 = m14 / size; float x22 = m22 / size; float x23 = m23 / size; float x24 = m24 / size;
+        float x33 = m33 / size; float x34 = m34 / size; float x44 = m44 / size;
+        float q00 = 1.0f; float q01 = 0.0f; float q02 = 0.0f; float q03 = 0.0f; float q04 = 0.0f; float q10 = 0.0f;
+        float q11 = 1.0f; float q12 = 0.0f; float q13 = 0.0f; float q14 = 0.0f; float q20 = 0.0f; float q21 = 0.0f;
+        float q22 = 1.0f; float q23 = 0.0f; float q24 = 0.0f; float q30 = 0.0f; float q31 = 0.0f; float q32 = 0.0f;
+        float q33 = 1.0f; float q34 = 0.0f; float q40 = 0.0f; float q41 = 0.0f; float q42 = 0.0f; float q43 = 0.0f;
+        float q44 = 1.0f;
+        cpgen_sweep5_f32
+        cpgen_sweep5_f32
+        {
+            const float y0 = x00; const float y1 = x01 + x01; const float y2 = x02 + x02; const float y3 = x03 + x03; const float y4 = x04 + x04;
+            cpgen_scales_f32((y0 * y0) + (y1 * y1) + (y2 * y2) + (y3 * y3) + (y4 * y4))
+            cpgen_root_f32(0, 25, q00, (q00 * y0) + (q01 * y1) + (q02 * y2) + (q03 * y3) + (q04 * y4))
+            cpgen_root_f32(5, 25, q10, (q10 * y0) + (q11 * y1) + (q12 * y2) + (q13 * y3) + (q14 * y4))
+            cpgen_root_f32(10, 25, q20, (q20 * y0) + (q21 * y1) + (q22 * y2) + (q23 * y3) + (q24 * y4))
+            cpgen_root_f32(15, 25, q30, (q30 * y0) + (q31 * y1) + (q32 * y2) + (q33 * y3) + (q34 * y4))
+            cpgen_root_f32(20, 25, q40, (q40 * y0) + (q41 * y1) + (q42 * y2) + (q43 * y3) + (q44 * y4))
+        }
+        {
+            const float y1 = x11; const float y2 = x12 + x12; const float y3 = x13 + x13; const float y4 = x14 + x14;
+            cpgen_scales_f32((y1 * y1) + (y2 * y2) + (y3 * y3) + (y4 * y4))
+            cpgen_root_f32(1, 25, q01, (q01 * y1) + (q02 * y2) + (q03 * y3) + (q04 * y4))
+            cpgen_root_f32(6, 25, q11, (q11 * y1) + (q12 * y2) + (q13 * y3) + (q14 * y4))
+            cpgen_root_f32(11, 25, q21, (q21 * y1) + (q22 * y2) + (q23 * y3) + (q24 * y4))
+            cpgen_root_f32(16, 25, q31, (q31 * y1) + (q32 * y2) + (q33 * y3) + (q34 * y4))
+            cpgen_root_f32(21, 25, q41, (q41 * y1) + (q42 * y2) + (q43 * y3) + (q44 * y4))
+        }
+        {
+            const float y2 = x22; const float y3 = x23 + x23; const float y4 = x24 + x24;
+            cpgen_scales_f32((y2 * y2) + (y3 * y3) + (y4 * y4))
+            cpgen_root_f32(2, 25, q02, (q02 * y2) + (q03 * y3) + (q04 * y4))
+            cpgen_root_f32(7, 25, q12, (q12 * y2) + (q13 * y3) + (q14 * y4))
+            cpgen_root_f32(12, 25, q22, (q22 * y2) + (q23 * y3) + (q24 * y4))
+            cpgen_root_f32(17, 25, q32, (q32 * y2) + (q33 * y3) + (q34 * y4))
+            cpgen_root_f32(22, 25, q42, (q42 * y2) + (q43 * y3) + (q44 * y4))
+        }
+        {
+            const float y3 = x33; const float y4 = x34 + x34;
+            cpgen_scales_f32((y3 * y3) + (y4 * y4))
+            cpgen_root_f32(3, 25, q03, (q03 * y3) + (q04 * y4))
+            cpgen_root_f32(8, 25, q13, (q13 * y3) + (q14 * y4))
+            cpgen_root_f32(13, 25, q23, (q23 * y3) + (q24 * y4))
+            cpgen_root_f32(18, 25, q33, (q33 * y3) + (q34 * y4))
+            cpgen_root_f32(23, 25, q43, (q43 * y3) + (q44 * y4))
+        }
+        {
+            const float y4 = x44;
+            cpgen_scales_f32((y4 * y4))
+            cpgen_root_f32(4, 25, q04, (q04 * y4))
+            cpgen_root_f32(9, 25, q14, (q14 * y4))
+            cpgen_root_f32(14, 25, q24, (q24 * y4))
+            cpgen_root_f32(19, 25, q34, (q34 * y4))
+            cpgen_root_f32(24, 25, q44, (q44 * y4))
+        }
+    }
+    return root;
+}
+
 #endif /* CPGEN_SCALAR_H */

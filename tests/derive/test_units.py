@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -122,12 +124,13 @@ def test_unit_vectors_give_the_answers_of_unit_noise(name: str) -> None:
     for what in ("diagonal", "trace", "hessian"):
         noisy, unit = est.loaded(f"{what}:cp"), est.loaded(f"{what}:units")
         verify(unit.program)
-        assert noisy.derived.columns == unit.derived.columns
+        count, fewer = noisy.derived.columns, unit.derived.columns
+        assert count is not None and fewer is not None and fewer <= count and (fewer > 0) == (count > 0)
         assert not any(i.kind in ("noise", "scale") and i.name != "row_scale" for i in unit.program.inputs)
         given, rows = est.arrays(noisy, arrays)
-        call = Call(rows or 1, noisy.derived.columns or 0, design=IDENTITY, row_scale=1.0 / (rows or 1))
+        call = Call(rows or 1, count, design=IDENTITY, row_scale=1.0 / (rows or 1))
         expected = noisy.backend.run(given, call, None)
-        found = unit.backend.run(est.arrays(unit, arrays)[0], call, None)
+        found = unit.backend.run(est.arrays(unit, arrays)[0], replace(call, columns=fewer), None)
         assert set(found) == {k for k in expected if not k.startswith("var_")}
         for output, value in found.items():
             assert value.shape == expected[output].shape
