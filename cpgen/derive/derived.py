@@ -107,7 +107,7 @@ def rows_summed(node: Node, per_row: bool) -> Node:
 
 
 PRIOR = 4  # columns that what the elements of a row have in common counts for, in the variance of one of them
-SUM_PRIOR = 3  # what the terms of one number count for, in its variance
+SUM_PRIOR = 2  # what the terms of one number count for, in its variance
 
 
 def _unseen(k: sympy.Expr) -> sympy.Expr:
@@ -134,13 +134,24 @@ class Statistics:
         self.column = new_input("column_scale", (), "scale")
         self.variance = new_input("variance_scale", (), "scale")
 
-    def of(self, expr: sympy.Expr, nodes: Sequence[Node], origin: Origin) -> tuple[Node, Node]:
-        """Mean and variance of the mean of ``expr`` of nodes of equal element shape, for each row and element."""
+    def of(
+        self, expr: sympy.Expr, nodes: Sequence[Node], origin: Origin, unseen: float = 1.0
+    ) -> tuple[Node, Node]:
+        """Mean and variance of the mean of ``expr`` of nodes of equal element shape, for each row and element.
+
+        ``unseen`` scales what is added for variation that was not seen: less where a row has many elements of which
+        some vary in any case, and their mean square is no measure of it.
+        """
         shape = nodes[0].element_shape
-        return self.over(shape, [(n, range(len(shape))) for n in nodes], expr, origin)
+        return self.over(shape, [(n, range(len(shape))) for n in nodes], expr, origin, unseen)
 
     def over(
-        self, shape: Sequence[int], reads: Sequence[tuple[Node, Sequence[int]]], expr: sympy.Expr, origin: Origin
+        self,
+        shape: Sequence[int],
+        reads: Sequence[tuple[Node, Sequence[int]]],
+        expr: sympy.Expr,
+        origin: Origin,
+        unseen: float = 1.0,
     ) -> tuple[Node, Node]:
         """The same for elements of ``shape`` that read nodes at other places (see :func:`cpgen.derive.points.over`)."""
         total = over(shape, reads, expr, (COLUMNS,), role_of(origin, "sum"))
@@ -163,6 +174,8 @@ class Statistics:
         d, s, d_row, s_row, typical_scale, k = (placeholder(i) for i in range(6))
         scale = k * (s + 2 * k * typical_scale) / (1 + 2 * k)
         ratio = d_row / s_row + _unseen(k)
+        if unseen < 1:  # then the ratio stands alone and needs its K / (K - 1), here finite at K = 1 too
+            ratio = d_row / s_row * (1 + k + k**2 + k**3) + unseen * _unseen(k)
         prior = sympy.Piecewise((ratio * scale, s_row > 0), (0, True))
         expected = (1 - k) / (1 + (PRIOR - 1) * k) * (d + PRIOR * prior)
         reads_all = [*here, *along, (column, ()), (self.variance, ())]
@@ -190,7 +203,7 @@ class Statistics:
             reads = [(n, range(len(shape))) for n in nodes]
             term = over(shape, reads, expr, (COLUMNS,), role_of(origin, "term"))
             term_squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "term_sq"))
-            spread = maximum(_1 - _2 * _0**2, 0) + _unseen(_2) * _1
+            spread = maximum(_1 - _2 * _0**2, 0) + 2 * _unseen(_2) * _1
             each = elementwise(spread, [term, term_squares, self.column], role_of(origin, "term_var"))
             apart.append(_sum_elements(each))
         prior = add(apart, role_of(origin, "prior")) or constant(0, ())

@@ -691,7 +691,7 @@ class Estimator:
                 return scaled, used, False  # more columns make it no better
             if used < target:
                 continue
-            free = freedom(used, min(self._summed(loaded, label, rows) for label in wanted))
+            free = freedom(used, min(self._summed(loaded, label, rows) for label in wanted), "trace" in wanted)
             if (
                 sampling.rtol is None
                 or small_enough(scaled, wanted, sampling.rtol, sampling.confidence, free)
@@ -730,7 +730,7 @@ class Estimator:
                 stderr = np.empty(value.shape, value.dtype)
                 stderr.fill(np.nan)
             else:
-                wider = widening(samples, self._summed(loaded, label, rows))
+                wider = widening(samples, self._summed(loaded, label, rows), label == "trace")
                 stderr = np.sqrt(outputs[f"var_{label}"]) * value.dtype.type(wider)
             if not all_finite(value):  # it is NaN there, and nothing is known about its error
                 stderr = np.where(np.isfinite(value), stderr, np.nan).astype(value.dtype)

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.derive.derived import SUM_PRIOR, Derived
+from cpgen.derive.derived import PRIOR, SUM_PRIOR, Derived
 from cpgen.errors import RequestError
 
 Array = NDArray[np.floating]
@@ -126,15 +126,18 @@ def quantile(confidence: float, freedom: float) -> float:
     return z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
 
 
-def freedom(samples: int, rows: int) -> float:
+def freedom(samples: int, rows: int, one: bool = False) -> float:
     """Degrees of freedom of a variance from so many columns, moderated as in :class:`cpgen.derive.derived.Statistics`,
-    and summed over rows, which draw noise of their own (half of them, as some weigh more than others)."""
-    return (samples - 1 + SUM_PRIOR) * (rows + 1) / 2
+    and summed over rows, which draw noise of their own (half of them, as some weigh more than others).
+
+    The prior of an array counts for one column less than its weight, being estimated; ``one``: that of a single number.
+    """
+    return (samples - 1 + (SUM_PRIOR if one else PRIOR - 1)) * (rows + 1) / 2
 
 
-def widening(samples: int, rows: int) -> float:
+def widening(samples: int, rows: int, one: bool = False) -> float:
     """By how much a standard error from few columns is longer, so that two of them hold 95 percent."""
-    return quantile(TWO_SIGMA, freedom(samples, rows)) / 2
+    return quantile(TWO_SIGMA, freedom(samples, rows, one)) / 2
 
 
 def small_enough(

@@ -327,21 +327,22 @@ def test_exact_terms_never_raise_the_variance(name: str) -> None:
 # Reported variances
 
 
-def moderated(x: Array, elements: int) -> Array:
+def moderated(x: Array, elements: int, chance: float) -> Array:
     """The variance of the mean of columns ``x[column, ..., e]``, as the docstring of ``Statistics`` has it.
 
     The last axis holds the elements of one row, of which there are so many.
     """
     k = len(x)
     s2, square = x.var(axis=0, ddof=1), (x**2).mean(axis=0)
-    unseen = 6 / (k * (k + 2))
+    unseen = chance * 6 / (k * (k + 2))
     if elements > 1:
         typical = ((square**0.25).mean(axis=-1, keepdims=True)) ** 4
         total = square.sum(axis=-1, keepdims=True)
         varied = (k - 1) / k * s2.sum(axis=-1, keepdims=True)
     else:
         typical, total, varied = square, square, (k - 1) / k * s2
-    ratio = np.divide(varied, total, out=np.zeros_like(total), where=total > 0) + unseen
+    series = 1 if chance == 1 else 1 + 1 / k + 1 / k**2 + 1 / k**3
+    ratio = np.divide(varied, total, out=np.zeros_like(total), where=total > 0) * series + unseen
     scale = (k * square + 2 * typical) / (k + 2)
     return np.asarray(((k - 1) * s2 + 4 * ratio * scale) / (k - 1 + 4) / k)
 
@@ -360,7 +361,9 @@ def reported(derived: Derived, arrays: Arrays, labels: list[str]) -> None:
         x = one[label] - silent[label]
         n, shape = len(x), x.shape[1:]
         pairs_of = np.stack([np.repeat(x, n, axis=0), np.tile(x, (n, *(1,) * len(shape)))]).reshape(2, n * n, -1)
-        expected = moderated(pairs_of, pairs_of.shape[-1]).reshape(n * n, *shape)
+        elements = pairs_of.shape[-1]
+        chance = 0.5 ** (elements - 1) if derived.program.name == "diagonal_hutchinson" else 1.0
+        expected = moderated(pairs_of, elements, chance).reshape(n * n, *shape)
         close(two[f"var_{label}"], expected)
         close(spread(two[label]), spread(one[label]) / 2)
         # pooled over the row, so compared for the row, not for each entry
@@ -428,8 +431,8 @@ def test_reported_variances_of_traces() -> None:
     x = np.concatenate([part.reshape(len(part), -1) for part in apart_of], axis=1)
     n = len(x)
     pair = np.stack([np.repeat(x, n, axis=0), np.tile(x, (n, 1))])
-    apart = (pair.var(axis=0) + 6 / 8 * (pair**2).mean(axis=0)).sum(axis=-1)
-    expected = (pair.sum(axis=-1).var(axis=0, ddof=1) + 3 * apart) / (1 + 3) / 2
+    apart = (pair.var(axis=0) + 2 * 6 / 8 * (pair**2).mean(axis=0)).sum(axis=-1)
+    expected = (pair.sum(axis=-1).var(axis=0, ddof=1) + 2 * apart) / (1 + 2) / 2
     close(two["var_trace"].ravel(), expected)
 
 
