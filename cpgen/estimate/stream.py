@@ -77,7 +77,7 @@ class Stream:
             self._sampling.first_row + self.rows,
             row_scale=1.0 / (self._total_rows or 1),
             column_scale=1.0 if exact else 1.0 / k,
-            variance_scale=self._spread / (k - 1) if not exact and k > 1 else 0.0,
+            variance_scale=1.0 / (k - 1) if not exact and k > 1 else 0.0,
         )
         self._estimator.check_memory(self._loaded, call)
         before = {name: array.copy() for name, array in self._sums.items()}
@@ -100,8 +100,10 @@ class Stream:
         """The estimate over all rows so far.  Raises RequestError if there are none."""
         if self.rows == 0:
             raise RequestError("the stream has seen no rows yet; call add(...) first")
-        outputs = {name: array.copy() for name, array in self._sums.items()}
         exact = self._mode != "sample"
+        outputs = {
+            name: array * self._spread if name.startswith("var_") else array.copy() for name, array in self._sums.items()
+        }
         return self._estimator.package(
             self._loaded, self._wanted, outputs, self._sampling, self._columns, exact, self.rows
         )
