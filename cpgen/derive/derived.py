@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -105,27 +106,111 @@ def rows_summed(node: Node, per_row: bool) -> Node:
     return reduce_sum(node, [node.shape.index(ROWS)], node.origin)
 
 
+PRIOR = 4  # columns that what the elements of a row have in common counts for, in the variance of one of them
+SUM_PRIOR = 2  # what the terms of one number count for, in its variance
+
+
+def _unseen(k: sympy.Expr) -> sympy.Expr:
+    """The share of its mean square by which a number may vary though it was not seen to: 6 / (K (K + 2)), k = 1/K."""
+    return 6 * k**2 / (1 + 2 * k)
+
+
 class Statistics:
     """Means over the columns of a sweep and the variances of those means.
 
-    The runtime supplies ``column_scale`` (1/K, or 1 when the columns are unit vectors) and ``variance_scale``
-    (1/(K(K-1)), 0 when there is nothing to estimate).
+    The runtime supplies ``column_scale`` (1/K, or 1 when the columns are unit vectors) and ``variance_scale``: the
+    variance of the mean of K columns is that times their sum of squared deviations (1/(K(K-1)) for independent columns, 0
+    when there is nothing to estimate).
+
+    A few draws of a few signs often agree by chance, and their own spread is then no measure of their error.  So each
+    element's variance is moderated (empirical Bayes; Smyth 2004, "Linear models and empirical Bayes methods for assessing
+    differential expression in microarray experiments") towards what it would be if the relative variance were the same
+    for all elements of the row: ``((K-1) s2 + PRIOR rho B) / (K-1 + PRIOR)``.  ``B`` is the mean square, no less than
+    the variance, drawn itself (as if by two columns) towards a mean over the row in which the large do not drown the
+    others; ``rho`` is the ratio of variance to mean square over the row, and a share for what was not seen.
     """
 
     def __init__(self) -> None:
         self.column = new_input("column_scale", (), "scale")
         self.variance = new_input("variance_scale", (), "scale")
 
-    def of(self, expr: sympy.Expr, nodes: Sequence[Node], origin: Origin) -> tuple[Node, Node]:
-        """Mean and variance of the mean of ``expr`` of nodes of equal element shape, for each row and element."""
+    def of(
+        self, expr: sympy.Expr, nodes: Sequence[Node], origin: Origin, unseen: float = 1.0
+    ) -> tuple[Node, Node]:
+        """Mean and variance of the mean of ``expr`` of nodes of equal element shape, for each row and element.
+
+        ``unseen`` scales what is added for variation that was not seen: less where a row has many elements of which
+        some vary in any case, and their mean square is no measure of it.
+        """
         shape = nodes[0].element_shape
-        reads = [(n, range(len(shape))) for n in nodes]
+        return self.over(shape, [(n, range(len(shape))) for n in nodes], expr, origin, unseen)
+
+    def over(
+        self,
+        shape: Sequence[int],
+        reads: Sequence[tuple[Node, Sequence[int]]],
+        expr: sympy.Expr,
+        origin: Origin,
+        unseen: float = 1.0,
+    ) -> tuple[Node, Node]:
+        """The same for elements of ``shape`` that read nodes at other places (see :func:`cpgen.derive.points.over`)."""
         total = over(shape, reads, expr, (COLUMNS,), role_of(origin, "sum"))
         squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "sum_sq"))
         mean = elementwise(_0 * _1, [total, self.column], role_of(origin, "mean"))
-        spread = maximum(_1 - _2 * _0**2, 0) * _3
+        deviations = self._deviations(total, squares, origin)
+        count = math.prod(shape)
+        column = self.column
+        if count == 1:
+            rows = deviations, squares, squares
+        else:
+            summed = [_sum_elements(n) for n in (deviations, squares)]
+            # the mean of fourth roots: the mean squares of one row may span orders of magnitude
+            root = elementwise(sympy.sqrt(sympy.sqrt(_0)), [squares], role_of(origin, "root"))
+            typical = elementwise((_0 / count) ** 4, [_sum_elements(root)], role_of(origin, "typical"))
+            rows = summed[0], summed[1], typical
+        axes = range(len(shape))
+        here = [(deviations, axes), (squares, axes)]
+        along = [(n, axes if n is squares or n is deviations else range(0)) for n in rows]
+        d, s, d_row, s_row, typical_scale, k = (placeholder(i) for i in range(6))
+        scale = k * (s + 2 * k * typical_scale) / (1 + 2 * k)
+        ratio = d_row / s_row + _unseen(k)
+        if unseen < 1:  # then the ratio stands alone and needs its K / (K - 1), here finite at K = 1 too
+            ratio = d_row / s_row * (1 + k + k**2 + k**3) + unseen * _unseen(k)
+        prior = sympy.Piecewise((ratio * scale, s_row > 0), (0, True))
+        expected = (1 - k) / (1 + (PRIOR - 1) * k) * (d + PRIOR * prior)
+        reads_all = [*here, *along, (column, ()), (self.variance, ())]
+        variance = over(shape, reads_all, expected * placeholder(6), (), role_of(origin, "mean_var"))
+        return mean, variance
+
+    def _deviations(self, total: Node, squares: Node, origin: Origin) -> Node:
+        """The sum over columns of squared deviations from their mean."""
+        return elementwise(maximum(_1 - _2 * _0**2, 0), [total, squares, self.column], role_of(origin, "deviations"))
+
+    def of_sum(
+        self, column: Node, terms: Sequence[tuple[sympy.Expr, Sequence[Node]]], origin: Origin
+    ) -> tuple[Node, Node]:
+        """Mean and variance of the mean of ``column``, one number a row, which is the sum of the elements of ``terms``.
+
+        Its variance is moderated towards that of terms that vary independently of each other.
+        """
+        total = over((), [(column, ())], _0, (COLUMNS,), role_of(origin, "sum"))
+        squares = over((), [(column, ())], _0**2, (COLUMNS,), role_of(origin, "sum_sq"))
+        mean = elementwise(_0 * _1, [total, self.column], role_of(origin, "mean"))
+        deviations = self._deviations(total, squares, origin)
+        apart: list[Node] = []
+        for expr, nodes in terms:
+            shape = nodes[0].element_shape
+            reads = [(n, range(len(shape))) for n in nodes]
+            term = over(shape, reads, expr, (COLUMNS,), role_of(origin, "term"))
+            term_squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "term_sq"))
+            spread = maximum(_1 - _2 * _0**2, 0) + 2 * _unseen(_2) * _1
+            each = elementwise(spread, [term, term_squares, self.column], role_of(origin, "term_var"))
+            apart.append(_sum_elements(each))
+        prior = add(apart, role_of(origin, "prior")) or constant(0, ())
+        k = _2
+        expected = (1 - k) / (1 + (SUM_PRIOR - 1) * k) * (_0 + SUM_PRIOR * k * _1)
         variance = elementwise(
-            spread, [total, squares, self.column, self.variance], role_of(origin, "mean_var")
+            expected * _3, [deviations, prior, self.column, self.variance], role_of(origin, "mean_var")
         )
         return mean, variance
 

@@ -153,7 +153,10 @@ def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     for leaf, product in zip(wrt, products, strict=True):
-        mean, variance = statistics.of(_0 * _1, [product, directions[leaf]], adjoint_origin(leaf, "diag"))
+        # an entry's square is mostly that of its mean; that none of the leaf varies in two draws has this probability
+        chance = 0.5 ** min(_count(leaf) - 1, 50)
+        pair = [product, directions[leaf]]
+        mean, variance = statistics.of(_0 * _1, pair, adjoint_origin(leaf, "diag"), chance)
         outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
     program = program_of(graph, "diagonal_hutchinson_plain", [*outputs, *kink_outputs(graph, wrt)])
     return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=_probe_summary(wrt, directions))

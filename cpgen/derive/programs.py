@@ -53,10 +53,10 @@ from cpgen.derive.sweep import (
 from cpgen.derive.units import with_units
 from cpgen.derive.uses import Uses
 from cpgen.errors import RequestError
-from cpgen.ir.build import add, constant, elementwise, new_input, reduce_sum
+from cpgen.ir.build import add, constant, new_input, reduce_sum
 from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Node, Origin, Program
 from cpgen.ir.noise import noise_count
-from cpgen.scalar import maximum, placeholder
+from cpgen.scalar import placeholder
 
 _0, _1, _2, _3 = (placeholder(k) for k in range(4))
 
@@ -282,6 +282,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
     sweep = _sweep(curvature, sources, estimator, [Asked((r.variable, r.variable), r.exact) for r in readouts])
     statistics = Statistics()
     sampled: list[Node | None] = []
+    terms: list[tuple[sympy.Expr, list[Node]]] = []
     known: list[Node | None] = []
     origin = Origin("trace")
     local = _counts(curvature, estimator)
@@ -302,9 +303,9 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
         elif difference is not None:
             expr, nodes = difference
             reads = [(n, axes) for n in [*nodes, weight]]
-            sampled.append(
-                over((), reads, expr * placeholder(len(nodes)), shape, role_of(origin, readout.leaf.name))
-            )
+            weighted_expr = expr * placeholder(len(nodes))
+            sampled.append(over((), reads, weighted_expr, shape, role_of(origin, readout.leaf.name)))
+            terms.append((weighted_expr, [*nodes, weight]))
         known += readout.forms(weight, origin)
         for lower, lower_weight in weights[:-1]:
             own = curvature.self_curvature(lower)
@@ -316,7 +317,7 @@ def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Se
     parts = known
     variance: Node | None = None
     if total is not None:
-        mean, variance = statistics.of(_0, [total], origin)
+        mean, variance = statistics.of_sum(total, terms, origin)
         parts = [*known, mean]
     result = add(parts, origin)
     per_row = all(v.has_rows for v in wrt)
@@ -388,13 +389,8 @@ def _block(sweep: Sweep, statistics: Statistics, readout: BlockReadout) -> tuple
             unit_reads = [(left, first), (right, second), *((w, range(0)) for w in scale)]
             parts.append(over(shape, unit_reads, _product(unit_reads), (COLUMNS,), role_of(origin, "sum")))
     elif reads:
-        total = over(shape, reads, expr, (COLUMNS,), role_of(origin, "sum"))
-        squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "sum_sq"))
-        parts.append(elementwise(_0 * _1, [total, statistics.column], role_of(origin, "mean")))
-        spread = maximum(_1 - _2 * _0**2, 0) * _3
-        variance = elementwise(
-            spread, [total, squares, statistics.column, statistics.variance], role_of(origin, "var")
-        )
+        mean, variance = statistics.over(shape, reads, expr, origin)
+        parts.append(mean)
     return add(parts, origin), variance
 
 

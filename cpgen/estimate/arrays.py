@@ -17,7 +17,10 @@ Array = NDArray[np.floating]
 
 # options of the estimator's methods, which a keyword of that name is taken for
 OPTIONS = frozenset(
-    "samples seed method design exact rtol max_samples first_row directions wanted pairs what out rows reference".split()
+    (
+        "samples seed method design exact rtol confidence max_samples first_row directions wanted pairs what out rows "
+        "reference"
+    ).split()
 )
 
 

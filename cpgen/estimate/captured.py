@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call, Cuda
-from cpgen.estimate.sampling import Sampling
+from cpgen.estimate.sampling import Sampling, variance_of_mean
 from cpgen.ir.nodes import ROWS
-from cpgen.ir.noise import DESIGNS, IDENTITY
+from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
 from cpgen.native import CudaProgram, DeviceArray
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class Captured:
         mode, columns = self._sampling.decide(loaded.derived)
         if mode != "sample":
             return Call(rows or 1, columns, design=IDENTITY, row_scale=scale), True
-        spread = 1.0 / (columns * (columns - 1)) if columns > 1 else 0.0
+        one = variance_of_mean(columns, self._sampling.design, noise_order(loaded.program))
+        spread = one / (columns - 1) if columns > 1 else 0.0
         design, seed = DESIGNS[self._sampling.design], self._sampling.seed
         return Call(rows or 1, columns, seed, design, 0, 0, scale, 1.0 / columns, spread), False
 
@@ -158,7 +159,7 @@ class Captured:
             return {leaf: outputs[f"grad_{leaf}"] for leaf in leaves}
         wanted = {f"diag_{leaf}": leaf for leaf in leaves} if part.what == "diagonal" else {"trace": "trace"}
         made = self._estimator.package(
-            part.loaded, wanted, outputs, self._sampling, part.call.columns, part.exact
+            part.loaded, wanted, outputs, self._sampling, part.call.columns, part.exact, part.rows
         )
         return made if part.what == "diagonal" else made["trace"]
 

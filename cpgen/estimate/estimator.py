@@ -27,12 +27,20 @@ from cpgen.estimate.compiled import AND_GRADIENT, Compiled, Loaded, Options
 from cpgen.estimate.finite import MOST_ROWS, settle
 from cpgen.estimate.memory import available_bytes, human
 from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
-from cpgen.estimate.sampling import Sampling, combine, is_count, small_enough
+from cpgen.estimate.sampling import (
+    Sampling,
+    combine,
+    freedom,
+    is_count,
+    small_enough,
+    variance_of_mean,
+    widening,
+)
 from cpgen.estimate.stream import Stream
 from cpgen.estimate.tune import Tuning, choose_methods, tune
 from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
-from cpgen.ir.noise import DESIGNS, IDENTITY
+from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
 from cpgen.ir.verify import verify_constants
 from cpgen.loops.device import device_plan
 from cpgen.native import arithmetic, rows_of, warn_of_arithmetic
@@ -413,6 +421,7 @@ class Estimator:
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
+        confidence: float = 0.95,
         max_samples: int = 4096,
         first_row: int = 0,
         **named: object,
@@ -421,7 +430,8 @@ class Estimator:
 
         ``samples``: noise columns.  If no more columns than that give the exact answer, the exact answer is returned
         (``exact=None``); ``exact=True`` insists on it, ``exact=False`` forbids it.  ``rtol``: keep sampling until the
-        norm of the standard errors is at most ``rtol`` times the norm of the values, or ``max_samples`` is reached.
+        norm of the error is below ``rtol`` times the norm of the diagonal with this ``confidence`` (a probability), or
+        ``max_samples`` is reached: then the bars tell how far it got.
         ``method``: "auto" (default: the exact answer where it is cheap, else "cp" or "hutchinson", whichever has the less
         variance for its work; a function of model and options, see :mod:`cpgen.estimate.choice`; ``.reason`` of a result
         says why), "cp" (curvature propagation), "hutchinson" (of what is not known in closed form), "hutchinson_plain"
@@ -432,7 +442,7 @@ class Estimator:
 
         Raises RequestError, ShapeError, DataError, BudgetError.
         """
-        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row, confidence)
         if method in lowrank.OF_DIAGONAL:
             return Estimates(lowrank.estimated(self, method, sampling, gathered(arrays, named)))
         key, reason = self._diagonal_key(method, sampling)
@@ -457,6 +467,7 @@ class Estimator:
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
+        confidence: float = 0.95,
         max_samples: int = 4096,
         first_row: int = 0,
         **named: object,
@@ -465,7 +476,7 @@ class Estimator:
 
         Arguments as in :meth:`diagonal`.
         """
-        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row, confidence)
         key, reason = self._diagonal_key(method, sampling)
         given = gathered(arrays, named)
         found, outputs = self._estimate(key + AND_GRADIENT, self._diagonals, sampling, given, reason)
@@ -481,6 +492,7 @@ class Estimator:
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
+        confidence: float = 0.95,
         max_samples: int = 4096,
         first_row: int = 0,
         **named: object,
@@ -490,7 +502,7 @@ class Estimator:
         Methods: "auto" (default), "cp", "hutchinson", "hutchinson_plain", "xtrace", "hutch++", "directions" (exact) and
         "gauss_newton".  Other arguments as in :meth:`diagonal`.
         """
-        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row)
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row, confidence)
         if method in lowrank.OF_TRACE:
             return lowrank.estimated(self, method, sampling, gathered(arrays, named))["trace"]
         key, reason = self._key("trace", method, sampling)
@@ -540,6 +552,7 @@ class Estimator:
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
+        confidence: float = 0.95,
         max_samples: int = 4096,
         **named: object,
     ) -> Estimate:
@@ -550,7 +563,7 @@ class Estimator:
         swap = self.wrt.index(first) > self.wrt.index(second)
         if swap:
             first, second = second, first
-        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0, confidence)
         label = programs.block_label(first.name, second.name)
         name = pair_name(a, b)
         key, given = f"block:{first.name},{second.name}", gathered(arrays, named)
@@ -594,6 +607,7 @@ class Estimator:
         design: str = "hadamard",
         exact: bool | None = None,
         rtol: float | None = None,
+        confidence: float = 0.95,
         max_samples: int = 4096,
         **named: object,
     ) -> list[Estimate]:
@@ -617,7 +631,7 @@ class Estimator:
             f"entry_{k}": f"{a.name}{list(i)},{b.name}{list(j)}#{k}"
             for k, ((a, i), (b, j)) in enumerate(pairs)
         }
-        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0)
+        sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0, confidence)
         return list(self._estimate(key, names, sampling, gathered(arrays, named))[0].values())
 
     def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
@@ -657,7 +671,7 @@ class Estimator:
             design = IDENTITY if exact else DESIGNS[sampling.design]
             numbers = {"columns": self._batch(loaded, rows, used), "design": design, "seed": sampling.seed}
         self.settle(loaded, outputs, asked, given, rows, **numbers)
-        return self.package(loaded, wanted, outputs, sampling, used, exact, reason), outputs
+        return self.package(loaded, wanted, outputs, sampling, used, exact, rows, reason), outputs
 
     def _exact(
         self, loaded: Loaded, given: Mapping[str, Array], rows: int | None, columns: int, sampling: Sampling
@@ -700,6 +714,7 @@ class Estimator:
         """Batches of columns until the count, or the error asked for, is reached."""
         total: dict[str, Array] = {}
         used, target = 0, columns
+        order = noise_order(loaded.program)
         while True:
             size = self._batch(loaded, rows, target - used)
             if target - used - size == 1:
@@ -714,25 +729,35 @@ class Estimator:
                 design=DESIGNS[sampling.design],
                 first_row=sampling.first_row,
                 column_scale=1.0 / size,
-                variance_scale=1.0 / (size * (size - 1)) if size > 1 else 0.0,
+                variance_scale=1.0 / (size - 1) if size > 1 else 0.0,  # of one column, until all have come
             )
             with np.errstate(invalid="ignore"):
                 total = combine(total, used, part, size)
             used += size
+            scaled = dict(total)
+            for name in total:
+                if name.startswith(("var_", "cov_")):
+                    scaled[name] = total[name] * variance_of_mean(used, sampling.design, order)
             if not getattr(part, "finite", False) and not all(all_finite(total[label]) for label in wanted):
-                return total, used, False  # more columns make it no better
+                return scaled, used, False  # more columns make it no better
             if used < target:
                 continue
+            free = freedom(used, min(self._summed(loaded, label, rows) for label in wanted), "trace" in wanted)
             if (
                 sampling.rtol is None
-                or small_enough(total, wanted, sampling.rtol, used)
+                or small_enough(scaled, wanted, sampling.rtol, sampling.confidence, free)
                 or used >= sampling.max_samples
             ):
-                return total, used, False
+                return scaled, used, False
             p = loaded.derived.columns
             if sampling.exact is None and p is not None and p <= min(2 * used, sampling.max_samples):
                 return self._exact(loaded, given, rows, p, sampling), p, True
             target = min(2 * used, sampling.max_samples)
+
+    def _summed(self, loaded: Loaded, label: str, rows: int | None) -> int:
+        """How many rows an output adds up."""
+        own = loaded.outputs.get(label)
+        return 1 if own is None or own.has_rows else rows or 1
 
     def package(
         self,
@@ -742,6 +767,7 @@ class Estimator:
         sampling: Sampling,
         samples: int,
         exact: bool,
+        rows: int | None,
         reason: str = "",
     ) -> Estimates:
         derived = loaded.derived
@@ -756,7 +782,8 @@ class Estimator:
                 stderr = np.empty(value.shape, value.dtype)
                 stderr.fill(np.nan)
             else:
-                stderr = np.sqrt(outputs[f"var_{label}"])
+                wider = widening(samples, self._summed(loaded, label, rows), label == "trace")
+                stderr = np.sqrt(outputs[f"var_{label}"]) * value.dtype.type(wider)
             if not all_finite(value):  # it is NaN there, and nothing is known about its error
                 stderr = np.where(np.isfinite(value), stderr, np.nan).astype(value.dtype)
             result[name] = Estimate(

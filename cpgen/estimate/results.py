@@ -21,9 +21,9 @@ class Estimate(np.lib.mixins.NDArrayOperatorsMixin):
     In arithmetic, NumPy's functions, indexing and ``float()`` it stands for ``value``; what comes out is NumPy's, without
     an error bar, for that of a computed quantity is not known here.
 
-    ``value`` and ``stderr`` have the same shape; ``stderr`` is the estimated standard deviation of ``value`` (zero where
-    the answer is exact, NaN where one sample gives no error bar).  With the default Hadamard design the columns of one
-    row are orthogonal rather than independent and ``stderr`` is conservative: it may be too large, never too small.
+    ``value`` and ``stderr`` have the same shape; ``value +- 2 stderr`` is made to hold the truth in 95 percent of runs
+    (zero where the answer is exact, NaN where one sample gives no error bar).  From few samples ``stderr`` is longer than
+    the estimated standard deviation of ``value``, by Student's t; what rests on it is in docs/estimators.md.
     ``samples``: noise columns used.  ``exact``: no sampling error.  ``biased``: why the method is biased, or "".
     ``kinks``: evaluation points that sat exactly on a kink (where a one-sided convention decided).  ``reason``: why this
     ``method``, where the library chose it.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.derive.derived import Derived
+from cpgen.derive.derived import PRIOR, SUM_PRIOR, Derived
 from cpgen.errors import RequestError
 
 Array = NDArray[np.floating]
+TWO_SIGMA = math.erf(math.sqrt(2))  # what two standard deviations hold of a normal distribution
 
 
 def is_count(number: object) -> bool:
@@ -30,6 +33,7 @@ class Sampling:
     rtol: float | None
     max_samples: int
     first_row: int
+    confidence: float = 0.95
 
     def check(self) -> None:
         """Raise RequestError in the caller's terms."""
@@ -46,6 +50,8 @@ class Sampling:
             raise RequestError(f"exact={self.exact!r} is none of None, False and True")
         if self.rtol is not None and not (isinstance(self.rtol, (float, int, np.number)) and self.rtol > 0):
             raise RequestError(f"rtol={self.rtol!r} must be positive")
+        if not (isinstance(self.confidence, (float, int, np.number)) and 0.5 <= self.confidence < 1):
+            raise RequestError(f"confidence={self.confidence!r} must be at least 0.5 and less than 1")
         if not is_count(self.max_samples) or self.max_samples < 1:
             raise RequestError(f"max_samples={self.max_samples!r} must be a whole number, at least 1")
         if not is_count(self.first_row) or not 0 <= self.first_row < 1 << 62:
@@ -74,26 +80,76 @@ class Sampling:
         return "sample", samples
 
 
+def variance_of_mean(columns: int, design: str, order: int) -> float:
+    """The variance of the mean of so many columns where one column has variance 1.
+
+    The columns of a Hadamard design of this order are all different until each has come once: what is left over is a
+    sample without replacement, and the means of whole designs have no error at all.
+    """
+    if design != "hadamard":
+        return 1.0 / columns
+    left = columns % order
+    return left * (1.0 - left / order) / columns**2
+
+
 def combine(total: dict[str, Array], used: int, part: Mapping[str, Array], size: int) -> dict[str, Array]:
-    """Means weighted by their columns; variances of means accordingly."""
+    """Means weighted by their columns; variances of one column by their degrees of freedom."""
     if not total:
         return dict(part)
     old, new = used / (used + size), size / (used + size)
+    spread = max(size - 1, 0) / max(used + size - 2, 1)
     result = {}
     for name, array in part.items():
         if name in ("kinks", "value") or name.startswith("grad_"):
             result[name] = array
         elif name.startswith("var_"):
-            result[name] = old**2 * total[name] + new**2 * array
+            result[name] = (1 - spread) * total[name] + spread * array
         else:
             result[name] = old * total[name] + new * array
     return result
 
 
-def small_enough(outputs: Mapping[str, Array], wanted: Mapping[str, str], rtol: float, used: int) -> bool:
-    """Whether the norm of the standard errors is at most ``rtol`` times the norm of the values."""
-    if used < 2:
-        return False
-    error = sum(float(np.sum(outputs[f"var_{label}"])) for label in wanted if f"var_{label}" in outputs)
-    size = sum(float(np.sum(outputs[label] ** 2)) for label in wanted)
-    return error <= rtol**2 * size
+def quantile(confidence: float, freedom: float) -> float:
+    """The two-sided quantile of Student's t, for at least one degree of freedom; good to 0.2 percent."""
+    p = (1 + confidence) / 2
+    if freedom < 3:
+        exact = [math.tan(math.pi * (p - 0.5)), (2 * p - 1) / math.sqrt(2 * p * (1 - p)), quantile(confidence, 3)]
+        return float(np.interp(1 / freedom, [1 / 3, 1 / 2, 1], exact[::-1]))
+    z = NormalDist().inv_cdf(p)
+    # Cornish and Fisher's expansion: Abramowitz & Stegun 26.7.5
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
+
+
+def freedom(samples: int, rows: int, one: bool = False) -> float:
+    """Degrees of freedom of a variance from so many columns, moderated as in :class:`cpgen.derive.derived.Statistics`,
+    and summed over rows, which draw noise of their own (half of them, as some weigh more than others).
+
+    The prior of an array counts for one column less than its weight, being estimated; ``one``: that of a single number.
+    """
+    return (samples - 1 + (SUM_PRIOR if one else PRIOR - 1)) * (rows + 1) / 2
+
+
+def widening(samples: int, rows: int, one: bool = False) -> float:
+    """By how much a standard error from few columns is longer, so that two of them hold 95 percent."""
+    return quantile(TWO_SIGMA, freedom(samples, rows, one)) / 2
+
+
+def small_enough(
+    outputs: Mapping[str, Array], wanted: Mapping[str, str], rtol: float, confidence: float, freedoms: float
+) -> bool:
+    """Whether the error, by norm, is below ``rtol`` times the norm of what is estimated with this confidence.
+
+    The squared error is a sum of squares whose expectation is the sum of the variances; that it exceeds the square of
+    a quantile times that is the least improbable where one direction has it all (Szekely & Bakirov 2003, "Extremal
+    probabilities for Gaussian quadratic forms").
+    """
+    variance = sum(float(np.sum(outputs[f"var_{label}"])) for label in wanted if f"var_{label}" in outputs)
+    size = math.sqrt(sum(float(np.sum(outputs[label] ** 2)) for label in wanted))
+    limit = quantile(confidence, freedoms) * math.sqrt(variance)
+    return limit <= rtol * max(size - limit, 0.0)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cpgen.errors import CheckError, RequestError
 from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call
-from cpgen.ir.noise import DESIGNS, IDENTITY
+from cpgen.estimate.sampling import variance_of_mean
+from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
 
 if TYPE_CHECKING:
     from cpgen.estimate.estimator import Estimator
@@ -54,6 +55,8 @@ class Stream:
             )
         self._total_rows = total_rows
         self._mode, self._columns = sampling.decide(self._loaded.derived)
+        order = noise_order(self._loaded.program)
+        self._spread = variance_of_mean(self._columns, sampling.design, order) if self._columns else 0.0
         self._sums: dict[str, Array] = {
             name: np.zeros([e for e in node.shape if isinstance(e, int)], estimator.real)
             for name, node in self._loaded.program.outputs
@@ -74,7 +77,7 @@ class Stream:
             self._sampling.first_row + self.rows,
             row_scale=1.0 / (self._total_rows or 1),
             column_scale=1.0 if exact else 1.0 / k,
-            variance_scale=1.0 / (k * (k - 1)) if not exact and k > 1 else 0.0,
+            variance_scale=1.0 / (k - 1) if not exact and k > 1 else 0.0,
         )
         self._estimator.check_memory(self._loaded, call)
         before = {name: array.copy() for name, array in self._sums.items()}
@@ -97,8 +100,10 @@ class Stream:
         """The estimate over all rows so far.  Raises RequestError if there are none."""
         if self.rows == 0:
             raise RequestError("the stream has seen no rows yet; call add(...) first")
-        outputs = {name: array.copy() for name, array in self._sums.items()}
         exact = self._mode != "sample"
+        outputs = {
+            name: array * self._spread if name.startswith("var_") else array.copy() for name, array in self._sums.items()
+        }
         return self._estimator.package(
-            self._loaded, self._wanted, outputs, self._sampling, self._columns, exact
+            self._loaded, self._wanted, outputs, self._sampling, self._columns, exact, self.rows
         )

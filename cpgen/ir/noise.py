@@ -20,6 +20,7 @@ DESIGN_NODE = 0xFFFFFFFF  # counter word reserved for the column permutation of 
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+_SPREAD = 0x9E3779B1
 _LOW = np.uint64(0xFFFFFFFF)
 
 
@@ -95,12 +96,33 @@ def noise_array(
         sample = k // order if design == HADAMARD else k
         negative = _sign_bits(node, seed, sample, n, e)
         if design == HADAMARD:
-            a, b, _, _ = philox((sample, n, DESIGN_NODE, 0), seed)
-            column = ((a | np.uint64(1)) * (k % order) + b) % order
-            negative = negative ^ _odd(j & column)
+            words = philox((sample, n, DESIGN_NODE, 0), seed)
+            negative = negative ^ _odd(j & shuffled(k % order, int(order), words))
         value = np.where(negative, -1.0, 1.0)
     shape = tuple(e if isinstance(e, int) else {COLUMNS: columns, ROWS: rows}[e] for e in node.shape)
     return np.ascontiguousarray(value.reshape(shape))
+
+
+def shuffled(
+    numbers: NDArray[np.uint64], order: int, words: list[NDArray[np.uint64]]
+) -> NDArray[np.uint64]:
+    """A bijection of ``0 .. order - 1`` (a power of two) keyed by four words: any few numbers become a random subset.
+
+    Each round multiplies, adds, folds the upper half onto the lower, and exchanges random pairs (the swap-or-not shuffle
+    of Hoang, Morris & Rogaway, CRYPTO 2012), which the small orders need: their affine maps are few.
+    """
+    mask, half = np.uint64(order - 1), np.uint64(max(order.bit_length() // 2, 1))
+    mixed = [(w * np.uint64(_SPREAD) & _LOW) ^ (words[(i + 1) % 4] >> np.uint64(7)) for i, w in enumerate(words)]
+    keys = [*words, *mixed]
+    x = numbers
+    for key in keys:
+        turned = (key >> np.uint64(16)) | (key << np.uint64(16) & _LOW)
+        x = (x * (key | np.uint64(1)) + turned) & mask
+        x = x ^ (x >> half)
+        partner = x ^ (key >> np.uint64(9) & mask)
+        swap = turned >> (np.maximum(x, partner) & np.uint64(31)) & np.uint64(1)
+        x = np.where(swap.astype(bool), partner, x)
+    return x
 
 
 def _odd(words: NDArray[np.uint64]) -> NDArray[np.bool_]:

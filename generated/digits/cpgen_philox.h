@@ -29,6 +29,33 @@ static inline void cpgen_philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t 
     words[3] = c3;
 }
 
+/* A bijection of 0 .. order - 1 (a power of two) keyed by four words, so that any few numbers become a random subset: in each
+ * round an affine map, a fold of the upper half onto the lower and the swap-or-not shuffle of Hoang, Morris & Rogaway (2012).
+ */
+static inline uint32_t cpgen_shuffled(uint32_t x, uint32_t order, const uint32_t words[4])
+{
+    const uint32_t mask = order - 1U;
+    uint32_t half = 0U;
+    uint32_t round;
+    for (round = order; round > 1U; round >>= 2) {
+        ++half; /* half of the bits, rounded up */
+    }
+    half = half > 0U ? half : 1U;
+    for (round = 0U; round < 8U; ++round) {
+        const uint32_t word = words[round & 3U];
+        const uint32_t key = round < 4U ? word : (word * 0x9E3779B1U) ^ (words[(round + 1U) & 3U] >> 7);
+        const uint32_t turned = (key >> 16) | (key << 16);
+        uint32_t partner;
+        uint32_t larger;
+        x = (x * (key | 1U) + turned) & mask;
+        x ^= x >> half;
+        partner = x ^ ((key >> 9) & mask);
+        larger = x > partner ? x : partner;
+        x = ((turned >> (larger & 31U)) & 1U) != 0U ? partner : x;
+    }
+    return x;
+}
+
 /* One noise input at one row and column.
  *
  * design 0 (independent): signs of sample = column.
@@ -59,7 +86,7 @@ static inline cpgen_noise cpgen_noise_at(
     if (design == 1) {
         uint32_t words[4];
         cpgen_philox(noise.sample, row, 0xFFFFFFFFU, 0U, seed, words);
-        noise.column = ((words[0] | 1U) * (uint32_t)(column % order) + words[1]) & (order - 1U);
+        noise.column = cpgen_shuffled((uint32_t)(column % order), order, words);
     }
     return noise;
 }

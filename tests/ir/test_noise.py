@@ -19,6 +19,7 @@ from cpgen.ir.noise import (
     noise_count,
     noise_order,
     philox,
+    shuffled,
 )
 from cpgen.scalar import placeholder as p
 
@@ -85,6 +86,54 @@ def test_independent_signs_are_the_bits_of_the_words() -> None:
         assert array.reshape(3, 2, 180)[k, n, e] == scalar_sign(node, seed, 4 + k, 11 + n, e)
 
 
+def scalar_shuffled(x: int, order: int, words: list[int]) -> int:
+    """The bijection from its description, one Python integer at a time."""
+    bits = order.bit_length() - 1
+    later = [(words[i] * 0x9E3779B1 & ONES) ^ (words[(i + 1) % 4] >> 7) for i in range(4)]
+    for key in words + later:
+        turned = (key >> 16 | key << 16) & ONES
+        x = (x * (key | 1) + turned) % order
+        x ^= x >> max((bits + 1) // 2, 1)
+        partner = x ^ ((key >> 9) % order)
+        if turned >> (max(x, partner) % 32) & 1:
+            x = partner
+    return x
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 8, 64, 2048])
+def test_the_shuffle_is_a_bijection(order: int) -> None:
+    words = [np.asarray(w) for w in philox((3, 5, ONES, 0), 17)]
+    numbers = np.arange(order, dtype=np.uint64)
+    found = shuffled(numbers, order, words)
+    assert sorted(found.tolist()) == list(range(order))
+    assert found.tolist() == [scalar_shuffled(k, order, [int(w) for w in words]) for k in range(order)]
+
+
+@pytest.mark.parametrize("order", [4, 8, 16, 64])
+def test_two_columns_differ_by_any_number_with_the_same_probability(order: int) -> None:
+    """An arithmetic progression would favour some: elements that differ in a high bit would keep their relative sign."""
+    rows = 20_000
+    words = philox((0, np.arange(rows, dtype=np.uint64)[:, None], ONES, 0), 2)
+    first = shuffled(np.arange(4, dtype=np.uint64)[None, :], order, words)
+    for a, b in ((0, 1), (1, 2), (0, 3)):
+        counts = np.bincount((first[:, a] ^ first[:, b]).astype(int), minlength=order)
+        assert counts[0] == 0
+        expected = rows / (order - 1)
+        freedom = order - 2
+        statistic = float(((counts[1:] - expected) ** 2 / expected).sum())
+        assert statistic < freedom + 5 * (2 * freedom) ** 0.5 + 8
+
+
+def test_few_columns_are_a_random_sample_without_replacement() -> None:
+    """The mean sign of two elements over K columns of N varies by (1 - K/N) / K, whichever bits they differ in."""
+    node = noise("v_a", 64)
+    v = noise_array(node, program(node), 4, 4000, 16, HADAMARD)
+    for other in (1, 2, 32, 63):
+        for k in (4, 16):
+            means = (v[:k, :, 0] * v[:k, :, other]).mean(axis=0)
+            assert abs(float((means**2).mean()) / ((1 - k / 64) / k * 64 / 63) - 1) < 0.15
+
+
 def test_hadamard_signs_follow_their_definition() -> None:
     a, b = noise("v_a", 3), noise("v_b", 2, 2, offset=3)
     whole = program(a, b)
@@ -94,8 +143,7 @@ def test_hadamard_signs_follow_their_definition() -> None:
     array = noise_array(b, whole, seed, 2, 20, HADAMARD, first_row=6).reshape(20, 2, 4)
     for k, n, e in np.ndindex(20, 2, 4):
         block, column = divmod(k, order)
-        w = scalar_philox((block, 6 + n, ONES, 0), seed)
-        moved = ((w[0] | 1) * column + w[1]) % order
+        moved = scalar_shuffled(column, order, scalar_philox((block, 6 + n, ONES, 0), seed))
         sign = scalar_sign(b, seed, block, 6 + n, e)
         assert array[k, n, e] == sign * (-1) ** bin((3 + e) & moved).count("1")
 
