@@ -66,6 +66,7 @@ class Curvature:
         self.signs: dict[Node, int | None] = {}
         self._self: dict[tuple[int, bool], Node | None] = {}
         self._slopes: dict[Node, dict[Node, Node | None]] = {}
+        self._below: dict[Node, Adjoints] = {}
 
     def sources(self) -> list[Source]:
         """Every source of the graph that some leaf can see, in graph order."""
@@ -165,6 +166,12 @@ class Curvature:
             self._slopes[node] = dict(zip(above, tangents(above, {node: one}), strict=True))
         return self._slopes[node]
 
+    def adjoints_below(self, node: Node) -> Adjoints:
+        """The derivatives of ``node`` by what it depends on."""
+        if node not in self._below:
+            self._below[node] = Adjoints(node, self.uses, lift=True)
+        return self._below[node]
+
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
         """A fresh noise input of ``shape`` elements a row."""
         return new_input(name, (COLUMNS, *(self.rows if rows else ()), *shape), "noise", Origin(name))
@@ -177,6 +184,8 @@ class Source:
     """A part of the local curvature; see the module docstring."""
 
     name: str
+    bit: int
+    """A number with one bit, other than those of the graph's other sources: the sum of such numbers is a set."""
     variables: tuple[Node, ...]
     shapes: tuple[tuple[int, ...], ...]
     """Element shapes of the noise, one for each array it draws."""
@@ -212,13 +221,17 @@ class Source:
 
 
 def named_apart(sources: list[Source]) -> list[Source]:
-    """Number the sources that share a name, in order: they are told apart by theirs."""
+    """Number the sources, and name apart those that share a name, in order."""
     seen: set[str] = set()
-    for source in sources:
-        base, number = source.name, 1
+    tried: dict[str, int] = {}
+    for position, source in enumerate(sources):
+        source.bit = 1 << position
+        base = source.name
+        number = tried.get(base, 1)
         while source.name in seen:
             number += 1
             source.name = f"{base}_n{number}"
+        tried[base] = number
         seen.add(source.name)
     return sources
 

@@ -243,9 +243,8 @@ class Compiled:
         if exact and sweep.columns:
             found["cp"] = self.derive(f"{what}:cp")
         if what != "hessian":
-            count = colour_count(self.graph, self.wrt) if directions is not None else None
             most = FAR * max(sweep.columns or 1, 1) if exact else sweep.columns or 0
-            if count is not None and count <= most:
+            if colour_count(self.graph, self.wrt, most) is not None:
                 found["directions"] = self.derive(f"{what}:directions")
         return found
 
