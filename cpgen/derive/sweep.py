@@ -87,7 +87,7 @@ class Readout:
 
 @dataclass(frozen=True)
 class BlockReadout:
-    """How the block of two leaves is read: from their fields; the blocks of the ``exact`` sources (bits) are ``terms``."""
+    """How the block of two leaves is read: from their fields; ``terms``: the blocks of the ``exact`` sources (bits)."""
 
     pair: Pair
     exact: int

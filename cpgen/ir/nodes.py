@@ -80,6 +80,13 @@ class Index:
     offset: int = 0
     divisor: int = 1
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.terms, self.offset, self.divisor))
+
     @cached_property
     def axis(self) -> int | None:
         """The loop axis if this index is exactly that axis, else None."""
