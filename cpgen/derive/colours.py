@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from sympy import Integer
 
+from cpgen.derive.uses import Uses
 from cpgen.ir.build import affine, make_map
-from cpgen.ir.nodes import COLUMNS, Access, Extent, Graph, Guard, Index, Input, Map, Origin, topological
+from cpgen.ir.nodes import COLUMNS, Access, Extent, Graph, Guard, Index, Input, Map, Node, Origin
 from cpgen.scalar import diff, placeholder, vanishes
 
 
@@ -34,21 +36,27 @@ class Window:
 Windows = tuple[Window, ...]  # one for each element axis of a leaf
 
 
-def widths(graph: Graph, leaf: Input) -> tuple[int, ...]:
-    """How far apart, along each axis, two elements of ``leaf`` in one row can be that the Hessian couples."""
+def widths(graph: Graph, leaf: Input, uses: Uses | None = None) -> tuple[int, ...]:
+    """How far apart, along each axis, two elements of ``leaf`` in one row can be that the Hessian couples.
+
+    ``uses``: those of the objective, for which ``leaf`` is a leaf, where they are known.
+    """
     sizes = leaf.element_shape
-    windows: dict[int, Windows] = {id(leaf): tuple(Window(((leaf.lead + a, 1),), 0, 0) for a in range(len(sizes)))}
+    uses = uses or Uses([graph.objective], [leaf])
+    windows: dict[Node, Windows] = {leaf: tuple(Window(((leaf.lead + a, 1),), 0, 0) for a in range(len(sizes)))}
     found = [0] * len(sizes)
-    for node in topological([graph.objective]):
-        if not isinstance(node, Map) or node.reduce != "sum":
+    waiting = sorted({uses.order[use.map] for use in uses.of(leaf)})  # a heap
+    # upwards only as long as some elements are not coupled yet, which are few maps where an axis is summed over
+    while waiting and any(width < size - 1 for width, size in zip(found, sizes, strict=True)):
+        node = uses.nodes[heappop(waiting)]
+        if node in windows:
             continue
+        assert isinstance(node, Map)
         seen = {
-            k: _moved(windows[id(access.node)], access, node.extents, sizes)
+            k: _moved(windows[access.node], access, node.extents, sizes)
             for k, access in enumerate(node.args)
-            if id(access.node) in windows
+            if access.node in windows
         }
-        if not seen:
-            continue
         for a, b in _coupled(node, list(seen)):
             for axis, window in enumerate(_union(seen[a], seen[b], sizes)):
                 found[axis] = max(found[axis], window.high - window.low)
@@ -56,13 +64,15 @@ def widths(graph: Graph, leaf: Input) -> tuple[int, ...]:
         joined = whole[0]
         for other in whole[1:]:
             joined = _union(joined, other, sizes)
-        windows[id(node)] = joined
+        windows[node] = joined
+        for use in uses.of(node):
+            heappush(waiting, uses.order[use.map])
     return tuple(found)
 
 
-def colours(graph: Graph, leaf: Input) -> tuple[int, ...]:
+def colours(graph: Graph, leaf: Input, uses: Uses | None = None) -> tuple[int, ...]:
     """The number of colours along each axis of ``leaf``; their product is the number of directions that it takes."""
-    return tuple(width + 1 for width in widths(graph, leaf))
+    return tuple(width + 1 for width in widths(graph, leaf, uses))
 
 
 def coloured_vectors(shape: Sequence[int], numbers: Sequence[int], offset: int, origin: Origin) -> Map:
@@ -132,10 +142,12 @@ def _over_reduced(window: Window, node: Map, size: int) -> Window:
 
 
 def _union(first: Windows, second: Windows, sizes: Sequence[int]) -> Windows:
-    return tuple(
-        Window(a.base, min(a.low, b.low), max(a.high, b.high)) if a.base == b.base else _everything(size)
-        for a, b, size in zip(first, second, sizes, strict=True)
-    )
+    return tuple(_joined(a, b, size) for a, b, size in zip(first, second, sizes, strict=True))
+
+
+def _joined(a: Window, b: Window, size: int) -> Window:
+    low, high = min(a.low, b.low), max(a.high, b.high)
+    return Window(a.base, low, high) if a.base == b.base and high - low < size else _everything(size)
 
 
 def _everything(size: int) -> Window:

@@ -29,6 +29,7 @@ from cpgen.derive.sources import (
     Curvature,
     Field,
     Self,
+    Sides,
     Source,
     balanced,
     named_apart,
@@ -47,28 +48,16 @@ Slopes = dict[Node, "Node | None"]  # by variable; None for one
 
 @dataclass(frozen=True)
 class Asked:
-    """What one read-out asks of the fields: the entries between two nodes, without the sources named in ``exact``."""
+    """What one read-out asks of the fields: the entries between two nodes, without the sources in ``exact`` (bits)."""
 
     pair: Pair
-    exact: frozenset[str]
-
-
-def visible(curvature: Curvature, source: Source, pairs: Sequence[Pair]) -> bool:
-    """Whether an entry of any pair of nodes can see ``source``: one node below each side of it."""
-    sees = curvature.uses.depends
-    if isinstance(source, Cross):
-        first, second = source.variables
-        return any(
-            (sees(first, a) and sees(second, b)) or (sees(first, b) and sees(second, a)) for a, b in pairs
-        )
-    variables = source.variables
-    return any(any(sees(v, a) for v in variables) and any(sees(v, b) for v in variables) for a, b in pairs)
+    exact: int
 
 
 def join(curvature: Curvature, sources: Sequence[Source], asked: Sequence[Asked]) -> list[Source]:
-    """``sources`` with those factored together that have less noise so, each of which names its ``members``.
+    """``sources`` with those factored together that have less noise so.
 
-    A sum of sources is left out of a read-out where all its members are.  Factors that are to be differentiated stay as
+    A sum of sources is left out of a read-out where all its parts are.  Factors that are to be differentiated stay as
     they are.
     """
     if curvature.setting.factor == "unit":
@@ -85,22 +74,25 @@ class _Alike:
     """Which sources may be joined: where one is sampled, no other is known in closed form."""
 
     def __init__(self, curvature: Curvature, sources: Sequence[Source], asked: Sequence[Asked]) -> None:
-        self.sampled: dict[str, int] = {}  # by name, one bit for each read-out
-        self.known: dict[str, int] = {}
-        for source in sources:
-            sampled = known = 0
-            for k, a in enumerate(asked):
-                if source.name not in a.exact:
-                    sampled |= 1 << k
-                elif visible(curvature, source, [a.pair]):
-                    known |= 1 << k
-            self.sampled[source.name], self.known[source.name] = sampled, known
+        self.sampled = {source.parts: 0 for source in sources}  # by source, one bit for each read-out
+        self.known = dict(self.sampled)
+        every = sum(self.sampled)
+        sides = Sides(curvature, sources)
+        for k, a in enumerate(asked):
+            for found, which in (
+                (self.sampled, every & ~a.exact),
+                (self.known, every & a.exact & sides.seen(*a.pair)),
+            ):
+                while which:
+                    source = which & -which
+                    found[source] |= 1 << k
+                    which ^= source
 
     def __call__(self, sources: Iterable[Source]) -> bool:
         sampled = known = 0
         for source in sources:
-            sampled |= self.sampled[source.name]
-            known |= self.known[source.name]
+            sampled |= self.sampled[source.parts]
+            known |= self.known[source.parts]
         return not sampled & known
 
 
@@ -246,8 +238,8 @@ def _joints(chains: _Chains, sources: Sequence[Source], alike: _Alike) -> tuple[
     joints: list[Source] = [
         Joint(chains, g) for g in groups.all if len(g.members) > g.cost and len(g.support) <= LARGEST_ROOT
     ]
-    taken = {name for joint in joints for name in joint.parts}
-    return joints, [s for s in sources if s.name not in taken]
+    taken = sum(joint.parts for joint in joints)
+    return joints, [s for s in sources if not s.parts & taken]
 
 
 def _write_lower(chains: _Chains, groups: _Groups, alike: _Alike) -> bool:
@@ -316,13 +308,9 @@ class Joint(Source):
         names = [v.name for v in group.support]  # type: ignore[attr-defined]
         self.name = "v_" + "_".join(names)
         self.what = f"second derivatives of the readers of {', '.join(names)} together"
-        self.members = frozenset(s.name for s in group.members)
+        self.parts = sum(s.parts for s in group.members)
         self.shapes = tuple(v.element_shape for v in group.support)
         self.matrix = self._matrix(chains, group.members)
-
-    @property
-    def parts(self) -> frozenset[str]:
-        return self.members
 
     def describe(self) -> str:
         return self.what
@@ -389,12 +377,8 @@ class Products(Source):
         self.name = f"v_{small.name}_products"  # type: ignore[attr-defined]
         names = [n.name for n in self.variables]  # type: ignore[attr-defined]
         self.what = f"products of {names[-1]} with {', '.join(names[:-1])}"
-        self.members = frozenset(c.name for c in crosses)
+        self.parts = sum(c.parts for c in crosses)
         self.shapes = (small.element_shape,)
-
-    @property
-    def parts(self) -> frozenset[str]:
-        return self.members
 
     def describe(self) -> str:
         return self.what
@@ -441,7 +425,7 @@ class Pivots(Source):
         super().__init__(chains.curvature)
         self.chains = chains
         self.sources = tuple(sources)
-        self.members = frozenset(s.name for s in sources)
+        self.parts = sum(s.parts for s in sources)
         self.bits: dict[Node, int] = {}  # of the pivots
         self.covers: dict[Node, int] = {}  # the pivots that a node is made of, 0 if it is made of others too
         self._choose()
@@ -450,10 +434,6 @@ class Pivots(Source):
         self.name = f"v_{self.variables[0].name}"  # type: ignore[attr-defined]
         self.shapes = tuple(v.element_shape for v in self.variables)
         self.what = "second derivatives along " + ", ".join(v.name for v in self.variables)  # type: ignore[attr-defined]
-
-    @property
-    def parts(self) -> frozenset[str]:
-        return self.members
 
     def describe(self) -> str:
         return self.what
@@ -576,11 +556,11 @@ def _pivots(curvature: Curvature, sources: Sequence[Source], asked: Sequence[Ask
             rest.append(source)
             continue
         for k, (group, sampled, known) in enumerate(bins):
-            sampled, known = sampled | alike.sampled[source.name], known | alike.known[source.name]
+            sampled, known = sampled | alike.sampled[source.parts], known | alike.known[source.parts]
             if not sampled & known:
                 group.append(source)
                 bins[k] = (group, sampled, known)
                 break
         else:
-            bins.append(([source], alike.sampled[source.name], alike.known[source.name]))
+            bins.append(([source], alike.sampled[source.parts], alike.known[source.parts]))
     return named_apart([*(Pivots(chains, group) for group, _, _ in bins), *rest])

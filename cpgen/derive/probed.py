@@ -27,9 +27,10 @@ from cpgen.derive.derived import (
 )
 from cpgen.derive.linear import Extra, element_index, output_axes, pull, push_forward
 from cpgen.derive.points import over
+from cpgen.derive.probes import unseen
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.sources import HALF, Cross, Curvature, Logsumexp, RegionSource, Self, Softmax, Source
-from cpgen.derive.sweep import Readout, carry_down, find_readout, find_readouts, needed, weights_up
+from cpgen.derive.sweep import Readout, carry_down, find_readouts, needed, weights_up
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, constant, elementwise, reduce_sum
 from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Map, Node, Origin
@@ -37,6 +38,8 @@ from cpgen.ir.noise import elements, noise_count
 from cpgen.scalar import diff, placeholder, vanishes
 
 _0, _1, _2, _3 = (placeholder(k) for k in range(4))
+
+
 @dataclass(frozen=True)
 class _Probed:
     """Read-outs with the sources that are known there, and signs for each read-out's variable."""
@@ -72,10 +75,10 @@ def _probed(graph: Graph, wrt: Sequence[Input]) -> _Probed:
     curvature = Curvature(graph, list(wrt))
     sources = [s for s in curvature.sources() if _countable(curvature, s)]
     first = find_readouts(curvature, wrt, sources)
-    drawn = {s.name for s in needed(sources, [r.exact for r in first])}
-    known = [s for s in sources if s.name not in drawn]
-    readouts = [find_readout(curvature, leaf, known) for leaf in wrt]
-    mine = {id(s.variable): s.diagonal for s in sources if isinstance(s, Self) and s.name in drawn}
+    drawn = sum(s.parts for s in needed(sources, [r.exact for r in first]))
+    known = [s for s in sources if not s.parts & drawn]
+    readouts = find_readouts(curvature, wrt, known)
+    mine = {id(s.variable): s.diagonal for s in sources if isinstance(s, Self) and s.parts & drawn}
     offset = 0
     probes: dict[int, Input] = {}
     apart = list({id(r.variable): r.variable for r in readouts}.values())
@@ -184,9 +187,9 @@ def probed_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
                 # its own curvature is known here: v * m * t would bring in what arrives from below
                 known.append(own)
                 product = [slope, probe, own, moving[key]]
-                sampled = statistics.of((_0 * HALF - _2 * _3) * _1, product, origin)
+                sampled = statistics.of((_0 * HALF - _2 * _3) * _1, product, origin, unseen(readout.variable))
             else:
-                sampled = statistics.of(_0 * _1 * HALF, [slope, probe], origin)
+                sampled = statistics.of(_0 * _1 * HALF, [slope, probe], origin, unseen(readout.variable))
         if sampled is None or readout.variable is readout.leaf:
             carried = carry_down(curvature, readout, add(known, origin), 2, lambda node: True)
             mean = add([carried, *(sampled or ())[:1]], origin)

@@ -19,6 +19,7 @@ from cpgen.derive.points import over
 from cpgen.derive.reverse import adjoint_origin, gradients
 from cpgen.derive.sources import Curvature
 from cpgen.derive.units import unit_vectors, with_units
+from cpgen.derive.uses import Uses
 from cpgen.errors import RequestError
 from cpgen.ir.build import add, constant
 from cpgen.ir.cost import operations
@@ -50,25 +51,44 @@ def _units(wrt: Sequence[Input]) -> dict[Input, Node]:
     return directions
 
 
+def _colours(graph: Graph, wrt: Sequence[Input], most: int | None = None) -> list[tuple[int, ...]] | None:
+    """The colours of each leaf (:mod:`cpgen.derive.colours`); None where together they are more than ``most``."""
+    uses = Uses([graph.objective], wrt)
+    found = []
+    total = len(wrt)  # each has one at least
+    for leaf in wrt:
+        found.append(colours(graph, leaf, uses))
+        total += prod(found[-1]) - 1
+        if most is not None and total > most:
+            return None
+    return found
+
+
 def _coloured(graph: Graph, wrt: Sequence[Input]) -> tuple[dict[Input, Node], int] | None:
-    """Unit directions shared by elements that are not coupled (:mod:`cpgen.derive.colours`), and how many there are.
+    """Unit directions shared by elements that are not coupled, and how many there are.
 
     None where every element needs its own.
     """
+    numbers = _colours(graph, wrt)
+    assert numbers is not None
+    total = sum(map(prod, numbers))
+    if direction_count(wrt) in (None, total):
+        return None
     offset = 0
     directions: dict[Input, Node] = {}
-    for leaf in wrt:
-        numbers = colours(graph, leaf)
-        directions[leaf] = coloured_vectors(leaf.element_shape, numbers, offset, Origin(f"v_{leaf.name}"))
-        offset += prod(numbers)
-    count = direction_count(wrt)
-    return None if count is None or offset == count else (directions, offset)
+    for leaf, own in zip(wrt, numbers, strict=True):
+        directions[leaf] = coloured_vectors(leaf.element_shape, own, offset, Origin(f"v_{leaf.name}"))
+        offset += prod(own)
+    return directions, total
 
 
-def colour_count(graph: Graph, wrt: Sequence[Input]) -> int | None:
-    """How many directions the exact diagonal and the exact trace take; None as in :func:`direction_count`."""
-    found = _coloured(graph, wrt)
-    return direction_count(wrt) if found is None else found[1]
+def colour_count(graph: Graph, wrt: Sequence[Input], most: int) -> int | None:
+    """How many directions the exact diagonal and the exact trace take.
+
+    None where that is more than ``most``, and as in :func:`direction_count`.
+    """
+    numbers = _colours(graph, wrt, most) if direction_count(wrt) is not None else None
+    return None if numbers is None else sum(map(prod, numbers))
 
 
 def quadratic_form(graph: Graph, directions: Mapping[Input, Node]) -> Node:
@@ -146,6 +166,14 @@ def _probe_summary(wrt: Sequence[Input], directions: dict[Input, Node]) -> tuple
     return tuple(Drawn(directions[v].name, f"direction of {v.name}", _count(v)) for v in wrt)  # type: ignore[attr-defined]
 
 
+def unseen(probed: Node) -> float:
+    """What :class:`cpgen.derive.derived.Statistics` is to add for variation that was not seen in ``v * Hv``.
+
+    An entry's square is mostly that of its mean; that no element of a variable varies in two draws has this chance.
+    """
+    return float(0.5 ** min(prod(probed.element_shape) - 1, 50))
+
+
 def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``v * Hv`` (Bekas, Kokiopoulou & Saad 2007)."""
     directions = _directions(graph, wrt)
@@ -153,10 +181,8 @@ def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     for leaf, product in zip(wrt, products, strict=True):
-        # an entry's square is mostly that of its mean; that none of the leaf varies in two draws has this probability
-        chance = 0.5 ** min(_count(leaf) - 1, 50)
         pair = [product, directions[leaf]]
-        mean, variance = statistics.of(_0 * _1, pair, adjoint_origin(leaf, "diag"), chance)
+        mean, variance = statistics.of(_0 * _1, pair, adjoint_origin(leaf, "diag"), unseen(leaf))
         outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
     program = program_of(graph, "diagonal_hutchinson_plain", [*outputs, *kink_outputs(graph, wrt)])
     return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=_probe_summary(wrt, directions))

@@ -24,7 +24,7 @@ from cpgen.derive.derived import (
     rows_summed,
 )
 from cpgen.derive.forward import tangents
-from cpgen.derive.joint import Asked, join, visible
+from cpgen.derive.joint import Asked, join
 from cpgen.derive.linear import pull_back
 from cpgen.derive.points import over
 from cpgen.derive.probed import probed_diagonal, probed_trace
@@ -37,6 +37,7 @@ from cpgen.derive.sources import (
     Field,
     RegionSource,
     Setting,
+    Sides,
     Source,
     squared_difference,
 )
@@ -158,7 +159,7 @@ def _summary(
     exact: Iterable[str],
     readouts: Iterable[tuple[str, str]] = (),
 ) -> Derived:
-    names = {name for s in sweep.sources for name in s.parts}
+    drawn = sum(s.parts for s in sweep.sources)
     columns = sweep.columns if sweep.is_unit else noise_count(program)
     return Derived(
         with_units(program, columns) if sweep.is_unit else program,
@@ -166,7 +167,7 @@ def _summary(
         columns,
         frozenset(exact),
         tuple(Drawn(s.name, s.describe(), s.size) for s in sweep.sources),
-        tuple(Drawn(s.name, s.describe(), s.size) for s in every if s.name not in names),
+        tuple(Drawn(s.name, s.describe(), s.size) for s in every if not s.parts & drawn),
         tuple(readouts),
         BIASED.get(estimator, ""),
         unit=sweep.is_unit and columns > 0,
@@ -416,8 +417,9 @@ def sketch(
     every = curvature.sources()
     all_pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
     wanted = pairs if pairs is not None else all_pairs
-    sources = [s for s in every if visible(curvature, s, wanted)]
-    sweep = Sweep(curvature, join(curvature, sources, [Asked(pair, frozenset()) for pair in wanted]))
+    sides = Sides(curvature, every)
+    sources = [s for s in every if any(s.parts & sides.seen(a, b) for a, b in wanted)]
+    sweep = Sweep(curvature, join(curvature, sources, [Asked(pair, 0) for pair in wanted]))
     outputs: list[tuple[str, Node]] = []
     for leaf in wrt:
         for role, part in zip("pq", sweep.fields(leaf), strict=True):
@@ -426,11 +428,8 @@ def sketch(
             outputs.append((f"{role}_{leaf.name}", rows_summed(part, leaf.has_rows)))
     name = "sketch" if pairs is None else "sketch_of_" + "_".join(f"{a.name}_{b.name}" for a, b in pairs)
     program = program_of(graph, name, [*outputs, *kink_outputs(graph, wrt)])
-    drawn = {s.name for s in sources}
-    dropped = [s for s in every if s.name not in drawn]
-    answers = frozenset(
-        (a.name, b.name) for a, b in all_pairs if not any(visible(curvature, s, [(a, b)]) for s in dropped)
-    )
+    dropped = sum(s.parts for s in every) - sum(s.parts for s in sources)
+    answers = frozenset((a.name, b.name) for a, b in all_pairs if not dropped & sides.seen(a, b))
     return replace(_summary(program, "cp", sweep, every, ()), answers=answers)
 
 

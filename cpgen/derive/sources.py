@@ -15,6 +15,7 @@ by :mod:`cpgen.derive.joint`; for unit vectors in place of signs ``Self`` and ``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +68,7 @@ class Curvature:
         self.signs: dict[Node, int | None] = {}
         self._self: dict[tuple[int, bool], Node | None] = {}
         self._slopes: dict[Node, dict[Node, Node | None]] = {}
+        self._below: dict[Node, Adjoints] = {}
 
     def sources(self) -> list[Source]:
         """Every source of the graph that some leaf can see, in graph order."""
@@ -88,7 +90,7 @@ class Curvature:
             if region.source in self.uses.order and self.uses.active(region.source):
                 if self.adjoints.of(region.output) is not None:
                     found.append((Logsumexp if region.kind == "logsumexp" else Softmax)(self, region))
-        return named_apart(found)
+        return _numbered(found)
 
     def mixed_sources(self) -> list[Source]:
         """One source a map, factored as (M, I): noise at every element of every argument."""
@@ -106,7 +108,7 @@ class Curvature:
         for region in self.graph.regions:
             if self.adjoints.of(region.output) is not None:
                 found.append(MixedRegion(self, region))
-        return named_apart(found)
+        return _numbered(found)
 
     def self_curvature(self, node: Node, lift: bool = True) -> Node | None:
         """``m[row, e]``: the second derivative with respect to one element of ``node``, merged over its readers.
@@ -166,6 +168,12 @@ class Curvature:
             self._slopes[node] = dict(zip(above, tangents(above, {node: one}), strict=True))
         return self._slopes[node]
 
+    def adjoints_below(self, node: Node) -> Adjoints:
+        """The derivatives of ``node`` by what it depends on."""
+        if node not in self._below:
+            self._below[node] = Adjoints(node, self.uses, lift=True)
+        return self._below[node]
+
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
         """A fresh noise input of ``shape`` elements a row."""
         return new_input(name, (COLUMNS, *(self.rows if rows else ()), *shape), "noise", Origin(name))
@@ -178,6 +186,8 @@ class Source:
     """A part of the local curvature; see the module docstring."""
 
     name: str
+    parts: int
+    """The set of the graph's sources that it is the sum of, a bit for each: its own one, unless it was made of others."""
     variables: tuple[Node, ...]
     shapes: tuple[tuple[int, ...], ...]
     """Element shapes of the noise, one for each array it draws."""
@@ -196,11 +206,6 @@ class Source:
             total += count
         return total
 
-    @property
-    def parts(self) -> frozenset[str]:
-        """The names of the sources it is the sum of: its own, unless it was made of others."""
-        return frozenset([self.name])
-
     def describe(self) -> str:
         """What it is, for people."""
         raise AssertionError
@@ -218,15 +223,51 @@ class Source:
 
 
 def named_apart(sources: list[Source]) -> list[Source]:
-    """Number the sources that share a name, in order: they are told apart by theirs."""
+    """Name apart sources that share a name, in order."""
     seen: set[str] = set()
+    tried: dict[str, int] = {}
     for source in sources:
-        base, number = source.name, 1
+        base = source.name
+        number = tried.get(base, 1)
         while source.name in seen:
             number += 1
             source.name = f"{base}_n{number}"
+        tried[base] = number
         seen.add(source.name)
     return sources
+
+
+def _numbered(sources: list[Source]) -> list[Source]:
+    for position, source in enumerate(sources):
+        source.parts = 1 << position
+    return named_apart(sources)
+
+
+class Sides:
+    """Which sources nodes can see: a leaf below each side of a :class:`Cross`, any below the others."""
+
+    def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
+        sides: tuple[dict[Node, int], dict[Node, int]] = ({}, {})
+        for source in sources:
+            if isinstance(source, Cross):
+                pairs = list(zip(sides, source.variables, strict=True))
+            else:
+                pairs = [(side, variable) for side in sides for variable in source.variables]
+            for side, variable in pairs:
+                side[variable] = side.get(variable, 0) | source.parts
+        for node in reversed(curvature.uses.nodes):
+            for side in sides:
+                found = side.get(node, 0)
+                for use in curvature.uses.of(node):
+                    found |= side.get(use.map, 0)
+                side[node] = found
+        self._sides = sides
+
+    def seen(self, a: Node, b: Node) -> int:
+        """The parts of the sources that an entry of the Hessian between elements of ``a`` and of ``b`` can see."""
+        first, second = self._sides
+        straight, turned = first.get(a, 0) & second.get(b, 0), first.get(b, 0) & second.get(a, 0)
+        return straight | turned
 
 
 def roots(m: Node, setting: Setting, sign: int | None, origin: Origin) -> Field:

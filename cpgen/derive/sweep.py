@@ -16,14 +16,17 @@ Three things make the estimate tight, all decided here before anything runs:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from heapq import heappop, heappush
+from operator import and_
 
 from cpgen.derive.linear import one_to_one, pull_back, push_forward, reads_one, single_path
-from cpgen.derive.paths import closed_form
+from cpgen.derive.paths import LONGEST, MOST, closed_form
 from cpgen.derive.points import over
-from cpgen.derive.reverse import Adjoints, adjoint_origin
-from cpgen.derive.sources import Cross, Curvature, Field, Logsumexp, RegionSource, Self, Source
+from cpgen.derive.reverse import adjoint_origin
+from cpgen.derive.sources import Cross, Curvature, Field, Logsumexp, RegionSource, Self, Sides, Source
 from cpgen.derive.units import by_column, fold, is_thin, unit_vectors
 from cpgen.derive.uses import Use
 from cpgen.ir.build import add, affine, axis, constant, elementwise, make_map, reduce_sum
@@ -43,21 +46,18 @@ class Term:
     chain: tuple[Use, ...] = ()
 
 
-Answers = dict[tuple[str, int], "list[Term] | None"]  # by source and variable
-
-
 @dataclass(frozen=True)
 class Readout:
     """How the diagonal of ``leaf`` is read: at ``variable``, then down ``chain`` (from the leaf up) by
     squared derivatives.
 
-    ``exact`` names the sources left out of the fields; their diagonals at ``variable`` are in ``terms``.
+    ``exact``: the bits of the sources left out of the fields; their diagonals at ``variable`` are in ``terms``.
     """
 
     leaf: Input
     variable: Node
     chain: tuple[Use, ...]
-    exact: frozenset[str]
+    exact: int
     terms: tuple[Term, ...] = field(compare=False)
 
     def diagonals(self) -> list[Node | None]:
@@ -88,10 +88,10 @@ class Readout:
 
 @dataclass(frozen=True)
 class BlockReadout:
-    """How the block of two leaves is read: from their fields, with the ``exact`` sources' blocks in ``terms``."""
+    """How the block of two leaves is read: from their fields; ``terms``: the blocks of the ``exact`` sources (bits)."""
 
     pair: Pair
-    exact: frozenset[str]
+    exact: int
     terms: tuple[Node, ...] = field(compare=False)
 
 
@@ -103,10 +103,10 @@ class Sweep:
         self.sources = tuple(sources)
         self.is_unit = curvature.setting.factor == "unit"
         self.columns = 0
-        self._injected: dict[int, list[tuple[frozenset[str], Field]]] = {}
-        self._reach: dict[int, frozenset[str]] = {}
-        self._fields: dict[tuple[int, frozenset[str]], Field] = {}
-        self._known: dict[tuple[int, frozenset[str]], tuple[list[Node], list[Node]]] = {}
+        self._injected: dict[int, list[tuple[int, Field]]] = {}  # by the parts of their source
+        self._reach: dict[int, int] = {}
+        self._fields: dict[tuple[int, int], Field] = {}
+        self._known: dict[tuple[int, int], tuple[list[Node], list[Node]]] = {}
         weights: list[Node | None] = []
         taken = {v.name for v in curvature.graph.variables}
         for source in self.sources:
@@ -134,16 +134,18 @@ class Sweep:
             if isinstance(node, Map) and curvature.uses.active(node):
                 self.fields(node)
 
-    def reach(self, node: Node) -> frozenset[str]:
-        """The sources that arrive at ``node``."""
+    def reach(self, node: Node) -> int:
+        """The bits of the sources that arrive at ``node``."""
         if id(node) not in self._reach:
-            found = frozenset(name for parts, _ in self._injected.get(id(node), []) for name in parts)
+            found = 0
+            for parts, _ in self._injected.get(id(node), []):
+                found |= parts
             for use in self.curvature.uses.of(node):
                 found |= self.reach(use.map)
             self._reach[id(node)] = found
         return self._reach[id(node)]
 
-    def fields(self, node: Node, without: frozenset[str] = frozenset()) -> Field:
+    def fields(self, node: Node, without: int = 0) -> Field:
         """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out sources whose parts are all in ``without``."""
         key = (id(node), without & self.reach(node))
         if key not in self._fields:
@@ -151,7 +153,7 @@ class Sweep:
             self._fields[key] = (add(p, adjoint_origin(node, "p")), add(q, adjoint_origin(node, "q")))
         return self._fields[key]
 
-    def _parts(self, node: Node, without: frozenset[str]) -> tuple[list[Node], list[Node]]:
+    def _parts(self, node: Node, without: int) -> tuple[list[Node], list[Node]]:
         """What the fields are sums of: one node each, and beside it columns that are still nearly unit vectors, which go
         down on their own as long as that costs next to nothing."""
         key = (id(node), without & self.reach(node))
@@ -163,7 +165,7 @@ class Sweep:
                 for use in self.curvature.uses.of(node):
                     for above in self._parts(use.map, key[1])[side]:
                         parts.append(pull_back(use.map, use.position, above, lift=True, origin=origin))
-                parts += [pair[side] for of, pair in self._injected.get(id(node), []) if not of <= key[1]]
+                parts += [pair[side] for of, pair in self._injected.get(id(node), []) if of & ~without]
                 present = [fold(part) if self.is_unit else part for part in parts if part is not None]
                 thin = [part for part in present if self.is_unit and is_thin(part)]
                 dense = add([part for part in present if part not in thin], origin)
@@ -172,66 +174,128 @@ class Sweep:
         return self._known[key]
 
 
-def needed(sources: Sequence[Source], exact: Sequence[frozenset[str]]) -> list[Source]:
-    """The sources that some read-out has to sample."""
-    return [s for s in sources if any(s.name not in names for names in exact)]
+def needed(sources: Sequence[Source], exact: Sequence[int]) -> list[Source]:
+    """The sources that some read-out has to sample; ``exact``: the bits of those that each one need not."""
+    everywhere = reduce(and_, exact, -1)
+    return [s for s in sources if not s.parts & everywhere]
 
 
 # Read-outs
 
 
 def find_readouts(curvature: Curvature, wrt: Sequence[Input], sources: Sequence[Source]) -> list[Readout]:
-    """:func:`find_readout` of every leaf.
+    """How the diagonal of every leaf is read.
 
     Where a source is drawn for another leaf's sake, and the fields are needed here anyway, it is left in them: taking it
     out would have them carried down twice.  A source on the very variable costs nothing to leave out.
     """
-    known: Answers = {}
-    found = [find_readout(curvature, leaf, sources, known=known) for leaf in wrt]
-    drawn = {s.name for s in needed(sources, [r.exact for r in found])}
-    return [
-        r if drawn <= r.exact else find_readout(curvature, r.leaf, sources, frozenset(drawn), known) for r in found
-    ]
+    readouts = _Readouts(curvature, sources)
+    found = [readouts.of(leaf) for leaf in wrt]
+    drawn = sum(s.parts for s in needed(sources, [r.exact for r in found]))
+    return [r if not drawn & ~r.exact else readouts.of(r.leaf, drawn) for r in found]
 
 
-def find_readout(
-    curvature: Curvature,
-    leaf: Input,
-    sources: Sequence[Source],
-    drawn: frozenset[str] = frozenset(),
-    known: Answers | None = None,
-) -> Readout:
-    """The highest variable from which the diagonal of ``leaf`` follows exactly, and what is exact there.
+class _Readouts:
+    """What can be known in closed form of ``sources``, without asking each of them about each variable."""
 
-    Sources in ``drawn`` are left out of the fields only where they act on that variable itself.  ``known`` remembers what
-    is asked of each source and variable.
+    def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
+        self.curvature, self.sources = curvature, sources
+        self.every = sum(s.parts for s in sources)
+        self._known: dict[tuple[int, int], list[Term] | None] = {}  # by source and variable
+        self._numbers = [k for k, s in enumerate(sources) if isinstance(s, Self) and _is_number(s.variable)]
+        self._acting: dict[Node, list[int]] = {}  # the sources on a variable, by position
+        for k, source in enumerate(sources):
+            for variable in dict.fromkeys(source.variables):
+                self._acting.setdefault(variable, []).append(k)
+        self._sides = Sides(curvature, sources)
+
+    def of(self, leaf: Input, drawn: int = 0) -> Readout:
+        """The highest variable from which the diagonal of ``leaf`` follows exactly, and what is exact there.
+
+        Sources in ``drawn`` (bits) are left out of the fields only where they act on that variable itself.
+        """
+        curvature = self.curvature
+        uses = curvature.uses
+        node: Node = leaf
+        chain: list[Use] = []
+        while node is not curvature.graph.objective:
+            readers = uses.of(node)
+            if len(readers) != 1 or id(readers[0].map) in curvature.inside:
+                break
+            use = readers[0]
+            if use.map.reduce != "sum" or not one_to_one(use.map, use.position):
+                break
+            chain.append(use)
+            node = use.map
+        seen = self._sides.seen(node, node)
+        exact = self.every & ~seen
+        terms: list[Term] = []
+        for k in self._answering(node):
+            source = self.sources[k]
+            if not source.parts & seen:
+                continue
+            key = (k, id(node))
+            if key not in self._known:
+                self._known[key] = _exact_diagonal(curvature, source, node)
+            answer = self._known[key]
+            if answer and source.parts & drawn and all(v is not node for v in source.variables):
+                answer = None
+            if answer is not None:
+                exact |= source.parts
+                terms += answer
+        return Readout(leaf, node, tuple(chain), exact, tuple(terms))
+
+    def _answering(self, node: Node) -> list[int]:
+        """The sources (positions) whose diagonal at ``node`` can have a closed form, if it sees them."""
+        near = [k for above in self._in_few_ways(node) for k in self._acting.get(above, ())]
+        return sorted({*self._numbers, *near})
+
+    def _in_few_ways(self, node: Node) -> list[Node]:
+        """``node`` and the nodes above it that depend on it by one path, or by a few short ones."""
+        curvature = self.curvature
+        uses, outputs = curvature.uses, {r.source: r for r in curvature.graph.regions}
+        ways = {node: (1, 0)}  # how many paths, and the length of the longest
+        waiting: list[int] = []  # a heap of nodes whose arguments are all known by the time that they come
+
+        def offer(below: Node) -> None:
+            for use in uses.of(below):
+                if id(use.map) not in curvature.inside:
+                    heappush(waiting, uses.order[use.map])
+            if below in outputs and outputs[below].output in uses.order:
+                heappush(waiting, uses.order[outputs[below].output])
+
+        offer(node)
+        while waiting:
+            above = uses.nodes[heappop(waiting)]
+            if above in ways:
+                continue
+            paths, longest = _ways_through(above, node, ways, curvature)
+            if paths == 1 or (0 < paths <= MOST and longest <= LONGEST):
+                ways[above] = (paths, longest)
+                offer(above)
+        return list(ways)
+
+
+def _ways_through(
+    above: Node, node: Node, ways: Mapping[Node, tuple[int, int]], curvature: Curvature
+) -> tuple[int, int]:
+    """How many paths lead from ``above`` to ``node``, and the length of the longest; (0, 0) if they are too many.
+
+    ``ways``: the same for what it reads.
     """
-    known = {} if known is None else known
-    uses = curvature.uses
-    node: Node = leaf
-    chain: list[Use] = []
-    while node is not curvature.graph.objective:
-        readers = uses.of(node)
-        if len(readers) != 1 or id(readers[0].map) in curvature.inside:
-            break
-        use = readers[0]
-        if use.map.reduce != "sum" or not one_to_one(use.map, use.position):
-            break
-        chain.append(use)
-        node = use.map
-    exact: list[str] = []
-    terms: list[Term] = []
-    for source in sources:
-        key = (source.name, id(node))
-        if key not in known:
-            known[key] = _exact_diagonal(curvature, source, node)
-        answer = known[key]
-        if answer and source.name in drawn and all(v is not node for v in source.variables):
-            answer = None
-        if answer is not None:
-            exact.append(source.name)
-            terms += answer
-    return Readout(leaf, node, tuple(chain), frozenset(exact), tuple(terms))
+    regions = [r for r in curvature.graph.regions if r.output is above]
+    if regions:
+        paths, longest = ways.get(regions[0].source, (0, 0))
+        return paths * (2 if regions[0].kind == "softmax" else 1), longest + 1
+    assert isinstance(above, Map)
+    below = [a.node for a in above.args if curvature.uses.depends(a.node, node)]
+    if any(argument not in ways for argument in below):
+        return 0, 0
+    return sum(ways[a][0] for a in below), 1 + max(ways[a][1] for a in below)
+
+
+def _is_number(node: Node) -> bool:
+    return math.prod(node.element_shape) == 1
 
 
 def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
@@ -258,7 +322,7 @@ def _straight(curvature: Curvature, source: Source, node: Node) -> list[Term] | 
     if source.variables[0] is node:
         return [Term(source.diagonal)]
     origin = adjoint_origin(node, "curv")
-    if isinstance(source, Self) and math.prod(source.variable.element_shape) == 1:
+    if isinstance(source, Self) and _is_number(source.variable):
         form = _of_one_number(curvature, source, node, origin)
         return [] if form is None else [Term(form)]
     if isinstance(source, Self):
@@ -307,7 +371,7 @@ def _of_one_number(curvature: Curvature, source: Self, node: Node, origin: Origi
         # one pass upwards for all sources, where each would go down on its own
         gradient = curvature.slopes(node)[source.variable]
     else:
-        gradient = Adjoints(source.variable, curvature.uses, lift=True).of(node)
+        gradient = curvature.adjoints_below(source.variable).of(node)
     if gradient is None:
         return None
     m, extents = source.diagonal, source.variable.element_shape
@@ -351,7 +415,7 @@ def find_block_readout(curvature: Curvature, pair: Pair, sources: Sequence[Sourc
     """Which sources reach the block of ``pair`` in closed form: those that act on the two leaves directly."""
     first, second = pair
     depends = curvature.uses.depends
-    exact: list[str] = []
+    exact = 0
     terms: list[Node] = []
     for source in sources:
         variables = source.variables
@@ -359,17 +423,17 @@ def find_block_readout(curvature: Curvature, pair: Pair, sources: Sequence[Sourc
             straight = depends(variables[0], first) and depends(variables[1], second)
             swapped = depends(variables[0], second) and depends(variables[1], first)
             if not straight and not swapped:
-                exact.append(source.name)
+                exact |= source.parts
             elif all(isinstance(v, Input) for v in source.variables):
-                exact.append(source.name)
+                exact |= source.parts
                 terms += [source.pair_block(swap=False)] if straight else []
                 terms += [source.pair_block(swap=True)] if swapped else []
         elif not all(any(depends(v, leaf) for v in variables) for leaf in pair):
-            exact.append(source.name)
+            exact |= source.parts
         elif isinstance(source, Self) and isinstance(source.variable, Input):
-            exact.append(source.name)
+            exact |= source.parts
             terms.append(_diagonal_block(source.diagonal))
-    return BlockReadout(pair, frozenset(exact), tuple(terms))
+    return BlockReadout(pair, exact, tuple(terms))
 
 
 def _diagonal_block(diagonal: Node) -> Node:

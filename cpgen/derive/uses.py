@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cpgen.ir.nodes import Map, Node, topological
 
@@ -27,19 +28,25 @@ class Uses:
         self.nodes = topological(list(roots))
         self.order = {n: k for k, n in enumerate(self.nodes)}
         self._uses: dict[Node, list[Use]] = {}
-        # the nodes below each node as the bits of a number, so that a graph of thousands takes a few megabytes
-        self._below: list[int] = []
-        for number, node in enumerate(self.nodes):
-            below = 1 << number
+        self._active = {leaf for leaf in leaves if leaf in self.order}
+        for node in self.nodes:
             if isinstance(node, Map) and node.reduce == "sum":
                 for k, access in enumerate(node.args):
                     self._uses.setdefault(access.node, []).append(Use(node, k))
-                    below |= self._below[self.order[access.node]]
-            self._below.append(below)
-        self._leaves = 0
-        for leaf in leaves:
-            if leaf in self.order:
-                self._leaves |= 1 << self.order[leaf]
+                    if access.node in self._active:
+                        self._active.add(node)
+
+    @cached_property
+    def _below(self) -> list[int]:
+        """The nodes below each node as the bits of a number, so that a graph of thousands takes a few megabytes."""
+        found: list[int] = []
+        for number, node in enumerate(self.nodes):
+            below = 1 << number
+            if isinstance(node, Map) and node.reduce == "sum":
+                for access in node.args:
+                    below |= found[self.order[access.node]]
+            found.append(below)
+        return found
 
     def of(self, node: Node) -> list[Use]:
         """Uses of ``node``, users in graph order."""
@@ -47,7 +54,7 @@ class Uses:
 
     def active(self, node: Node) -> bool:
         """Whether ``node``, one of this graph, depends on any leaf."""
-        return bool(self._below[self.order[node]] & self._leaves)
+        return node in self._active
 
     def depends(self, node: Node, on: Node) -> bool:
         """Whether ``node`` is ``on`` or depends on it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Extent, Map, Node
@@ -45,7 +46,8 @@ def axis_names(plan: Plan, stage: Stage) -> dict[int, str]:
     root = stage.nodes[0]
     if not isinstance(root, Map):
         return {}
-    taken = set(plan.value_names)
+    taken: set[str] = set()
+    fixed = plan.value_names
     names: dict[int, str] = {}
     for a, extent in enumerate(root.extents):
         if extent is ROWS:
@@ -57,16 +59,16 @@ def axis_names(plan: Plan, stage: Stage) -> dict[int, str]:
             continue
         for a, name in zip(range(root.lead, root.rank), _aligned(node)[node.lead :], strict=True):
             if name and a not in names:
-                names[a] = _free(name, taken)
+                names[a] = _free(name, taken, fixed)
     for access in root.args:
         for index, name in zip(access.index, _aligned(access.node), strict=True):
             if name and index.axis is not None and index.axis not in names:
-                names[index.axis] = _free(name, taken)
+                names[index.axis] = _free(name, taken, fixed)
     letters = iter(LETTERS)
     for a in range(len(root.extents)):
         if a not in names:
-            letter = next((c for c in letters if c not in taken), None)
-            names[a] = _free(letter or f"i{a}", taken)
+            letter = next((c for c in letters if c not in taken and c not in fixed), None)
+            names[a] = _free(letter or f"i{a}", taken, fixed)
     return names
 
 
@@ -79,9 +81,9 @@ def member_axes(names: dict[int, str], root: Map, node: Map) -> dict[int, str]:
     return {**elements, **runtime}
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, taken: set[str], fixed: Collection[str]) -> str:
     name = identifier(name)
-    return unique(f"{name}_at" if name in taken else name, taken)
+    return unique(f"{name}_at" if name in taken or name in fixed else name, taken, fixed)
 
 
 def _aligned(node: Node) -> list[str]:

@@ -18,6 +18,7 @@ from cpgen.ir.stack import stacked
 from cpgen.ir.text import digest, extent_text
 from cpgen.loops.names import identifier
 from cpgen.loops.plan import Plan, Stage, Totals, Value, is_noise, is_scale
+from cpgen.scalar import spelled
 
 WIDTH = 100
 LARGEST = 2147483647  # rows and columns of one call: positions fit ptrdiff_t on 32-bit machines too
@@ -558,7 +559,7 @@ def equation(plan: Plan, node: Map, axes: dict[int, str]) -> str:
         listed = ", ".join("0" if n is None else subscript(n, along) for n in zeros)
         return f"{subscript(node, [*along, *(':' for _ in node.element_shape)])} = ({listed})"
     reads = [subscript(a.node, [affine(i) for i in a.index]) for a in node.args]
-    body = re.sub(r"\b_(\d+)\b", lambda m: reads[int(m.group(1))], str(node.expr))
+    body = re.sub(r"\b_(\d+)\b", lambda m: reads[int(m.group(1))], spelled(node.expr))
     if node.reduced:
         over = ", ".join(f"{axes[a]} < {_extent(node.extents[a])}" for a in node.reduced)
         body = f"{node.reduce}_{{{over}}} {body}"

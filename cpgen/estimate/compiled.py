@@ -168,6 +168,7 @@ class Compiled:
         self._loaded: dict[str, Loaded] = {}
         self._fallback = ""
         self._choices: dict[str, Choice] = {}
+        self._coloured: dict[int, int | None] = {}  # unit directions of an exact diagonal, by how many are worth counting
         self._by_noise: set[str] = set()  # keys whose exact answer the program with noise gives for less
 
     def exact_key(self, key: str) -> str:
@@ -191,14 +192,15 @@ class Compiled:
                 self._choices[what] = choose(self, what)
         return self._choices[what]
 
-    def exact_columns(self, what: str) -> int | None:
-        """The fewest columns with which some exact method gives "diagonal" or "trace"; None if it is not known."""
-        known = [n for n in (self.derive(f"{what}:cp").columns, self._colours) if n is not None]
-        return min(known, default=None)
+    def exact_columns(self, what: str, most: int) -> int | None:
+        """The fewest columns with which some exact method gives "diagonal" or "trace"; None if they exceed ``most``."""
+        known = [self.derive(f"{what}:cp").columns, self._colours(most)]
+        return min((n for n in known if n is not None and n <= most), default=None)
 
-    @cached_property
-    def _colours(self) -> int | None:
-        return colour_count(self.graph, self.wrt) if direction_count(self.wrt) is not None else None
+    def _colours(self, most: int) -> int | None:
+        if most not in self._coloured:
+            self._coloured[most] = colour_count(self.graph, self.wrt, most)
+        return self._coloured[most]
 
     @scoped
     def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
@@ -262,9 +264,8 @@ class Compiled:
         if exact and sweep.columns:
             found["cp"] = self.derive(f"{what}:cp")
         if what != "hessian":
-            count = colour_count(self.graph, self.wrt) if directions is not None else None
             most = FAR * max(sweep.columns or 1, 1) if exact else sweep.columns or 0
-            if count is not None and count <= most:
+            if colour_count(self.graph, self.wrt, most) is not None:
                 found["directions"] = self.derive(f"{what}:directions")
         return found
 

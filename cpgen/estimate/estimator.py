@@ -516,8 +516,8 @@ class Estimator:
         if sampling.decide(self.derive(usual))[0] != "sample":
             return usual, self.derive(usual).choice or "exact for no more columns than samples"
         if sampling.exact is None:
-            columns = self._compiled.exact_columns(what)
-            if columns is not None and columns <= sampling.samples:
+            columns = self._compiled.exact_columns(what, int(sampling.samples))
+            if columns is not None:
                 return self._compiled.exact_key(f"{what}:exact"), f"exact for {columns} columns"
         choice = self._compiled.choice(what)
         if choice.method == "cp":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import gcd
 from weakref import WeakValueDictionary
 
@@ -14,6 +15,7 @@ from cpgen.scalar import free_symbols, placeholder, vanishes
 # maps that read nothing; every other is kept by its first argument, and so is freed with its model
 _CONSTANTS: WeakValueDictionary[tuple[object, ...], Map] = WeakValueDictionary()
 NOWHERE = Origin("")
+_0 = placeholder(0)
 
 
 # Indices
@@ -31,6 +33,7 @@ def affine(terms: Mapping[int, int], offset: int = 0, divisor: int = 1) -> Index
     return Index(kept, offset, divisor)
 
 
+@lru_cache(maxsize=64)
 def axis(position: int) -> Index:
     """The index that is one loop axis."""
     return Index(((position, 1),))
@@ -43,6 +46,10 @@ def constant_index(value: int) -> Index:
 
 def substitute(index: Index, replacement: Mapping[int, Index]) -> Index:
     """``index`` with loop axes replaced by affine indices; axes not named stay."""
+    if index.axis is not None:  # nearly all are
+        return replacement.get(index.axis, index)
+    if not index.terms:
+        return index
     divisor = 1
     for a, _ in index.terms:
         if a in replacement:
@@ -117,7 +124,8 @@ def make_map(
     Drops arguments that ``expr`` does not use, merges equal ones, folds constants and views, drops guards that always
     hold and reduction axes that nothing reads.  Returns the argument itself when the map would copy it.
     """
-    expr = sympy.sympify(expr)
+    if not isinstance(expr, sympy.Basic):
+        expr = sympy.sympify(expr)
     extents = tuple(extents)
     args, expr = _fold_arguments(tuple(args), expr, extents)
     guards = tuple(dict.fromkeys(g for g in guards if not always_valid(g.index, g.extent, extents)))
@@ -176,7 +184,7 @@ def _through_views(access: Access, extents: tuple[Extent, ...]) -> Access:
     while True:
         node = access.node
         if not (
-            isinstance(node, Map) and node.expr == placeholder(0) and not node.reduced and not node.guards
+            isinstance(node, Map) and node.expr.is_Symbol and node.expr == _0 and not node.reduced and not node.guards
         ):
             return access
         if not all(always_valid(i, e, extents) for i, e in zip(access.index, node.shape, strict=True)):
@@ -216,7 +224,7 @@ def _is_copy(
     expr: sympy.Expr,
     guards: tuple[Guard, ...],
 ) -> bool:
-    if len(extents) != rank or guards or len(args) != 1 or expr != placeholder(0):
+    if len(extents) != rank or guards or len(args) != 1 or not expr.is_Symbol:
         return False
     return args[0].node.shape == extents and args[0].index == tuple(axis(a) for a in range(rank))
 

@@ -80,14 +80,21 @@ class Index:
     offset: int = 0
     divisor: int = 1
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.terms, self.offset, self.divisor))
+
+    @cached_property
     def axis(self) -> int | None:
         """The loop axis if this index is exactly that axis, else None."""
         if self.divisor == 1 and self.offset == 0 and len(self.terms) == 1 and self.terms[0][1] == 1:
             return self.terms[0][0]
         return None
 
-    @property
+    @cached_property
     def axes(self) -> tuple[int, ...]:
         """The loop axes that occur in this index."""
         return tuple(axis for axis, _ in self.terms)
@@ -115,20 +122,20 @@ class Node:
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "readers"}
 
-    @property
+    @cached_property
     def has_rows(self) -> bool:
         return ROWS in self.shape
 
-    @property
+    @cached_property
     def has_columns(self) -> bool:
         return COLUMNS in self.shape
 
-    @property
+    @cached_property
     def lead(self) -> int:
         """Number of leading run-time axes (COLUMNS and/or ROWS)."""
         return sum(isinstance(extent, Dim) for extent in self.shape)
 
-    @property
+    @cached_property
     def element_shape(self) -> tuple[int, ...]:
         """The shape without its leading run-time axes."""
         return tuple(extent for extent in self.shape if not isinstance(extent, Dim))
@@ -184,11 +191,11 @@ class Map(Node):
     reduce: str = "sum"
     origin: Origin = field(default_factory=lambda: Origin(""))
 
-    @property
+    @cached_property
     def shape(self) -> tuple[Extent, ...]:  # type: ignore[override]
         return self.extents[: self.rank]
 
-    @property
+    @cached_property
     def reduced(self) -> tuple[int, ...]:
         """The reduction axes."""
         return tuple(range(self.rank, len(self.extents)))

@@ -7,6 +7,7 @@ with one element: reading it anywhere else gives zero, so each place holds its o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import sympy
 
@@ -37,15 +38,19 @@ def stack(
         args.append(Access(view, tuple(index)))
     if not args:
         return constant(0, shape, origin)
-    total = sympy.Add(*(placeholder(k) for k in range(len(args))))
-    return make_map(shape, len(shape), args, total, origin=origin)
+    return make_map(shape, len(shape), args, _sum_of(len(args)), origin=origin)
+
+
+@lru_cache(maxsize=64)
+def _sum_of(count: int) -> sympy.Expr:
+    return sympy.Add(*(placeholder(k) for k in range(count)))
 
 
 def stacked(node: Node) -> dict[Place, Node] | None:
     """The numbers and places that :func:`stack` made ``node`` of; None if it is no stack."""
     if not isinstance(node, Map) or node.reduced or node.guards or not node.args or not node.element_shape:
         return None
-    if node.expr != sympy.Add(*(placeholder(k) for k in range(len(node.args)))):
+    if not (node.expr.is_Add or node.expr.is_Symbol) or node.expr != _sum_of(len(node.args)):
         return None
     lead, found = node.lead, dict[Place, Node]()
     for access in node.args:
@@ -67,7 +72,7 @@ def viewed(node: Node) -> Node | None:
     """The number that ``node`` shows as an array with one element, or None if it is anything else."""
     if not isinstance(node, Map) or node.reduced or node.guards or any(e != 1 for e in node.element_shape):
         return None
-    if not node.element_shape or len(node.args) != 1 or node.expr != placeholder(0):
+    if not node.element_shape or len(node.args) != 1 or not node.expr.is_Symbol:
         return None
     source = node.args[0].node
     plain = tuple(axis(a) for a in range(node.lead))

@@ -202,21 +202,32 @@ class _Lowering:
                     self.readers.setdefault(id(read), []).append(node)
 
     def _find_uses(self) -> None:
-        """The outputs that each node leads to, in order."""
-        self.uses: dict[int, set[str]] = {key: set(names) for key, names in self.output_names.items()}
+        """The outputs that each node leads to, as the bits of a number."""
+        self.uses: dict[int, int] = {}
+        for position, (_, node) in enumerate(self.outputs):
+            self.uses[id(node)] = self.uses.get(id(node), 0) | 1 << position
         for node in reversed(self.nodes):
             if isinstance(node, Map):
                 for read in reads(node):
-                    self.uses.setdefault(id(read), set()).update(self.uses[id(node)])
+                    self.uses[id(read)] = self.uses.get(id(read), 0) | self.uses[id(node)]
 
     def _conditional(self, stage: Stage, direct: dict[int, str]) -> Stage:
         """``stage`` with the outputs that it is needed by, if those are few or it writes to the only one itself."""
         if stage.kind in ("store", "copy"):
             return stage  # these test their output themselves
-        used = set().union(*(self.uses[id(n)] for n in stage.nodes))
-        names = tuple(name for name, _ in self.outputs if name in used)
-        alone = len(names) == 1 and any(id(n) in direct for n in stage.nodes)
-        return replace(stage, needed_by=names) if alone or len(names) <= min(FEW, len(self.outputs) - 1) else stage
+        used = 0
+        for node in stage.nodes:
+            used |= self.uses[id(node)]
+        count = used.bit_count()
+        alone = count == 1 and any(id(n) in direct for n in stage.nodes)
+        if not alone and count > min(FEW, len(self.outputs) - 1):
+            return stage
+        names = []
+        while used:
+            lowest = used & -used
+            names.append(self.outputs[lowest.bit_length() - 1][0])
+            used ^= lowest
+        return replace(stage, needed_by=tuple(names))
 
     def _maps(self, phase: str) -> list[Map]:
         return [n for n in self.nodes if isinstance(n, Map) and self.phase[id(n)] == phase]
@@ -297,18 +308,26 @@ class _Lowering:
         last = max(segment.values(), default=-1)
         self.segment = segment
         result: list[list[Stage]] = [[] for _ in range(last + 2)]
+        maps_in: list[list[Map]] = [[] for _ in range(last + 1)]
+        for m in maps:
+            maps_in[segment[id(m)]].append(m)
+        # inputs that are still to be loaded or drawn, in order
+        waiting: list[dict[int, Input]] = [{} for _ in range(last + 1)]
+        place = {id(n): k for k, n in enumerate(sources)}
+        for source in sources:
+            if id(source) in segment:
+                waiting[segment[id(source)]][id(source)] = source
         for number in range(last + 1):
-            here = [n for n in sources if segment.get(id(n)) == number]
-            for group in groups([m for m in maps if segment[id(m)] == number], _over_columns, self._alone):
-                wanted = {id(n) for m in group for n in reads(m)}
-                for node in [n for n in here if id(n) in wanted]:
-                    here.remove(node)
-                    result[number] += self._source(node)
+            here = waiting[number]
+            for group in groups(maps_in[number], _over_columns, self._alone):
+                wanted = {id(n) for m in group for n in reads(m) if id(n) in here}
+                for key in sorted(wanted, key=place.__getitem__):
+                    result[number] += self._source(here.pop(key))
                 result[number].append(Stage(0, "map", ROW, tuple(group), self._nest(group, ROW)))
                 self._write_in_place(group)
                 for member in group:
                     result[number + (1 if _over_columns(member) else 0)] += self._exports(member)
-            for node in here:
+            for node in here.values():
                 result[number] += self._source(node)
         return [Segment(k % 2 == 1, tuple(stages)) for k, stages in enumerate(result)]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from cpgen.loops.plan import Slot, Totals
 
@@ -31,19 +32,54 @@ def place(space: str, demands: Sequence[Demand], granule: int = 1) -> tuple[dict
     totals = []
     for columns in (False, True):
         wanted = [d for d in demands if d.columns == columns]
-        # alive and placed, by offset: what has ended before this start has ended for all that follow
-        alive: list[tuple[int, int, Demand]] = []
-        total = 0
+        free = _Free()
+        alive: list[tuple[int, int, int]] = []  # (last stage, offset, size): what ends before this start is free
         for demand in sorted(wanted, key=lambda d: (d.start, d.end)):
+            while alive and alive[0][0] < demand.start:
+                _, offset, size = heappop(alive)
+                free.give(offset, size)
             size = -(-demand.elements // granule) * granule
-            offset = 0
-            alive = [placed for placed in alive if placed[2].end >= demand.start]
-            for first, last, _ in alive:
-                if offset + size <= first:
-                    break
-                offset = max(offset, last)
-            insort(alive, (offset, offset + size, demand), key=lambda placed: placed[0])
+            offset = free.take(size)
+            heappush(alive, (demand.end, offset, size))
             slots[demand.key] = Slot(space, demand.elements, columns, offset)
-            total = max(total, offset + size)
-        totals.append(total)
+        totals.append(free.end)
     return slots, Totals(totals[0], totals[1])
+
+
+class _Free:
+    """What is free of a space: gaps in order, no two of which touch, and everything from ``end`` on."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._begins: list[int] = []
+        self._sizes: list[int] = []
+
+    def take(self, size: int) -> int:
+        """The first place that has room for ``size`` numbers."""
+        k = next((k for k, held in enumerate(self._sizes) if held >= size), None)
+        if k is None:
+            begin = self.end
+            if self._begins and self._begins[-1] + self._sizes[-1] == self.end:
+                begin = self._begins.pop()
+                self._sizes.pop()
+            self.end = begin + size
+            return begin
+        begin = self._begins[k]
+        if self._sizes[k] == size:
+            del self._begins[k], self._sizes[k]
+        else:
+            self._begins[k] += size
+            self._sizes[k] -= size
+        return begin
+
+    def give(self, begin: int, size: int) -> None:
+        """Free what was taken, joined with the gaps beside it."""
+        k = bisect_left(self._begins, begin)
+        if k < len(self._begins) and self._begins[k] == begin + size:
+            size += self._sizes[k]
+            del self._begins[k], self._sizes[k]
+        if k and self._begins[k - 1] + self._sizes[k - 1] == begin:
+            self._sizes[k - 1] += size
+        else:
+            self._begins.insert(k, begin)
+            self._sizes.insert(k, size)

@@ -58,12 +58,19 @@ def external_prefix(text: str) -> str:
     return identifier(text, "model", FOREIGN)
 
 
-def unique(name: str, taken: set[str]) -> str:
-    """``name``, or ``name_2``, ``name_3`` ... if it is taken; the result is added to ``taken``."""
-    candidate, number = name, 2
-    while candidate in taken:
+def unique(name: str, taken: set[str], fixed: Collection[str] = frozenset(), tried: dict[str, int] | None = None) -> str:
+    """``name``, or ``name_2``, ``name_3`` ... if it is taken or ``fixed``; the result is added to ``taken``.
+
+    ``tried``: where a name that was asked for before goes on, so that a thousand equal ones are not counted up each time.
+    """
+    candidate, number = name, 2 if tried is None else tried.get(name, 2)
+    if number > 2:
+        candidate, number = f"{name}_{number}", number + 1
+    while candidate in taken or candidate in fixed:
         candidate, number = f"{name}_{number}", number + 1
     taken.add(candidate)
+    if tried is not None:
+        tried[name] = number
     return candidate
 
 
@@ -71,11 +78,10 @@ def node_names(nodes: Iterable[Node]) -> dict[int, str]:
     """A C name for each node by identity: inputs keep their names, maps that share one are numbered in order."""
     nodes = tuple(dict.fromkeys(nodes))
     taken: set[str] = set()
+    tried: dict[str, int] = {}
     names: dict[int, str] = {}
-    for node in nodes:
-        if isinstance(node, Input):
-            names[id(node)] = unique(identifier(node.name), taken)
-    for node in nodes:
-        if isinstance(node, Map):
-            names[id(node)] = unique(identifier(node.name), taken)
+    for kind in (Input, Map):
+        for node in nodes:
+            if isinstance(node, kind):
+                names[id(node)] = unique(identifier(node.name), taken, tried=tried)
     return names

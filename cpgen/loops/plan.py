@@ -221,7 +221,11 @@ class Plan:
 
     def output_field(self, name: str) -> str:
         """The C name of the pointer to an output."""
-        return dict(self.output_fields)[name]
+        return self._field_of[name]
+
+    @cached_property
+    def _field_of(self) -> Mapping[str, str]:
+        return dict(self.output_fields)
 
     def value(self, node: Node) -> Value:
         return self._value_of[node]

@@ -17,11 +17,13 @@ from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
-from cpgen.model.split import canonical_in, is_beyond, split, symbols_in
+from cpgen.model.split import canonical_in, is_beyond, measures, split, symbols_in
 from cpgen.scalar import operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
 ONE_MAP = 2000
+# and operations of it written out as a tree: SymPy's methods, and its derivatives' text, visit what is shared every time
+ONE_TREE = 4000
 
 
 class Variable:
@@ -181,6 +183,12 @@ class Model:
 
     def define(self, name: str, axes: Sequence[Axis] | Axis, expr: Any) -> Any:
         """``name[axes] = expr``.  Returns the variable (or, without axes, the expression that reads it)."""
+        try:
+            return self._define(name, axes, expr)
+        except RecursionError:
+            raise _too_deep(name, expr, self._here(name)) from None
+
+    def _define(self, name: str, axes: Sequence[Axis] | Axis, expr: Any) -> Any:
         axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
         if any(r.variable == name for r in getattr(expr, "atoms", lambda kind: ())(Read)):
             raise ModelError(
@@ -205,6 +213,12 @@ class Model:
 
         ``convex_in``: the definition in which the loss is convex (for Gauss-Newton), by name or as a variable.
         """
+        try:
+            self._set_objective(expr, reduction, convex_in)
+        except RecursionError:
+            raise _too_deep("objective", expr, self._here("objective")) from None
+
+    def _set_objective(self, expr: Any, reduction: str, convex_in: Any) -> None:
         origin = self._here("objective")
         if self._objective is not None:
             raise ModelError("the objective is declared already", origin)
@@ -395,6 +409,14 @@ def _end(name: str, which: str, value: object, origin: Origin) -> float | None:
     return number
 
 
+def _too_deep(name: str, expr: Any, origin: Origin) -> ModelError:
+    return ModelError(
+        f"{name}: the expression is nested {measures(sympy.sympify(expr))[0]} levels deep, more than one definition can "
+        "be: define parts of it by names of their own",
+        origin,
+    )
+
+
 def _reductions(expr: sympy.Expr) -> list[Reduction]:
     return sorted(expr.atoms(Reduction), key=str)
 
@@ -494,7 +516,7 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
     reads: dict[sympy.Basic, sympy.Expr] = {}
     for symbol in symbols:
         reads[symbol] = model.input(str(symbol), n)[n]
-    if not is_beyond(expr) and operations(expr) <= ONE_MAP:
+    if not is_beyond(expr) and measures(expr)[1] <= ONE_TREE and operations(expr) <= ONE_MAP:
         model.objective(expr.xreplace(reads))
         return model
     # real symbols, so that the canonical form is that of the definitions

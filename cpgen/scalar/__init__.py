@@ -36,7 +36,7 @@ from cpgen.scalar.functions import (
 )
 from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
-from cpgen.scalar.memo import free_symbols, remembered, scoped, vanishes
+from cpgen.scalar.memo import free_symbols, kinds, remembered, scoped, spelled, vanishes
 from cpgen.scalar.numeric import check_constants, exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
@@ -62,6 +62,8 @@ __all__ = [
     "factors",
     "fold",
     "free_symbols",
+    "kinds",
+    "spelled",
     "function",
     "gelu",
     "has_gaps",

@@ -19,7 +19,7 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
-from cpgen.scalar.memo import free_symbols, remembered
+from cpgen.scalar.memo import free_symbols, kinds, remembered
 from cpgen.scalar.primitives import PHI_ORDERS, POLYGAMMA_ORDERS, PRIMITIVES, SPHERICAL_ORDERS, entry_of
 from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold, plain_product, unfold
 
@@ -46,7 +46,8 @@ def canonical(expr: Any) -> Expr:
     Raises UnsupportedError, naming the function and the nearest supported ones, for anything that cannot be expressed:
     complex or infinite constants, undefined functions, unevaluated sums, integrals and derivatives, unknown functions.
     """
-    expr = sympy.sympify(expr)
+    if not isinstance(expr, Expr):
+        expr = sympy.sympify(expr)
     if not isinstance(expr, Expr) or expr.is_Matrix:
         raise UnsupportedError(f"expected a scalar expression, got {type(expr).__name__}: {expr}")
     return _canonical(expr)
@@ -282,8 +283,11 @@ def _product(factors: Iterable[Expr]) -> Expr:
         factor.as_base_exp() if not isinstance(factor, sympy.exp) else (factor, S.One)
         for factor in total.args
     ]
-    for i, (f, m) in enumerate(powers):
-        for j, (g, n) in enumerate(powers):
+    whole = [(k, f, m) for k, (f, m) in enumerate(powers) if m.is_Integer]
+    left = [(k, f, m) for k, f, m in whole if m.is_positive and isinstance(f, _MERGED)]
+    right = [(k, g, n) for k, g, n in whole if n.is_negative or isinstance(g, _MERGED_WITH)] if left else []
+    for i, f, m in left:
+        for j, g, n in right:
             merged = _merge(f, m, g, n) if i != j else None
             if merged is not None:
                 rest = [factor for k, factor in enumerate(total.args) if k not in (i, j)]
@@ -329,15 +333,23 @@ def _as_power(product: Expr) -> tuple[Expr, Expr] | None:
     return Mul(*(b if e == n else 1 / b for b, e in powers)), n
 
 
+_MERGED = (sympy.exp, sympy.sinh, sympy.cosh, fn.expm1)  # the left and the right side of what is merged
+_MERGED_WITH = (fn.sigmoid, fn.bose, sympy.sech, sympy.exp)
+
+
 def _merge(f: Expr, m: Expr, g: Expr, n: Expr) -> Expr | None:
-    """``f**m * g**n`` in a form that cannot overflow, for the quotients that define sigmoid and tanh; else None."""
-    if isinstance(f, fn.expm1) and m == 1 and n.is_Integer and n < 0:
+    """``f**m * g**n`` in a form that cannot overflow, for the quotients that define sigmoid and tanh; else None.
+
+    ``m`` and ``n`` are whole numbers, ``m`` positive and ``f`` one of ``_MERGED``; ``g`` is one of ``_MERGED_WITH``, or
+    ``n`` is negative.
+    """
+    if n.is_negative:
+        if not (isinstance(f, fn.expm1) and m == 1):
+            return None
         # (exp(u) - 1) / v, finite where v is 0
         u = f.args[0]
         bases = [b for b, e in map(Expr.as_base_exp, Mul.make_args(u)) if e.is_number and e >= 1]
         return u / g * fn.phi1(0, u) * g ** (n + 1) if g in bases or -g in bases else None
-    if not (m.is_Integer and n.is_Integer and m > 0 and n > 0):
-        return None
     common = min(m, n)
     left, right = f ** (m - common), g ** (n - common)
     if isinstance(f, sympy.exp) and isinstance(g, fn.sigmoid):
@@ -398,7 +410,7 @@ def _power(base: Expr, exponent: Expr) -> Expr:
 
 def _recheck(expr: Expr) -> Expr:
     """SymPy's constructors may answer in functions of their own, such as Abs for ``sqrt(x**2)``."""
-    if expr.has(sympy.Abs, sympy.sign, sympy.Max, sympy.Min, sympy.Heaviside):
+    if not kinds(expr).isdisjoint((sympy.Abs, sympy.sign, sympy.Max, sympy.Min, sympy.Heaviside)):
         return _canonical(expr)
     return expr
 

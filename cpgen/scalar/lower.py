@@ -482,6 +482,7 @@ def _cost(expr: Expr) -> Cost:
     return Cost(adds, counts.get("mul", 0), counts.get("div", 0), tuple(sorted(calls.items())))
 
 
+@remembered
 def operations(expr: Expr) -> int:
     """A rough cost of ``expr`` in additions: a division counts 4, a call the weight of its row in ``PRIMITIVES``."""
     total = cost(expr)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import sympy
 
@@ -50,14 +50,32 @@ def scoped(function: Callable[P, T]) -> Callable[P, T]:
     return inside
 
 
+@lru_cache(maxsize=1 << 10)
+def _has_own_symbols(kind: Any) -> bool:
+    """Whether a class says itself what its symbols are; its metaclass may have an attribute of that name too."""
+    return next(base for base in kind.__mro__ if "free_symbols" in base.__dict__) is not sympy.Basic
+
+
 @remembered
 def free_symbols(expr: sympy.Basic) -> frozenset[sympy.Symbol]:
     """``expr.free_symbols``, each node of the graph visited once."""
-    if type(expr).free_symbols is not sympy.Basic.free_symbols:
+    if _has_own_symbols(expr.__class__):
         return frozenset(expr.free_symbols)
     if len(expr.args) == 1:
         return free_symbols(expr.args[0])
     return frozenset().union(*map(free_symbols, expr.args))
+
+
+@remembered
+def kinds(expr: sympy.Basic) -> frozenset[type]:
+    """The classes of all parts of ``expr``, each node of the graph visited once: what ``has`` and ``atoms`` can find."""
+    return frozenset((type(expr),)).union(*map(kinds, expr.args))
+
+
+@remembered
+def spelled(expr: sympy.Basic) -> str:
+    """``str(expr)``; the maps of equal layers share theirs."""
+    return str(expr)
 
 
 def vanishes(expr: sympy.Expr) -> bool:

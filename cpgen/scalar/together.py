@@ -15,7 +15,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, S
 
 from cpgen.scalar import functions as fn
-from cpgen.scalar.memo import free_symbols
+from cpgen.scalar.memo import free_symbols, remembered
 
 # Sizes of constants beyond which a product is kept together: beside an exponential, beside several factors, beside one.
 BESIDE_EXP = (sympy.Rational(1, 10**6), Integer(10**6))
@@ -115,6 +115,7 @@ def fold(expr: Expr) -> Expr:
     return _fold_product(expr) if isinstance(expr, Mul) else expr
 
 
+@remembered
 def _fold_product(product: Mul) -> Expr:
     numbers = [f for f in product.args if f.is_number]
     rest = [f for f in product.args if not f.is_number]
@@ -131,6 +132,7 @@ def _fold_product(product: Mul) -> Expr:
     return Mul(constant, *rest) if changed else product
 
 
+@remembered
 def beyond(value: Expr, limits: tuple[Expr, Expr]) -> bool:
     """Whether a positive number lies outside of ``limits``."""
     size = value if value.is_Rational or value.is_Float else value.evalf(20)
@@ -224,6 +226,8 @@ def _as_power(factor: Expr) -> tuple[Expr, Expr]:
 def _vanishing(factors: list[Expr]) -> list[Expr] | None:
     """The factors with logarithms beside what vanishes where they are infinite put into one function; None if none is."""
     found = False
+    if not any(map(_holds_log, factors)):
+        return None
     for k, factor in enumerate(factors):
         base, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, S.One)
         if isinstance(factor, Together) or (exponent.is_number and not exponent.is_positive):
@@ -236,6 +240,12 @@ def _vanishing(factors: list[Expr]) -> list[Expr] | None:
             found = True
             break
     return factors if found else None
+
+
+def _holds_log(expr: Expr) -> bool:
+    """Whether :func:`_is_log_of` can hold of ``expr`` for any base."""
+    base = expr.base if isinstance(expr, Pow) else expr
+    return any(isinstance(t, (sympy.log, fn.log1p)) for a in Add.make_args(base) for t in Mul.make_args(a))
 
 
 def _is_log_of(expr: Expr, base: Expr) -> bool:

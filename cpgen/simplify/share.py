@@ -12,6 +12,7 @@ from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Origin, Progra
 from cpgen.scalar import (
     canonical,
     free_symbols,
+    kinds,
     logistic_density,
     operations,
     placeholder,
@@ -115,22 +116,31 @@ def _once(program: Program, parts: _Parts) -> Program:
 def _spelled(expr: sympy.Expr) -> sympy.Expr:
     """The canonical form with even powers of sech as powers of the slope of tanh."""
     expr = canonical(expr)
+    if sympy.sech not in kinds(expr):
+        return expr
     powers = [p for p in expr.atoms(sympy.Pow) if isinstance(p.base, sympy.sech) and p.exp.is_Integer and p.exp.is_even]
     return expr.xreplace({p: sech2(p.base.args[0]) ** (p.exp / 2) for p in powers}) if powers else expr
 
 
 def _family(part: _Part) -> _Part | None:
     """What all functions of a part share: their family as a part of its own; None if they are not of one."""
+    call = _family_call(part.expr)
+    return None if call is None else _Part(part.extents, part.reads, call)
+
+
+@remembered
+def _family_call(expr: sympy.Expr) -> sympy.Expr | None:
+    """A call that is the same for all expressions of one family and argument."""
+    if any(issubclass(kind, sympy.Function) and kind not in FAMILIES for kind in kinds(expr)):
+        return None
     found: set[tuple[str, sympy.Expr]] = set()
-    for call in part.expr.atoms(sympy.Function):
-        if call.func not in FAMILIES:
-            return None
+    for call in expr.atoms(sympy.Function):
         argument = call.args[0]
         found.add((FAMILIES[call.func], -argument if argument.could_extract_minus_sign() else argument))
     if len(found) != 1:
         return None
     name, argument = found.pop()
-    return replace(part, expr=sympy.Function(name)(argument))
+    return sympy.Function(name)(argument)
 
 
 def _access(found: _Found, known: dict[int, Node], origin_of: Map) -> Access:
@@ -181,11 +191,17 @@ class _Parts:
             place = {a: axis(k) for k, a in enumerate(axes)}
             moved = {s: tuple(substitute(i, place) for i in reads[s].index) for s in symbols}
             order = sorted(moved, key=lambda s: (self._number[id(reads[s].node)], repr(moved[s])))
-            numbered = {s: placeholder(k) for k, s in enumerate(order)}
             where = tuple((self._number[id(reads[s].node)], moved[s]) for s in order)
             extents = tuple(node.extents[a] for a in axes)
-            part = _Part(extents, where, canonical(sub.xreplace(numbered)))
+            part = _Part(extents, where, _numbered(sub, tuple(order)))
             yield sub, _Found(part, tuple(axes), tuple(reads[s].node for s in order))
+
+
+@remembered
+def _numbered(expr: sympy.Expr, symbols: tuple[sympy.Symbol, ...]) -> sympy.Expr:
+    """The canonical form of ``expr`` in placeholders, those of ``symbols`` in order."""
+    moved = {s: p for k, s in enumerate(symbols) if s != (p := placeholder(k))}
+    return canonical(expr.xreplace(moved) if moved else expr)
 
 
 def _rank(extent: Extent) -> int:

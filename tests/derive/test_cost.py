@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import tracemalloc
+from collections.abc import Callable
+from types import FrameType
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
 from sympy.core.cache import clear_cache
 
 import cpgen as cp
+from benchmarks.compile_time import residual
+from cpgen.derive import colours, sweep
 from cpgen.derive.sources import Curvature
 from cpgen.derive.uses import Uses
 from cpgen.ir.nodes import Input, Map
-from cpgen.scalar import free_symbols, vanishes
+from cpgen.loops import fuse
+from cpgen.loops.memory import Demand, place
+from cpgen.scalar import free_symbols, kinds, vanishes
 from tests.catalogue import CATALOGUE
 
 
@@ -43,18 +51,20 @@ def test_own_queries_agree_with_sympy() -> None:
     for expr in (sp.S.Zero, sp.Float(0), sp.S.One, x, x - x, x * y + sp.sin(x), sp.Piecewise((x, y > 0), (0, True))):
         assert free_symbols(expr) == expr.free_symbols
         assert vanishes(expr) == (expr.is_zero is True)
+        assert kinds(expr) == {type(part) for part in sp.preorder_traversal(expr)}
 
 
-def test_sine_150_deep_as_an_expression() -> None:
+@pytest.mark.parametrize("depth", [150, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_deep_sine_as_an_expression(depth: int) -> None:
     t = sp.Symbol("t")
     f = t
-    for _ in range(150):
+    for _ in range(depth):
         f = sp.sin(f) + t
     estimator = cp.compile(f, programs=(), backend="interpreter")
 
     def jet(v: float) -> tuple[float, float, float]:
         a, b, c = v, 1.0, 0.0  # value and two derivatives, by the chain rule
-        for _ in range(150):
+        for _ in range(depth):
             a, b, c = math.sin(a) + v, math.cos(a) * b + 1, math.cos(a) * c - math.sin(a) * b * b
         return a, b, c
 
@@ -92,6 +102,94 @@ def test_the_diagonal_of_a_chain_of_numbers_is_linear_in_its_length() -> None:
         return len(list(compiled.derive("diagonal").program.nodes()))
 
     assert nodes(160) < 2.1 * nodes(80)
+
+
+def _calls(action: Callable[[], object]) -> int:
+    """How often functions of cpgen are called."""
+    count = 0
+
+    def see(frame: FrameType, event: str, _: object) -> None:
+        nonlocal count
+        count += event == "call" and "cpgen" in frame.f_globals.get("__name__", "")
+
+    clear_cache()
+    sys.setprofile(see)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["gradient", "diagonal"])
+def test_each_further_layer_costs_as_many_calls_as_the_last(program: str) -> None:
+    def calls(layers: int) -> int:
+        model = residual(layers)
+        return _calls(lambda: cp.compile(model, programs=(), backend="interpreter").source([program]))
+
+    few, more, most = (calls(k) for k in (8, 16, 32))
+    assert most - more < 1.02 * 2 * (more - few)
+
+
+def test_leaves_sources_and_sums_are_not_all_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"_exact_diagonal": sweep, "_coupled": colours, "are_twins": fuse}
+    counts = dict.fromkeys(asked, 0)
+
+    def counted(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def count(*given: object) -> object:
+            counts[name] += 1
+            return function(*given)
+
+        return count
+
+    for name, module in asked.items():
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    found = []
+    for layers in (10, 20):
+        counts.update(dict.fromkeys(counts, 0))
+        cp.compile(residual(layers), programs=(), backend="interpreter").source(["diagonal"])
+        found.append(dict(counts))
+    assert all(found[1][name] <= 2.2 * found[0][name] for name in asked), found
+
+
+def test_places_are_those_of_first_fit() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        starts = np.sort(rng.integers(0, 40, 60))
+        lasting = np.where(rng.random(60) < 0.2, 40, 1 + rng.integers(0, 6, 60))
+        demands = [
+            Demand(k, int(rng.integers(1, 9)), bool(rng.integers(0, 2)), int(a), int(a + b))
+            for k, (a, b) in enumerate(zip(starts, lasting, strict=True))
+        ]
+        slots, totals = place("tile", demands, 2)
+        for columns, total in ((False, totals.constant), (True, totals.columns)):
+            taken: list[tuple[int, int, int]] = []
+            for d in sorted((d for d in demands if d.columns == columns), key=lambda d: (d.start, d.end)):
+                size = d.elements + d.elements % 2
+                beside = [(a, b) for a, b, end in taken if end >= d.start]
+                fits = (p for p in range(0, 1000, 2) if all(p + size <= a or b <= p for a, b in beside))
+                first = next(fits)
+                assert slots[d.key].offset == first
+                taken.append((first, first + size, d.end))
+            assert total == max((b for _, b, _ in taken), default=0)
+
+
+def test_an_expression_that_is_large_as_a_tree_is_split() -> None:
+    x, y = sp.symbols("x y")
+    f = x
+    for k in range(1, 12):
+        f = sp.sin(f) * y + f / (1 + k * f**2)
+    estimator = cp.compile(f, programs=(), backend="interpreter")
+    assert len(estimator.graph.definitions) > 10
+    at = {"x": 0.3, "y": -0.7}
+    function = sp.lambdify((x, y), f, modules="mpmath", cse=True)
+    with mpmath.workdps(60):
+        want = [[mpmath.diff(function, (0.3, -0.7), n) for n in row] for row in (((2, 0), (1, 1)), ((1, 1), (0, 2)))]
+    np.testing.assert_allclose(estimator.hessian(**at).matrix(), np.array(want, dtype=float), rtol=1e-10)
+    # every definition is one map or two, whatever the depth of the whole
+    nodes = len(list(estimator._compiled.derive("hessian").program.nodes()))
+    assert nodes < 60 * len(estimator.graph.definitions)
 
 
 def _text(k: int) -> str:

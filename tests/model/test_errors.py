@@ -473,3 +473,16 @@ def test_results_out_of_range_are_not_returned() -> None:
     est = cp.compile(sp.log(u) + u**4, backend="interpreter", programs=())
     with pytest.raises(CpgenError, match="u.*log of a negative number"):
         est.diagonal(u=0.0)
+
+
+@pytest.mark.parametrize("where", ["definition", "objective"])
+def test_what_is_nested_too_deeply_for_one_definition_is_refused(where: str) -> None:
+    m = cp.Model("deep")
+    n = m.axis("n", cp.ROWS)
+    x = m.input("x", n)[n]
+    f = x
+    for _ in range(600):
+        f = sp.sin(f) + x
+    with pytest.raises(ModelError, match="nested 1202 levels deep.*define parts of it") as caught:
+        m.objective(f) if where == "objective" else m.define("f", (n,), f)
+    assert "test_errors.py" in str(caught.value)
