@@ -147,7 +147,7 @@ READ_INSIDE = Small("read_inside", read_inside, ("W", "V"), _read_inside)
 def joined(case: Small) -> list[Source]:
     curvature = Curvature(case.graph, case.leaves)
     pairs = [(a, b) for k, a in enumerate(case.leaves) for b in case.leaves[k:]]
-    return join(curvature, curvature.sources(), [Asked(pair, frozenset()) for pair in pairs])
+    return join(curvature, curvature.sources(), [Asked(pair, 0) for pair in pairs])
 
 
 @pytest.mark.parametrize("case", [GATES, CELL], ids=lambda c: c.name)
@@ -293,8 +293,9 @@ def test_a_recurrent_cell_has_less_variance_and_fewer_columns(scale: float, monk
         patch.setattr(programs, "join", lambda curvature, sources, asked: list(sources))
         before = programs.diagonal(graph, leaves)
     assert before.columns is not None and now.columns is not None and units.columns is not None
-    assert max(now.columns, units.columns) <= 0.6 * before.columns
-    assert variance(before, arrays) > 1.7 * variance(now, arrays)
+    # closed forms have already taken half of the 114 that separate factors need without them
+    assert units.columns <= 0.6 * before.columns and now.columns <= 0.7 * before.columns
+    assert variance(before, arrays) > 5 * variance(now, arrays)
 
 
 def test_read_outs_stay_above_what_moves_below_them() -> None:

@@ -152,7 +152,8 @@ def gated() -> tuple[cp.Model, Arrays]:
 @pytest.mark.parametrize("name", ["deep", "weights", "gated"])
 def test_its_mean_is_the_exact_answer(name: str) -> None:
     """benchmarks/estimators.py does the same with 10,000 seeds."""
-    model, arrays = gated() if name == "gated" else deep(3, 4, 2)
+    sizes = {"deep": (3, 4, 2), "weights": (6, 8, 2)}
+    model, arrays = gated() if name == "gated" else deep(*sizes[name])
     wrt = {"deep": ["x"], "weights": ["W0", "W1", "W2"], "gated": ["W", "U"]}[name]
     est = cp.compile(model, wrt=wrt, programs=(), threads=1)
     truth = est.diagonal(arrays, exact=True).flat()[0]
