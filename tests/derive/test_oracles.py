@@ -125,7 +125,7 @@ def test_one_hidden_layer_is_exact_by_its_inputs_without_noise() -> None:
 def test_a_diagonal_quadratic_form_is_exact_and_a_full_one_is_not() -> None:
     case = CASES["quadratic"]
     arrays = case.arrays(1)
-    derived = programs.diagonal(case.graph, case.leaves, "hutchinson")
+    derived = programs.diagonal(case.graph, case.leaves, "hutchinson_plain")
     full = draws(derived, arrays)["diag_x"]
     diagonal = draws(derived, {**arrays, "B": np.diag(np.diag(arrays["B"]))})["diag_x"]
     assert np.ptp(full, axis=0).max() > 0.1 and np.ptp(diagonal, axis=0).max() < 1e-12

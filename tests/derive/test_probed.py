@@ -80,7 +80,7 @@ def test_the_seeds_average_to_the_exact_answer_and_bars_to_their_spread(what: st
     est = cp.compile(m, wrt=wrt, programs=(), backend="interpreter")
     method = getattr(est, what)
     exact, seeds = method(arrays, exact=True), 200
-    options = {"samples": 2, "exact": False, "method": "hutchinson", "design": "independent"}
+    options = {"samples": 16, "exact": False, "method": "hutchinson", "design": "independent"}
     found = [method(arrays, seed=s, **options) for s in range(seeds)]
 
     def flat(result: cp.Estimates | cp.Estimate, which: str) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_the_seeds_average_to_the_exact_answer_and_bars_to_their_spread(what: st
     assert np.all(off < 4.5 * np.sqrt(spread / seeds) + 1e-12)
     assert spread.max() > 1e-6
     moving = spread > 1e-12
-    np.testing.assert_allclose(variances[moving].sum(), spread[moving].sum(), rtol=0.3)
+    assert 0.8 < variances[moving].sum() / spread[moving].sum() < 1.6
 
 
 def test_less_noise_than_the_plain_form() -> None:
