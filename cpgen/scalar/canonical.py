@@ -186,7 +186,8 @@ def _sum(terms: Iterable[Expr]) -> Expr:
             return _sum(parts)
     for rule in (_with_phi, _without_share):
         shorter = rule([constant, *parts])
-        if shorter is not None:
+        # SymPy may have multiplied a product out again
+        if shorter is not None and len(Add.make_args(Add(*shorter))) < len(total.args):
             return _sum(shorter)
     # a*exp(u) +- a*exp(-u)
     exponentials: dict[Expr, tuple[Expr, int]] = {}

@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import sympy
 from sympy import Expr, Integer, Rational, S, Symbol
 from sympy.core.function import FunctionClass
 
 from cpgen.errors import ModelError
+from cpgen.scalar import special
 
 LARGEST_ROOT = 5  # of the matrices that the runtime headers take apart
 
@@ -130,6 +132,14 @@ class eigenroot(Primitive):
     ``k * i + j`` for P[i, j] and ``k**2`` more for Q[i, j].  The numbers of one matrix are computed together.  Nothing
     differentiates it: which eigenvector comes first may change from one matrix to the next.
     """
+
+    @classmethod
+    def eval(cls, k: Expr, number: Expr, *upper: Expr) -> Expr | None:
+        if not all(m.is_number for m in upper):
+            return None
+        with np.errstate(all="ignore"):
+            (value,) = special.eigenroot(int(k), int(number))(*(np.array([float(m)]) for m in upper))
+        return sympy.Float(float(value))
 
     def fdiff(self, argindex: int = 1) -> Expr:
         raise TypeError("the roots of a matrix have no derivative here")

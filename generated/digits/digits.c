@@ -6,6 +6,9 @@
  * program diagonal: sha256 a0491400ce371b1ff75174f527ed246f55fdc37287bb124c471dc09e71507abb
  * program sketch: sha256 cd4c8c1360c3f1d34c1f4cf94d0fed0a652a68329ae13396b119e305a306f60b
  */
+#if defined(__GNUC__) && !defined(__clang__) && (defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD))
+#pragma GCC optimize("no-tree-dse") /* GCC 12 drops stores to an array of which a simd loop reads a[t][t] alone */
+#endif
 #include "digits.h"
 
 #include <float.h>

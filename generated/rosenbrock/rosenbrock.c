@@ -5,6 +5,9 @@
  * program gradient: sha256 e6d1310dae898729cf42324af972386c345fa2fc4072935feadbac817254ce74
  * program diagonal: sha256 2183600715caf81b05a5de8e5def85ad152eb48e460aa4cfe4c7e5b885434314
  */
+#if defined(__GNUC__) && !defined(__clang__) && (defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD))
+#pragma GCC optimize("no-tree-dse") /* GCC 12 drops stores to an array of which a simd loop reads a[t][t] alone */
+#endif
 #include "rosenbrock.h"
 
 #include <float.h>

@@ -19,13 +19,13 @@ from cpgen.native import NativeModule, check_against_interpreter, load
 from cpgen.scalar import placeholder as p
 from tests.catalogue import CATALOGUE
 
-# dense layers, a convolution, attention and a plain elementwise model; results of each row and of parameters
+# dense layers, a convolution, tied weights and normalised layers; results of each row and of parameters
 KEYS = {
     "softplus_energy": ("diagonal:cp", "trace:cp"),
     "convolution_2d": ("diagonal:cp",),
-    "attention": ("diagonal:cp",),
+    "residual_tied": ("diagonal:cp",),
     "mlp_tanh": ("trace:cp",),
-    "smoother": ("diagonal:cp",),
+    "layer_normalised": ("diagonal:cp",),
 }
 MOST = 11  # a tile of eight, and one of three: two columns at once
 SCALES = {"row_scale": 0.25, "column_scale": 1 / 3, "variance_scale": 1 / 6}

@@ -71,7 +71,7 @@ def test_outputs_that_nobody_asked_for_are_not_looked_at() -> None:
 def exact_model() -> cp.Model:
     """Its diagonal takes several unit columns: each entry of W couples with the others."""
     m = cp.Model("coupled")
-    i, j, k, c = m.axes("i j k c", i=3, j=3, k=2, c=3)
+    i, j, k, c = m.axes("i j k c", i=3, j=9, k=9, c=9)
     W, V, U = m.param("W", j, i), m.param("V", k, j), m.param("U", c, k)
     z = m.define("z", (j,), sp.tanh(cp.sum(W[j, i] * sp.Rational(1, 3), i)))
     u = m.define("u", (k,), sp.tanh(cp.sum(V[k, j] * z[j], j)))
@@ -84,7 +84,7 @@ def exact_model() -> cp.Model:
 def test_part_of_an_exact_answer_is_refused(key: str) -> None:
     est = cp.compile(exact_model(), wrt=["W"])
     rng = np.random.default_rng(3)
-    given = {"W": rng.normal(size=(3, 3)), "V": rng.normal(size=(2, 3)), "U": rng.normal(size=(3, 2))}
+    given = {"W": rng.normal(size=(9, 3)), "V": rng.normal(size=(9, 9)), "U": rng.normal(size=(9, 9))}
     native = est.loaded(key).backend.native
     whole = native.program.whole
     assert whole is not None and whole > 1
@@ -104,7 +104,7 @@ def test_part_of_an_exact_answer_is_refused(key: str) -> None:
     work = np.empty(native.workspace_bytes(1, whole + 1, 1), np.uint8)
     memory = ffi.from_buffer(work)
 
-    diagonal = np.diag(est.hessian(**given).matrix()).reshape(3, 3)  # held to SymPy by other tests
+    diagonal = np.diag(est.hessian(**given).matrix()).reshape(9, 3)  # held to SymPy by other tests
     for columns, first in ((1, 0), (whole - 1, 0), (whole + 1, 0), (whole, 1)):
         args.columns, args.first_column = columns, first
         status = native._run(args, memory, work.size)
