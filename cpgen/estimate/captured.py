@@ -101,8 +101,7 @@ class Captured:
         mode, columns = self._sampling.decide(loaded.derived)
         if mode != "sample":
             return Call(rows or 1, columns, design=IDENTITY, row_scale=scale), True
-        one = variance_of_mean(columns, self._sampling.design, noise_order(loaded.program))
-        spread = one / (columns - 1) if columns > 1 else 0.0
+        spread = 1.0 / (columns - 1) if columns > 1 else 0.0  # of one column, as where several batches make up a mean
         design, seed = DESIGNS[self._sampling.design], self._sampling.seed
         return Call(rows or 1, columns, seed, design, 0, 0, scale, 1.0 / columns, spread), False
 
@@ -157,6 +156,10 @@ class Captured:
             return float(outputs["value"])
         if part.what == "gradient":
             return {leaf: outputs[f"grad_{leaf}"] for leaf in leaves}
+        if not part.exact:
+            order = noise_order(part.loaded.program)
+            of_mean = variance_of_mean(part.call.columns, self._sampling.design, order)
+            outputs |= {name: array * of_mean for name, array in outputs.items() if name.startswith("var_")}
         wanted = {f"diag_{leaf}": leaf for leaf in leaves} if part.what == "diagonal" else {"trace": "trace"}
         made = self._estimator.package(
             part.loaded, wanted, outputs, self._sampling, part.call.columns, part.exact, part.rows

@@ -736,7 +736,7 @@ class Estimator:
             used += size
             scaled = dict(total)
             for name in total:
-                if name.startswith(("var_", "cov_")):
+                if name.startswith("var_"):
                     scaled[name] = total[name] * variance_of_mean(used, sampling.design, order)
             if not getattr(part, "finite", False) and not all(all_finite(total[label]) for label in wanted):
                 return scaled, used, False  # more columns make it no better
