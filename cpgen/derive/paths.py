@@ -411,14 +411,19 @@ def _cross_seed(source: Cross) -> Seed:
     return Seed((m.args[source.a].node, m.args[source.b].node), price, start, same=False)
 
 
+def _two_of(space: Product, region: Region) -> tuple[Place, Place]:
+    """Any two elements that a region weighs against each other."""
+    one = space.fresh(region.source.shape)
+    (new,) = space.fresh([region.source.shape[region.axis]])
+    return one, (*one[: region.axis], new, *one[region.axis + 1 :])
+
+
 def _shares_seed(source: Logsumexp) -> Seed:
     """``-g p p^T`` of every log-sum-exp of a region."""
     region = source.region
 
     def start(space: Product) -> tuple[Place, Place]:
-        one = space.fresh(region.source.shape)
-        (new,) = space.fresh([region.source.shape[region.axis]])
-        other = (*one[: region.axis], new, *one[region.axis + 1 :])
+        one, other = _two_of(space, region)
         space.read(region.softmax, one)
         space.read(region.softmax, other)
         _weigh(space, source.adjoint(), (*one[: region.axis], *one[region.axis + 1 :]), region.output.shape)
@@ -439,9 +444,7 @@ def _weights_seed(source: Softmax) -> Seed:
     region = source.region
 
     def start(space: Product) -> tuple[Place, Place]:
-        one = space.fresh(region.source.shape)
-        (new,) = space.fresh([region.source.shape[region.axis]])
-        other = (*one[: region.axis], new, *one[region.axis + 1 :])
+        one, other = _two_of(space, region)
         space.read(region.softmax, one)
         _weigh(space, source.weight, other, region.source.shape)
         space.factors.append(Factor(sympy.Integer(-2), ()))

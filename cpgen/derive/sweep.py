@@ -16,7 +16,7 @@ Three things make the estimate tight, all decided here before anything runs:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from heapq import heappop, heappush
@@ -252,46 +252,35 @@ class _Readouts:
 
     def _in_few_ways(self, node: Node) -> list[Node]:
         """``node`` and the nodes above it that depend on it by one path, or by a few short ones."""
-        curvature = self.curvature
-        uses, outputs = curvature.uses, {r.source: r for r in curvature.graph.regions}
+        uses, inside, regions = self.curvature.uses, self.curvature.inside, self.curvature.graph.regions
+        above_source, of_output = {r.source: r for r in regions}, {r.output: r for r in regions}
         ways = {node: (1, 0)}  # how many paths, and the length of the longest
         waiting: list[int] = []  # a heap of nodes whose arguments are all known by the time that they come
 
         def offer(below: Node) -> None:
             for use in uses.of(below):
-                if id(use.map) not in curvature.inside:
+                if id(use.map) not in inside:
                     heappush(waiting, uses.order[use.map])
-            if below in outputs and outputs[below].output in uses.order:
-                heappush(waiting, uses.order[outputs[below].output])
+            if below in above_source and above_source[below].output in uses.order:
+                heappush(waiting, uses.order[above_source[below].output])
 
         offer(node)
         while waiting:
             above = uses.nodes[heappop(waiting)]
             if above in ways:
                 continue
-            paths, longest = _ways_through(above, node, ways, curvature)
-            if paths == 1 or (0 < paths <= MOST and longest <= LONGEST):
+            region = of_output.get(above)
+            if region is not None:  # the derivative of a softmax has two terms
+                found = [ways.get(region.source)] * (2 if region.kind == "softmax" else 1)
+            else:
+                assert isinstance(above, Map)
+                found = [ways.get(a.node) for a in above.args if uses.depends(a.node, node)]
+            known = [way for way in found if way is not None]
+            paths, longest = sum(way[0] for way in known), 1 + max((way[1] for way in known), default=0)
+            if len(known) == len(found) and (paths == 1 or (paths <= MOST and longest <= LONGEST)):
                 ways[above] = (paths, longest)
                 offer(above)
         return list(ways)
-
-
-def _ways_through(
-    above: Node, node: Node, ways: Mapping[Node, tuple[int, int]], curvature: Curvature
-) -> tuple[int, int]:
-    """How many paths lead from ``above`` to ``node``, and the length of the longest; (0, 0) if they are too many.
-
-    ``ways``: the same for what it reads.
-    """
-    regions = [r for r in curvature.graph.regions if r.output is above]
-    if regions:
-        paths, longest = ways.get(regions[0].source, (0, 0))
-        return paths * (2 if regions[0].kind == "softmax" else 1), longest + 1
-    assert isinstance(above, Map)
-    below = [a.node for a in above.args if curvature.uses.depends(a.node, node)]
-    if any(argument not in ways for argument in below):
-        return 0, 0
-    return sum(ways[a][0] for a in below), 1 + max(ways[a][1] for a in below)
 
 
 def _is_number(node: Node) -> bool:

@@ -489,5 +489,5 @@ def test_layers_that_mix_everything_twice_stay_sampled() -> None:
     m.objective(cp.sum(z[n, width] ** 2, width))
     graph = m.graph()
     derived = programs.diagonal(graph, [graph.variable("x")])
-    assert derived.columns is not None and derived.columns >= 2 * 40
+    assert derived.columns == 2 * 40  # the lowest layer is one mixing map away from x, and known
     assert PRICE < 40
