@@ -24,7 +24,10 @@ from mpmath import mp
 from numpy.typing import NDArray
 from sympy import Expr
 
-from cpgen.emit.runtime import own_functions
+from cpgen.code.printer import expression
+from cpgen.code.tree import Element, Name
+from cpgen.emit.runtime import own_function
+from cpgen.emit.spelling import Spelling
 from cpgen.scalar import canonical, diff, lengths, placeholder, to_c
 from cpgen.scalar import functions as fn
 
@@ -117,11 +120,11 @@ def points(where: str, real: str, count: int, seed: int = 3) -> NDArray[Any]:
 def evaluate(exprs: list[Expr], real: str, x: NDArray[Any]) -> list[NDArray[Any]]:
     """The values of ``exprs`` at ``x`` as compiled C with the built-in mathematics."""
     kind = {"float64": "double", "float32": "float"}[real]
-    code = to_c(exprs, {X: "x[i]"}, real)
-    lines = [f"        const {kind} {name} = {text};" for name, text in code.lets]
-    lines += [f"        y[{k} * n + i] = {text};" for k, text in enumerate(code.results)]
-    header = (RUNTIME / "cpgen_scalar.h").read_text()
-    body = own_functions("\n".join(lines), header, real)
+    code = to_c(exprs, {X: Element(Name("x"), Name("i"))}, real)
+    own = Spelling("", function=own_function(real))
+    lines = [f"        const {kind} {name} = {expression(own.tree(tree))};" for name, tree in code.lets]
+    lines += [f"        y[{k} * n + i] = {expression(own.tree(tree))};" for k, tree in enumerate(code.results)]
+    body = "\n".join(lines)
     head = f"void evaluate(long n, const {kind} *x, {kind} *y)\n{{\n    for (long i = 0; i < n; ++i)\n    {{\n"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)

@@ -96,7 +96,7 @@ def _installed(distribution: str) -> str | None:
 
 
 def _templates() -> Finding:
-    from cpgen.emit.render import template_folder
+    from cpgen.emit.runtime import template_folder
 
     folder = template_folder()
     missing = [name for name in TEMPLATES if not (folder / name).is_file()]

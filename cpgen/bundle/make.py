@@ -15,6 +15,7 @@ from cpgen.bundle.options import BundleOptions
 from cpgen.bundle.report import Report, make_report
 from cpgen.bundle.vectors import SEED, Vectors, make_vectors
 from cpgen.bundle.write import write_files
+from cpgen.code.tokens import in_comment
 from cpgen.derive.derived import Derived
 from cpgen.emit import CFiles, emit_c, stage_text
 from cpgen.emit.cuda import emit_cuda
@@ -61,7 +62,7 @@ def write_bundle(
     if directory is None:
         return report
     vectors_given = _arrays(estimator, options.vectors, "vectors", real, ("data", "param", "tangent")) | weights
-    exact = "#include <math.h>" not in files.source + "".join(files.runtime.values())
+    exact = not files.library
     directions = [(d.columns or 0) if d.unit else 0 for d in derived]
     vectors = make_vectors(files, plans, directions, real, vectors_given, exact)
     texts = _texts(estimator, options, plans, files, weights, vectors, report)
@@ -94,7 +95,7 @@ def _notes(options: BundleOptions) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).replace("*/", "* /")
+    return in_comment(" ".join(text.split()))
 
 
 def _arrays(
@@ -157,7 +158,7 @@ def _texts(
     headers += [f"{name}_stream.h"] if noisy else []
     headers += [f"{name}_vectors.h", f"{name}_selftest.h"]
     device = _device_text(estimator, options, name) if options.target == "cuda" else {}
-    needs_libm = "#include <math.h>" in files.source + "".join(files.runtime.values())
+    needs_libm = files.library
     context: dict[str, object] = {
         **stem,
         "name": name,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cpgen.code import printer
+from cpgen.code.tokens import tokens
 from cpgen.emit import CFiles
 from cpgen.emit.views import ProgramView, arrays
 from cpgen.errors import BudgetError
@@ -113,7 +114,8 @@ def make_report(
     size = 8 if real == "float64" else 4
     programs = []
     constants: dict[str, int] = {}
-    helpers = sum(len(re.findall(r"^static inline", text, re.MULTILINE)) for text in files.runtime.values())
+    lines = [line for text in files.runtime.values() for line in text.splitlines()]
+    helpers = sum(line.startswith("static inline") for line in lines)
     shared = CODE_PER_HELPER[real] * helpers
     for k, (p, view) in enumerate(zip(plans, files.programs, strict=True)):
         k_columns = columns if p.has_columns else 0
@@ -155,23 +157,22 @@ def _arguments(view: ProgramView) -> int:
     """Bytes of the argument structure with 32-bit pointers."""
     offset = largest = 0
     for field in view.fields:
-        size = 4 if "*" in field.declaration else 8 if re.match(r"u?int64_t|double", field.declaration) else 4
+        size = 8 if field.type.base in ("int64_t", "uint64_t", "double") and not field.type.pointer else 4
         offset = -(-offset // size) * size + size
         largest = max(largest, size)
     return -(-offset // largest) * largest
 
 
 def _operators(view: ProgramView) -> int:
-    """Operators, calls, subscripts and loops in the text of the stages."""
-
-    def count(statements: object) -> int:
-        total = 0
-        for s in statements:  # type: ignore[attr-defined]
-            total += len(re.findall(r"[-+*/<>=?\[(]+", s.text))
-            total += count(s.body) if s.body is not None else 0
-        return total
-
-    return sum(count(stage.body) + 2 for stage in view.stages)
+    """Operators, calls, subscripts and loops in the text of the stages; neighbours count as one."""
+    total = 0
+    for stage in view.stages:
+        before = False
+        for token in tokens("\n".join(printer.lines(stage.function.body))):
+            here = token.kind == "other" and token.text in "-+*/<>=?[("
+            total += here and not before
+            before = here
+    return total + 2 * len(view.stages)
 
 
 def _stack(plan: Plan, size: int) -> int:

@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import product
 
-from cpgen.emit.names import elements, member_axes
-from cpgen.emit.outer import COLUMN_RANGE, outer_loops
+from cpgen.code.tree import (
+    Assign,
+    Body,
+    Call,
+    Do,
+    Expression,
+    Group,
+    Name,
+    Return,
+    Select,
+    Type,
+    binary,
+    branch,
+    every,
+    let,
+    number,
+    of,
+)
+from cpgen.emit.affine import condition
+from cpgen.emit.names import LANES, elements, member_axes
+from cpgen.emit.outer import COLUMN_RANGE, Ends, outer_loops
 from cpgen.emit.pieces import in_pieces
 from cpgen.emit.places import Places
-from cpgen.emit.rows import Rows
-from cpgen.emit.statements import Body, branch, condition, line
+from cpgen.emit.rows import NULL, Rows
 from cpgen.emit.sums import Sums
 from cpgen.ir.build import axis, constant_index
 from cpgen.ir.nodes import COLUMNS, Access, Map, Node
@@ -54,13 +72,14 @@ class StageBody:
         if nest.rest is None:
             loops = in_pieces(self.places, root, self.sums(root, nest)) if nest.piece else self._loops(root, nest)
             return [*self.by_blas(root), *loops]
+        columns, whole = of("f", "columns"), Name("whole")
         return [
-            line(f"const ptrdiff_t whole = f->columns - f->columns % {nest.block_width};"),
-            *self._loops(root, nest, ("0", "whole")),
-            *self._loops(root, nest.rest, ("whole", "f->columns")),
+            let(whole.text, binary("-", columns, binary("%", columns, number(nest.block_width)))),
+            *self._loops(root, nest, (number(0), whole)),
+            *self._loops(root, nest.rest, (whole, columns)),
         ]
 
-    def _loops(self, root: Map, nest: Nest, columns: tuple[str, str] = COLUMN_RANGE) -> Body:
+    def _loops(self, root: Map, nest: Nest, columns: Ends = COLUMN_RANGE) -> Body:
         sums = self.sums(root, nest) if self.places.summed else None
 
         def point() -> Body:
@@ -74,16 +93,17 @@ class StageBody:
         if found is None:
             return []
         weights, values = places.array(found.weights.node), places.tile(found.values.node, True)
-        shape = f"{found.outs}, {found.depth}, {weights}, {found.pitch}, {int(found.transposed)}"
-        tiles = f"{values}, {places.tile(root, False)}, LANES, {places.filled()}"
-        call = f"{places.prefix}by_blas(f->args->blas, {shape}, {tiles});"
-        return [branch("f->args->blas != NULL", [line(call), line("return;")])]
+        blas = of("f", "args", "blas")
+        shape = (number(found.outs), number(found.depth), weights, number(found.pitch), number(int(found.transposed)))
+        tiles = (values, places.tile(root, False), LANES, places.filled())
+        call = Call(f"{places.prefix}by_blas", (blas, *shape, *tiles))
+        return [branch(binary("!=", blas, NULL), [Do(call), Return()])]
 
     def sums(self, root: Map, nest: Nest) -> Sums:
         return Sums(self.places, root, nest)
 
     def outer_loops(
-        self, root: Map, nest: Nest, sums: Sums | None, point: Callable[[], Body], columns: tuple[str, str]
+        self, root: Map, nest: Nest, sums: Sums | None, point: Callable[[], Body], columns: Ends
     ) -> Body:
         return outer_loops(self.places, root, nest, sums, point, columns)
 
@@ -116,31 +136,32 @@ class StageBody:
             return sums.over_block(body)
         return self.rows.lanes(body, "OMP_SIMD") if nest.lanes else body
 
-    def _member(self, node: Map, nest: Nest, sums: Sums | None, overlap: list[str]) -> tuple[Body, Body]:
+    def _member(self, node: Map, nest: Nest, sums: Sums | None, overlap: list[Expression]) -> tuple[Body, Body]:
         """The statements that compute a member of the stage at the current point, and those that store it."""
         places, value = self.places, self.plan.value(node)
         body: Body = []
         in_rows = self.stage.phase == ROW
         if sums and node in sums.own:
-            text = sums.text(sums.own[node])
+            found = sums.total(sums.own[node])
         else:
-            lets, text = self._guarded(node)
+            lets, found = self._guarded(node)
             body += lets
         # in the row phase a repeated value may simply be stored again; elsewhere another thread may own it
         repeated = list(overlap) if nest.carried or not in_rows or self.team else []
         if in_rows and node.reduced and not (sums and node in sums.own):
             place = places.result(node)
-            text = f"({places.going_on()} ? {place} : {places.zero}) + ({text})"
+            before = Select(places.going_on(), place, places.zero)
+            found = binary("+", Group(before), Group(found))
             repeated = list(overlap)
         elif len(self.stage.nodes) > 1:
-            body.append(line(f"const {places.real} {value.name} = {text};"))
-            text = value.name
+            body.append(let(value.name, found, Type(places.real, constant=True)))
+            found = Name(value.name)
             if value.direct and self.stage.needed_by != (value.direct,):
-                repeated = [f"{value.name}_out != NULL", *repeated]
+                repeated = [binary("!=", Name(f"{value.name}_out"), NULL), *repeated]
         if not (value.direct or (value.tile or value.rows if in_rows else value.work) is not None):
             return body, []
-        store = line(f"{places.result(node)} = {text};")
-        return body, [branch(" && ".join(repeated), [store]) if repeated else store]
+        store = Assign(places.result(node), found)
+        return body, [branch(every(repeated), [store]) if repeated else store]
 
     def _columns_added(self) -> Body:
         """What adds up terms of columns that lie side by side in the lanes of a tile."""
@@ -148,19 +169,23 @@ class StageBody:
             return []
         sums = [n for n in self.stage.nodes if isinstance(n, Map) and COLUMNS in n.extents[n.rank :]]
         add = f"{identifier(self.plan.name, 'program')}_add_columns"
-        calls = [line(f"{add}(f, {self.places.tile(n, False)}, {elements(n)});") for n in sums if self.plan.value(n).tile]
-        return [branch("f->beside > 1", calls)] if calls else []
+        calls = [
+            Do(Call(add, (Name("f"), self.places.tile(n, False), number(elements(n)))))
+            for n in sums
+            if self.plan.value(n).tile
+        ]
+        return [branch(binary(">", of("f", "beside"), number(1)), calls)] if calls else []
 
-    def _guarded(self, node: Map) -> tuple[Body, str]:
-        """Declarations and the text of what ``node`` is at the current point, where its guards need not hold."""
+    def _guarded(self, node: Map) -> tuple[Body, Expression]:
+        """Declarations, and what ``node`` is at the current point, where its guards need not hold."""
         places = self.places
         other = places.zero if node.reduce == "sum" else places.lowest
         points = places.points(node)
         if any(never(g.index, g.extent, node.extents, points) for g in node.guards):
             return [], other
-        lets, text = places.expression(node)
-        tests = condition(guard_checks(node.guards, node.extents, points), places.variable)
-        return lets, f"{tests} ? ({text}) : {other}" if tests else text
+        lets, found = places.expression(node)
+        test = condition(guard_checks(node.guards, node.extents, points), places.variable)
+        return lets, found if test is None else Select(test, Group(found), other)
 
     def _put_together(self, node: Map, numbers: Mapping[Place, Node]) -> Body:
         """Store the numbers of a stack, each at its place."""
@@ -168,8 +193,8 @@ class StageBody:
         lead = tuple(axis(a) for a in range(node.lead))
         body: Body = []
         for place in product(*(range(e) for e in node.element_shape)):
-            number = numbers.get(place)
-            text = places.zero if number is None else places.element(Access(number, lead))
-            body.append(line(f"{places.result(node, [constant_index(k) for k in place])} = {text};"))
+            part = numbers.get(place)
+            found = places.zero if part is None else places.element(Access(part, lead))
+            body.append(Assign(places.result(node, [constant_index(k) for k in place]), found))
         optional = value.direct and self.stage.needed_by != (value.direct,)
-        return [branch(f"{value.name}_out != NULL", body)] if optional else body
+        return [branch(binary("!=", Name(f"{value.name}_out"), NULL), body)] if optional else body

@@ -5,15 +5,16 @@ All sums run in the order of the C text (:mod:`cpgen.emit.device_body`), so resu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cpgen
+from cpgen.code import tokens
 from cpgen.emit.device_views import DeviceView, device_view
-from cpgen.emit.render import render, runtime_header
-from cpgen.emit.runtime import own_functions, select, uses
-from cpgen.emit.views import LARGEST, MOST_THREADS
+from cpgen.emit.render import render
+from cpgen.emit.runtime import EXACT, HEADERS, Part, defined, header_parts, own_function, select
+from cpgen.emit.spelling import Spelling
+from cpgen.emit.views import LARGEST, MOST_THREADS, words
 from cpgen.errors import RequestError
 from cpgen.loops.names import external_prefix
 from cpgen.loops.plan import ALIGNMENT, Plan
@@ -44,8 +45,23 @@ def emit_cuda(model_name: str, plans: Sequence[Plan], real: str = "float64", pre
     name = external_prefix(prefix or model_name)
     if any(p.real != real or p.tile != LANES for p in plans):
         raise RequestError(f"programs of {model_name} for a GPU must be planned for {real} and tiles of {LANES} rows")
-    views = tuple(device_view(plan, name) for plan in plans)
-    scalar = runtime_header("cpgen_scalar.h")
+    suffix = "f64" if real == "float64" else "f32"
+    own = own_function(real)
+    exact = {f"cpgen_{name}_{suffix}": name if real == "float64" else f"{name}f" for name in EXACT}
+
+    def function(name: str) -> str:
+        """The runtime header's, except where IEEE arithmetic says what the device's own gives."""
+        return exact.get(own(name), own(name))
+
+    spelling = Spelling(name, function=function, infinity=f"cpgen_infinity_{suffix}")
+    views = tuple(device_view(plan, name).spelled(spelling) for plan in plans)
+    definitions = [spelling.text(d) for d in dict.fromkeys(d for v in views for d in v.program.definitions)]
+    needed = words([v.program for v in views]).union(*map(tokens.names, definitions))
+    runtime = []
+    for file in HEADERS:
+        chosen = select(_without_exact(header_parts(file)), needed)
+        if needed & defined(file) and any(part.defines for part in chosen):
+            runtime.append(_device(_inner(chosen)))
     context = {
         "name": name,
         "model": model_name,
@@ -58,39 +74,42 @@ def emit_cuda(model_name: str, plans: Sequence[Plan], real: str = "float64", pre
         "most_threads": MOST_THREADS,
         "spread": any(v.spread for v in views),
         "notes": [],
-        "definitions": [_device(d) for d in dict.fromkeys(d for v in views for d in v.definitions)],
+        "definitions": [_device(d) for d in definitions],
+        "runtime": runtime,
     }
-    header_text = {file: _ieee(runtime_header(file)) for file in ("cpgen_philox.h", "cpgen_scalar.h")}
-    body = _ieee(own_functions(render("cuda/program.cu.j2", {**context, "runtime": []}), scalar, real))
-    runtime = []
-    for text in header_text.values():
-        chosen = select(text, uses(_code(body)))
-        runtime += [_device(_own_text(chosen))] if "static inline" in chosen else []
-    source = _ieee(own_functions(render("cuda/program.cu.j2", {**context, "runtime": runtime}), scalar, real))
+    source = render("cuda/program.cu.j2", context)
     declarations = render("cuda/declarations.h.j2", context)
     header = render("cuda/program.h.j2", {**context, "declarations": declarations})
     return CudaFiles(name, header, source, declarations, views)
 
 
-def _own_text(text: str) -> str:
+def _without_exact(parts: Sequence[Part]) -> list[Part]:
+    """A runtime header that calls the device's square root and absolute value."""
+    own = {f"cpgen_{name}_{t}": f"{name}{end}" for name in EXACT for t, end in (("f64", ""), ("f32", "f"))}
+    found = []
+    for part in parts:
+        if part.defines and part.defines <= own.keys():
+            continue
+        text = tokens.renamed(part.text, lambda name: own.get(name, name))
+        found.append(replace(part, text=text, names=part.names - own.keys()))
+    return found
+
+
+def _inner(parts: Sequence[Part]) -> str:
     """A runtime header without its include guard and includes: it becomes part of the source."""
-    text = re.sub(r"^#(?:ifndef|define) CPGEN_\w+_H\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\n#endif[^\n]*\n*\Z", "\n", text)
-    return re.sub(r"^#include .*\n+", "", text, flags=re.MULTILINE)
+    texts = []
+    for part in parts:
+        lines = [line for line in part.text.split("\n") if not _is_frame(line)]
+        texts += ["\n".join(lines)] if lines else []
+    assert texts[-1].startswith("#endif") and "\n" not in texts[-1]
+    return "\n\n".join(texts[:-1]) + "\n"
 
 
-def _ieee(text: str) -> str:
-    """``text`` with the device's square root and absolute value, which round as IEEE arithmetic asks."""
-    for name in ("sqrt", "fabs"):
-        text = re.sub(rf"^static inline \w+ cpgen_{name}_f(?:32|64)\(.*?^}}\n+", "", text, flags=re.MULTILINE | re.DOTALL)
-        text = text.replace(f"cpgen_{name}_f64(", f"{name}(").replace(f"cpgen_{name}_f32(", f"{name}f(")
-    return text
-
-
-def _code(text: str) -> str:
-    """``text`` without its comments."""
-    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+def _is_frame(line: str) -> bool:
+    guard = line.startswith(("#ifndef CPGEN_", "#define CPGEN_")) and line.endswith("_H")
+    return guard or line.startswith("#include ")
 
 
 def _device(text: str) -> str:
-    return re.sub(r"^static inline", "static __device__ inline", text, flags=re.MULTILINE)
+    """Functions of the host as functions of the device."""
+    return tokens.renamed(text, lambda name: "__device__ inline" if name == "inline" else name)

@@ -7,22 +7,43 @@ their own in which every thread owns some elements.  The numbers are those of th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
+from cpgen.code.rewrite import replaced
+from cpgen.code.tree import (
+    Assign,
+    Body,
+    Call,
+    Cast,
+    Do,
+    Element,
+    Expression,
+    Name,
+    Select,
+    Statement,
+    binary,
+    block,
+    branch,
+    joined,
+    let,
+    loop,
+    number,
+    of,
+)
 from cpgen.emit.body import StageBody
 from cpgen.emit.device_panels import PanelSums, operands
-from cpgen.emit.device_places import DevicePlaces, each_column, flat, strided
+from cpgen.emit.device_places import BARRIER, THREAD, DevicePlaces, each_column, flat, strided
 from cpgen.emit.device_sums import DeviceSums, shared_terms, sums_terms
 from cpgen.emit.names import constant, elements
-from cpgen.emit.outer import block_start
-from cpgen.emit.rows import Rows
-from cpgen.emit.statements import Body, Statement, branch, line, loop
+from cpgen.emit.outer import Ends, block_start
+from cpgen.emit.rows import LANE, Rows
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import COLUMNS, Input, Map
 from cpgen.loops.phases import ACCUMULATE, ROW
 from cpgen.loops.plan import Nest, Plan, Stage
 from cpgen.loops.schedule import LANES
+
+AT = Name("at")
 
 
 class DeviceRows(Rows):
@@ -41,58 +62,63 @@ class DeviceRows(Rows):
         return body
 
     def valid_lanes(self, body: Body) -> Body:
-        return [branch("lane < f->lanes", body)]
+        return [branch(binary("<", LANE, of("f", "lanes")), body)]
 
     def items(self, count: int, body: Body) -> Body:
         if count == 1:
-            return [branch("WORKER == 0", [line("const ptrdiff_t item = 0;"), *body])]
-        return [strided("item", str(count), body)]
+            return [branch(binary("==", Name("WORKER"), number(0)), [let("item", number(0)), *body])]
+        return [strided("item", count, body)]
 
     def bits(self, body: Body) -> Statement:
-        return strided("bit", "left", body) if self.stage.phase == ROW else super().bits(body)
+        return strided("bit", Name("left"), body) if self.stage.phase == ROW else super().bits(body)
 
-    def dealt(self, variable: str, stop: str, body: Body) -> Statement:
+    def dealt(self, variable: str, stop: Expression, body: Body) -> Statement:
         return strided(variable, stop, body, "ITEM")
 
-    def past(self, node: Input) -> str:
+    def past(self, node: Input) -> Expression:
         if not (self.template and node.has_columns):
-            return ""
-        return f"part * f->n_rows * {elements(node)} + "
+            return number(0)
+        return binary("*", binary("*", Name("part"), of("f", "n_rows")), number(elements(node)))
 
     def _turns(self, count: int) -> bool:
         return 0 < self.schedule.products <= count
 
-    def move_in(self, count: int, target: str, source: str) -> Body:
+    def move_in(self, count: int, target: Expression, source: Expression) -> Body:
         if not self._turns(count):
             return super().move_in(count, target, source)
-        clamped = line("const ptrdiff_t row = at < f->lanes ? at : f->lanes - 1;")
-        read = strided("at", str(LANES), [clamped, line(f"turned[lane * {LANES + 1} + at] = {source};")])
-        write = [line(f"{target} = turned[at * {LANES + 1} + lane];")]
-        return self._squares(count, [Statement("", self._side(count, "lane", [read]))], self._across_side(count, write))
+        lanes = of("f", "lanes")
+        clamped = let("row", Select(binary("<", AT, lanes), AT, binary("-", lanes, number(1))))
+        read = strided("at", LANES, [clamped, Assign(_turned(LANE, AT), source)])
+        write: Body = [Assign(target, _turned(AT, LANE))]
+        return self._squares(count, [block(self._side(count, LANE, [read]))], self._across_side(count, write))
 
-    def move_out(self, count: int, target: str, source: str) -> Body:
+    def move_out(self, count: int, target: Expression, source: Expression) -> Body:
         if not self._turns(count):
             return super().move_out(count, target, source)
-        read = [line(f"turned[at * {LANES + 1} + lane] = {source};")]
-        there = re.sub(r"\blane\b", "at", target)  # the row is no longer the thread's own
-        put = line(f"{there} = turned[lane * {LANES + 1} + at];")
-        write = Statement("", self._side(count, "lane", [strided("at", "f->lanes", [put])]))
+        read: Body = [Assign(_turned(AT, LANE), source)]
+        there = replaced(target, LANE, AT)  # the row is no longer the thread's own
+        put = Assign(there, _turned(LANE, AT))
+        write = block(self._side(count, LANE, [strided("at", of("f", "lanes"), [put])]))
         return self._squares(count, self._across_side(count, read), [write])
 
     def _squares(self, count: int, first: Body, second: Body) -> Body:
-        barrier = line("__syncthreads();")
         return [
-            line(f"CPGEN_SHARED({self.places.real}, turned);"),
-            loop("first", count, [*first, barrier, *second, barrier], step=LANES),
+            Do(Call("CPGEN_SHARED", (Name(self.places.real), Name("turned")))),
+            loop("first", count, [*first, BARRIER, *second, BARRIER], step=LANES),
         ]
 
-    def _side(self, count: int, by: str, body: Body) -> Body:
+    def _side(self, count: int, by: Expression, body: Body) -> Body:
         """``body`` with ``item`` the element of this square that a thread takes ``by`` one of its numbers."""
-        inside = [branch(f"item < {count}", body)] if count % LANES else body
-        return [line(f"const ptrdiff_t item = first + {by};"), *inside]
+        inside = [branch(binary("<", Name("item"), number(count)), body)] if count % LANES else body
+        return [let("item", joined(Name("first"), by)), *inside]
 
     def _across_side(self, count: int, body: Body) -> Body:
-        return [strided("at", str(LANES), self._side(count, "at", body))]
+        return [strided("at", LANES, self._side(count, AT, body))]
+
+
+def _turned(row: Expression, column: Expression) -> Expression:
+    """An element of the square in shared memory."""
+    return Element(Name("turned"), joined(binary("*", row, number(LANES + 1)), column))
 
 
 def device_body(plan: Plan, stage: Stage, prefix: str) -> DeviceBody:
@@ -114,7 +140,7 @@ class DeviceBody(StageBody):
 
     def build(self) -> Body:
         if self.stage.phase == ROW:
-            self.places.declare("lane", "const ptrdiff_t", "(ptrdiff_t)threadIdx.x")
+            self.places.declare("lane", Cast("ptrdiff_t", THREAD))
         body = super().build()
         return each_column(body) if self.places.template and not self.places.wide else body
 
@@ -130,10 +156,10 @@ class DeviceBody(StageBody):
         return DeviceSums(self.places, root, nest)
 
     def outer_loops(
-        self, root: Map, nest: Nest, sums: Sums | None, point: Callable[[], Body], columns: tuple[str, str]
+        self, root: Map, nest: Nest, sums: Sums | None, point: Callable[[], Body], columns: Ends
     ) -> Body:
         body = point()
-        loops: list[tuple[str, str, int]] = []  # variable, number of values, step between them
+        loops: list[tuple[str, Expression, int]] = []  # variable, number of values, step between them
         starts: Body = []
         parts = [(a, 0) for a in nest.outer]
         if sums and nest.block is not None:
@@ -143,16 +169,16 @@ class DeviceBody(StageBody):
         for a, width in parts:
             extent, name = root.extents[a], self.places.axes[a]
             if not width:
-                loops.append((name, "f->columns" if extent is COLUMNS else str(constant(extent)), 1))
+                loops.append((name, of("f", "columns") if extent is COLUMNS else number(constant(extent)), 1))
                 continue
             size = constant(extent)
             variable, first = block_start(name, size, width)
             starts += first
             if variable:
-                loops.append((variable, str(-(-size // width)), width))
+                loops.append((variable, number(-(-size // width)), width))
         body = starts + body
         who = "WORKER" if self.stage.phase == ROW else "ITEM"
-        if not loops:
-            return [branch(f"{who} == 0", body)]
         total, places = flat(loops)
+        if total is None:
+            return [branch(binary("==", Name(who), number(0)), body)]
         return [strided("item", total, [*places, *body], who)]

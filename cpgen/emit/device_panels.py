@@ -7,9 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cpgen.emit.device_places import DevicePlaces
+from cpgen.code.rewrite import mentions
+from cpgen.code.tree import (
+    Assign,
+    Body,
+    Braces,
+    Call,
+    Do,
+    Element,
+    Expression,
+    Group,
+    Let,
+    Name,
+    Select,
+    Statement,
+    Type,
+    binary,
+    block,
+    branch,
+    every,
+    joined,
+    let,
+    loop,
+    number,
+    of,
+)
+from cpgen.emit.device_places import BARRIER, ITEM, THREAD, DevicePlaces, blocks
 from cpgen.emit.names import constant
-from cpgen.emit.statements import Body, Statement, branch, line, loop, mentions
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import ROWS, Access, Extent, Map
 from cpgen.loops.phases import ACCUMULATE
@@ -18,6 +42,7 @@ from cpgen.loops.ranges import access_checks, guard_checks
 from cpgen.loops.schedule import Schedule
 from cpgen.scalar import factors, placeholder
 
+STEP, LANE = Name("step"), Name("lane")
 MOST_OPERANDS = 3  # in shared memory
 
 
@@ -30,24 +55,30 @@ class PanelSums(Sums):
         super().__init__(places, root, nest)
         self.schedule = places.schedule
 
-    def text(self, name: str = "sum") -> str:
-        return f"{name}[step][lane]"
+    def total(self, name: str = "sum") -> Expression:
+        return Element(Element(Name(name), STEP), LANE)
 
-    def overlap(self) -> list[str]:
+    def overlap(self) -> list[Expression]:
         return []
 
     def over_block(self, body: Body) -> Body:
-        inside = " && ".join(f"{self.places.axes[a]} < {constant(self.root.extents[a])}" for a in range(2))
-        return self._each([branch(inside, body)])
+        inside = [binary("<", Name(self.places.axes[a]), number(constant(self.root.extents[a]))) for a in range(2)]
+        return self._each([branch(every(inside), body)])
 
     def _each(self, body: Body) -> Body:
         """``body`` for each sum of a thread, with its place in the output declared where it is used."""
         panel, each_down, each_across = self.schedule.panel, self.schedule.down, self.schedule.across
-        for a, place in ((1, f"{each_across} * lane + across"), (0, f"{each_down} * step + down")):
+        for a in (1, 0):
             name = self.places.axes[a]
             if mentions(body, name):
-                body = [line(f"const ptrdiff_t {name} = {name}_first + {place};"), *body]
+                body = [let(name, joined(Name(f"{name}_first"), self._place(a))), *body]
         return [loop("step", panel // each_down, [loop("lane", panel // each_across, body)])]
+
+    def _place(self, side: int) -> Expression:
+        """Where in the panel, along one side, the current sum of a thread is."""
+        if side == 0:
+            return joined(binary("*", number(self.schedule.down), STEP), Name("down"))
+        return joined(binary("*", number(self.schedule.across), LANE), Name("across"))
 
     def panels(self, finish: Callable[[], Body]) -> Body:
         """The whole stage; ``finish`` makes what follows the sums."""
@@ -56,58 +87,61 @@ class PanelSums(Sums):
         staged, panel, depth = operands(places.stage, self.schedule), self.schedule.panel, self.schedule.depth
         each_down, each_across = self.schedule.down, self.schedule.across
         fetch: Body = []
-        held: dict[Access, str] = {}  # where an operand is read from shared memory
+        held: dict[Access, Expression] = {}  # where an operand is read from shared memory
         each = [frozenset(placeholder(k) for k, a in enumerate(root.args) if a == access) for access in staged]
         # what an operand contributes to a product is computed where it is read: x**2 once and not for each sum
         apart = factors(root.expr, each)
+        shared, part = Name("panel"), Name("part")
         for k, access in enumerate(staged):
             side = next(i.axis for i in access.index if i.axis is not None and i.axis < 2)
             name, extent = places.axes[side], constant(root.extents[side])
-            here = f"panel[{k * panel * depth} + item]" if k else "panel[item]"
-            at = line(f"const ptrdiff_t {name} = {name}_first + item % {panel};")
+            here = Element(shared, joined(number(k * panel * depth), ITEM) if k else ITEM)
+            at = let(name, joined(Name(f"{name}_first"), binary("%", ITEM, number(panel))))
+            inside = binary("<", Name(name), number(extent))
             lets: Body = []
-            text = places.element(access)
+            value = places.element(access)
             if apart:
-                lets, text = places.computed(root, apart[k], dict.fromkeys(each[k], text))
+                lets, value = places.computed(root, apart[k], dict.fromkeys(each[k], value))
+            put: Statement = Assign(here, Select(inside, value, places.zero))
             if lets:
-                put = branch(f"{name} < {extent}", [*lets, line(f"{here} = {text};")])
-            else:
-                put = line(f"{here} = {name} < {extent} ? {text} : {places.zero};")
-            fetch.append(Statement("", [at, put]))
-            place = f"{each_down} * step + down" if side == 0 else f"{each_across} * lane + across"
-            first = k * depth
-            held[access] = f"panel[{f'({first} + part)' if first else 'part'} * {panel} + {place}]"
-        start = self.over_block([line(f"{self.text()} = {places.result(root)};")])
+                put = branch(inside, [*lets, Assign(here, value)])
+            fetch.append(block([at, put]))
+            row: Expression = Group(joined(number(k * depth), part)) if k else part
+            held[access] = Element(shared, joined(binary("*", row, number(panel)), self._place(side)))
+        start = self.over_block([Assign(self.total(), places.result(root))])
         if apart:
-            lets, text = [], " * ".join(held.values())
+            lets, (value, *others) = [], held.values()
+            for other in others:
+                value = binary("*", value, other)
         else:
             with places.reading(held):
-                lets, text = places.expression(root)
-        rows = [
-            line(f"const ptrdiff_t left = f->count - first < {depth} ? f->count - first : {depth};"),
-            Statement(
-                f"for (ptrdiff_t item = threadIdx.x; item < left * {panel}; item += {self.schedule.threads})",
-                [line(f"const ptrdiff_t row = first + item / {panel};"), *fetch],
-            ),
-            line("__syncthreads();"),
-            loop("part", "left", self._each([*lets, line(f"{self.text()} += {text};")])),
-            line("__syncthreads();"),
+                lets, value = places.expression(root)
+        first, left = Name("first"), Name("left")
+        rest = binary("-", of("f", "count"), first)
+        moved = [let("row", joined(first, binary("/", ITEM, number(panel)))), *fetch]
+        rows: Body = [
+            let("left", Select(binary("<", rest, number(depth)), rest, number(depth))),
+            loop("item", binary("*", left, number(panel)), moved, THREAD, self.schedule.threads),
+            BARRIER,
+            loop("part", left, self._each([*lets, Assign(self.total(), value, "+=")])),
+            BARRIER,
         ]
         wide = panels_along(root.extents[1], panel)
+        tile = Name("tile")
+        sizes = (number(panel // each_down), number(panel // each_across))
         body: Body = [
-            line(f"const ptrdiff_t {down}_first = (tile / {wide}) * {panel};"),
-            line(f"const ptrdiff_t {across}_first = (tile % {wide}) * {panel};"),
-            line(f"{places.real} sum[{panel // each_down}][{panel // each_across}] = {{}};"),
+            let(f"{down}_first", binary("*", Group(binary("/", tile, number(wide))), number(panel))),
+            let(f"{across}_first", binary("*", Group(binary("%", tile, number(wide))), number(panel))),
+            Let(Type(places.real), "sum", Braces(), sizes),
             *start,
-            loop("first", "f->count", rows, step=depth),
+            loop("first", of("f", "count"), rows, step=depth),
             *finish(),
         ]
-        tiles = panels_along(root.extents[0], panel) * wide
         return [
-            line(f"CPGEN_SHARED({places.real}, panel);"),
-            line(f"const ptrdiff_t down = threadIdx.x / {each_across};"),
-            line(f"const ptrdiff_t across = threadIdx.x % {each_across};"),
-            Statement(f"for (ptrdiff_t tile = blockIdx.x; tile < {tiles}; tile += gridDim.x)", body),
+            Do(Call("CPGEN_SHARED", (Name(places.real), shared))),
+            let("down", binary("/", THREAD, number(each_across))),
+            let("across", binary("%", THREAD, number(each_across))),
+            blocks("tile", panels_along(root.extents[0], panel) * wide, body),
         ]
 
 

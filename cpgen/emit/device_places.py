@@ -9,12 +9,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from cpgen.code.rewrite import mentions
+from cpgen.code.tree import (
+    Body,
+    Call,
+    Cast,
+    Do,
+    Expression,
+    For,
+    Group,
+    Name,
+    Statement,
+    binary,
+    group,
+    is_number,
+    joined,
+    let,
+    loop,
+    number,
+    of,
+    times,
+)
 from cpgen.emit.places import Places
-from cpgen.emit.statements import Body, Statement, factor, line, loop, mentions, times
 from cpgen.ir.nodes import Access, Node
 from cpgen.loops.beside import reads_by_column
 from cpgen.loops.plan import Plan, Stage
 
+BARRIER = Do(Call("__syncthreads"))
+THREAD, BLOCK = Name("threadIdx.x"), Name("blockIdx.x")
+ITEM = Name("item")
 COLS = "COLS"  # noise columns that a stage handles together: a parameter of its function
 
 
@@ -32,9 +55,9 @@ class DevicePlaces(Places):
             stage = replace(stage, nest=nest)
         super().__init__(plan, stage, prefix)
         self.schedule = plan.schedule
-        self.nearer: Mapping[Access, str] = {}  # what is read elsewhere than where it lies
+        self.nearer: Mapping[Access, Expression] = {}  # what is read elsewhere than where it lies
         if self.schedule.products:
-            self.lanes = "f->stride"
+            self.lanes = of("f", "stride")
         looped = any(stage.number == s.number for part in plan.segments if part.columns for s in part.stages)
         if looped and self.schedule.columns > 1:
             self.template = COLS
@@ -44,32 +67,33 @@ class DevicePlaces(Places):
         alike = nest is not None and not nest.carried and not any(reads_by_column(n) for n in stage.nodes)
         self.wide = bool(self.template and alike and nest and nest.reduction and root.has_columns)
 
-    def variable(self, a: int) -> str:
+    def variable(self, a: int) -> Expression:
         if not self.template or self.axes[a] != "col":
             return super().variable(a)
-        first = self.declare("first_column", "const ptrdiff_t", "(ptrdiff_t)f->args->first_column")
-        return f"({first} + col)"
+        first = self.declare("first_column", Cast("ptrdiff_t", of("f", "args", "first_column")))
+        return Group(binary("+", first, Name("col")))
 
-    def column(self) -> str:
-        return "col" if self.template else super().column()
+    def column(self) -> Name:
+        return Name("col") if self.template else super().column()
 
-    def spot(self, node: Node, place: str) -> str:
+    def spot(self, node: Node, place: Expression) -> Expression:
         if not (self.template and node.has_columns):
             return super().spot(node, place)
         slot = self.plan.value(node).tile
         assert slot is not None
+        part: Expression = Name("part")
         if slot.columns:  # the values of a column lie together
-            here = f"part * {slot.elements}" if slot.elements > 1 else "part"
-            here = here if place == "0" else f"{here} + {place}"
+            here = times(part, number(slot.elements))
+            here = here if is_number(place, 0) else joined(here, place)
         else:
-            here = "part" if place == "0" else f"{times(place, COLS)} + part"
-        return f"{times(here, self.lanes)} + lane"
+            here = part if is_number(place, 0) else joined(times(place, Name(COLS)), part)
+        return joined(times(here, self.lanes), Name("lane"))
 
-    def element(self, access: Access) -> str:
+    def element(self, access: Access) -> Expression:
         return self.nearer.get(access) or super().element(access)
 
     @contextmanager
-    def reading(self, places: Mapping[Access, str]) -> Iterator[None]:
+    def reading(self, places: Mapping[Access, Expression]) -> Iterator[None]:
         """While code is made that reads these operands where they have been copied to."""
         self.nearer = places
         yield
@@ -79,22 +103,32 @@ class DevicePlaces(Places):
 def each_column(body: Body) -> Body:
     """``body`` for each of the columns of this batch, in their order."""
     if mentions(body, "col"):
-        body = [line("const ptrdiff_t col = f->col + part;"), *body]
-    return [loop("part", COLS, body)]
+        body = [let("col", binary("+", of("f", "col"), Name("part"))), *body]
+    return [loop("part", Name(COLS), body)]
 
 
-def strided(variable: str, stop: str, body: Body, who: str = "WORKER") -> Statement:
+def strided(variable: str, stop: Expression | int, body: Body, who: str = "WORKER") -> Statement:
     """A loop whose values belong to the workers of a block, or to all threads of the grid."""
-    return Statement(f"for (ptrdiff_t {variable} = {who}; {variable} < {stop}; {variable} += {who}S)", body)
+    return loop(variable, stop, body, Name(who), Name(f"{who}S"))
 
 
-def flat(loops: Sequence[tuple[str, str, int]], point: str = "item") -> tuple[str, Body]:
-    """How many points the loops have together, and the variables at one of them."""
+def blocks(variable: str, stop: int, body: Body) -> For:
+    """A loop whose values belong to the blocks of a grid."""
+    return loop(variable, stop, body, BLOCK, Name("gridDim.x"))
+
+
+def flat(
+    loops: Sequence[tuple[str, Expression, int]], point: Expression = ITEM
+) -> tuple[Expression | None, Body]:
+    """How many points the loops have together (None: there are no loops), and the variables at one of them."""
     places: Body = []
-    rest = factor(point) if len(loops) > 1 else point
+    rest = group(point) if len(loops) > 1 else point
     for k in range(len(loops) - 1, -1, -1):
         name, count, step = loops[k]
-        here = rest if k == 0 else f"{rest} % {factor(count)}"
-        places.insert(0, line(f"const ptrdiff_t {name} = {times(here, str(step))};"))
-        rest = f"{rest} / {factor(count)}"
-    return " * ".join(count for _, count, _ in loops), places
+        here = rest if k == 0 else binary("%", rest, group(count))
+        places.insert(0, let(name, times(here, number(step))))
+        rest = binary("/", rest, group(count))
+    total: Expression | None = None
+    for _, count, _ in loops:
+        total = count if total is None else binary("*", total, count)
+    return total, places

@@ -4,9 +4,34 @@ from __future__ import annotations
 
 from math import prod
 
-from cpgen.emit.device_places import COLS, DevicePlaces, each_column, flat
+from cpgen.code.rewrite import mentions
+from cpgen.code.tree import (
+    Assign,
+    Body,
+    Call,
+    Cast,
+    Do,
+    Element,
+    Expression,
+    Let,
+    Name,
+    Return,
+    Select,
+    Statement,
+    Type,
+    binary,
+    branch,
+    every,
+    joined,
+    let,
+    loop,
+    number,
+    of,
+    times,
+)
+from cpgen.emit.device_places import BARRIER, COLS, THREAD, DevicePlaces, blocks, each_column, flat
 from cpgen.emit.names import constant, elements
-from cpgen.emit.statements import Body, Statement, branch, line, loop, mentions, times
+from cpgen.emit.rows import NULL
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import ROWS, Map
 from cpgen.loops.phases import ACCUMULATE
@@ -22,12 +47,15 @@ class DeviceSums(Sums):
         super().__init__(places, root, nest)
         self.wide = places.wide
 
-    def text(self, name: str = "sum") -> str:
-        return f"{name}{'' if self.nest.block is None else '[step]'}{'[part]' if self.wide else ''}"
+    def total(self, name: str = "sum") -> Expression:
+        found: Expression = Name(name)
+        if self.nest.block is not None:
+            found = Element(found, Name("step"))
+        return Element(found, Name("part")) if self.wide else found
 
-    def declaration(self, name: str) -> str:
-        steps = "" if self.nest.block is None else f"[{self.nest.block_width}]"
-        return f"{self.places.real} {name}{steps}{f'[{COLS}]' if self.wide else ''};"
+    def declaration(self, name: str) -> Let:
+        sizes: list[Expression] = [] if self.nest.block is None else [number(self.nest.block_width)]
+        return Let(Type(self.places.real), name, None, tuple([*sizes, Name(COLS)] if self.wide else sizes))
 
     def over_block(self, body: Body) -> Body:
         if self.wide:
@@ -64,45 +92,51 @@ def shared_terms(places: DevicePlaces, root: Map, nest: Nest) -> Body:
     schedule, count = places.schedule, elements(root)
     width = owned(count)
     each = prod(constant(root.extents[a]) for a in nest.reduction[1:])
-    total = "f->count" if each == 1 else f"f->count * {each}"
-    sizes = [(places.axes[a], str(constant(root.extents[a])), 1) for a in range(root.rank)]
+    rows = of("f", "count")
+    total = times(rows, number(each))
+    sizes = [(places.axes[a], number(constant(root.extents[a])), 1) for a in range(root.rank)]
     where = flat(sizes)[1] if sizes else []
-    inner = [(places.axes[a], str(constant(root.extents[a])), 1) for a in nest.reduction[1:]]
-    _, point = flat([("row", "f->count", 1), *inner], "first + part")
-    lets, text = places.expression(root)
-    mine = f"part * {width} + at" if width > 1 else "part"
+    inner = [(places.axes[a], number(constant(root.extents[a])), 1) for a in nest.reduction[1:]]
+    first, part, at = Name("first"), Name("part"), Name("at")
+    _, point = flat([("row", rows, 1), *inner], joined(first, part))
+    lets, value = places.expression(root)
+    mine = Element(Name("terms"), joined(times(part, number(width)), at) if width > 1 else part)
     depth = schedule.terms // width
-    put = [*lets, line(f"terms[{mine}] = {text};")]
+    put: Body = [*lets, Assign(mine, value)]
     names = ["row", *(name for name, _, _ in inner)]  # of which a term need not depend on any
     point = [place for name, place in zip(names, point, strict=True) if mentions(put, name)]
-    mine_first = f"(ptrdiff_t)threadIdx.x{f' / {width}' if width > 1 else ''}"
-    make = loop("part", "left", [*point, *put], mine_first, schedule.threads // width)
-    inside = f"item < {count}" if count % width else ""
-    owner = " && ".join(t for t in (f"(ptrdiff_t)threadIdx.x < {width}", inside) if t)
-    item = line(f"const ptrdiff_t item = {times('tile', str(width))}{' + at' if width > 1 else ''};")
+    thread = Cast("ptrdiff_t", THREAD)
+    mine_first = binary("/", thread, number(width)) if width > 1 else thread
+    left = Name("left")
+    make: Statement = loop("part", left, [*point, *put], mine_first, schedule.threads // width)
+    inside = binary("<", Name("item"), number(count)) if count % width else None
+    owner = every([binary("<", thread, number(width)), *([inside] if inside else [])])
+    tile = times(Name("tile"), number(width))
+    rest = binary("-", total, first)
     body: Body = [
-        *([item] if root.rank or inside else []),
+        *([let("item", joined(tile, at) if width > 1 else tile)] if root.rank or inside else []),
         *where,
-        line(f"const bool owner = {owner};"),
-        line(f"{places.real} sum = owner ? {places.result(root)} : {places.zero};"),
+        let("owner", owner, Type("bool", constant=True)),
+        Let(Type(places.real), "sum", Select(Name("owner"), places.result(root), places.zero)),
         loop(
             "first",
             total,
             [
-                line(f"const ptrdiff_t left = {total} - first < {depth} ? {total} - first : {depth};"),
+                let("left", Select(binary("<", rest, number(depth)), rest, number(depth))),
                 branch(inside, [make]) if inside else make,
-                line("__syncthreads();"),
-                branch("owner", [loop("part", "left", [line(f"sum += terms[{mine}];")])]),
-                line("__syncthreads();"),
+                BARRIER,
+                branch(Name("owner"), [loop("part", left, [Assign(Name("sum"), mine, "+=")])]),
+                BARRIER,
             ],
             step=depth,
         ),
-        branch("owner", [line(f"{places.result(root)} = sum;")]),
+        branch(Name("owner"), [Assign(places.result(root), Name("sum"))]),
     ]
-    value = places.plan.value(root)
+    out = places.plan.value(root)
+    unwanted = branch(binary("==", Name(f"{out.name}_out"), NULL), [Return()])
     return [
-        *([branch(f"{value.name}_out == NULL", [line("return;")])] if value.direct else []),
-        line(f"CPGEN_SHARED({places.real}, terms);"),
-        *([line(f"const ptrdiff_t at = threadIdx.x % {width};")] if width > 1 else []),
-        Statement(f"for (ptrdiff_t tile = blockIdx.x; tile < {-(-count // width)}; tile += gridDim.x)", body),
+        *([unwanted] if out.direct else []),
+        Do(Call("CPGEN_SHARED", (Name(places.real), Name("terms")))),
+        *([let("at", binary("%", THREAD, number(width)))] if width > 1 else []),
+        blocks("tile", -(-count // width), body),
     ]

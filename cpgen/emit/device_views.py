@@ -10,16 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cpgen.code.rewrite import rebuilt
+from cpgen.code.tree import Call, Expression, Literal, Name, Statement, Type, binary, joined, number, of
 from cpgen.emit.device_body import device_body
 from cpgen.emit.device_panels import operands, panels_along
 from cpgen.emit.device_sums import owned, sums_terms
 from cpgen.emit.names import address, constant, elements
+from cpgen.emit.spelling import Spelling
 from cpgen.emit.views import Dialect, Field, ProgramView, Status, program_view, stage_text
 from cpgen.ir.nodes import Map, Node
 from cpgen.loops.plan import Plan, Stage
 from cpgen.loops.products import is_product, product
 from cpgen.loops.schedule import Schedule
 from cpgen.scalar import placeholder
+
+Members = tuple[tuple[Expression, ...], ...]  # what the structure of a product is filled with, by array
+HOST = "frame"  # in code of the host the frame is a structure, in kernels a pointer f
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,10 @@ class Kernel:
     """
 
     number: int
-    call: str
-    grid: str
+    call: Statement
+    grid: Expression
     shared: int = 0  # bytes
-    library: tuple[tuple[str, ...], ...] = ()
+    library: Members = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class ProductView:
 
     stage: int
     comment: tuple[str, ...]
-    members: tuple[tuple[str, ...], ...]
+    members: Members
     gemm: bool  # whether the caller's library may do it
 
 
@@ -52,7 +58,7 @@ class Step:
 
     number: int
     columns: bool
-    calls: tuple[str, ...] = ()
+    calls: tuple[Statement, ...] = ()
     product: ProductView | None = None
 
 
@@ -76,7 +82,7 @@ class DeviceView:
     before: tuple[Kernel, ...]
     sums: tuple[Kernel, ...]
     after: tuple[Kernel, ...]
-    clear_grid: str
+    clear_grid: Expression
     spread: tuple[SegmentSteps, ...]
     gemm: bool  # whether the caller may pass a library
 
@@ -91,6 +97,27 @@ class DeviceView:
     @property
     def kernels(self) -> tuple[Kernel, ...]:
         return (*self.before, *self.sums, *self.after)
+
+    def spelled(self, spelling: Spelling) -> DeviceView:
+        """This program with the names of a text."""
+        tree = spelling.tree
+        program = self.program.spelled(spelling)
+
+        def kernels(found: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
+            return tuple(replace(k, call=tree(k.call)) for k in found)
+
+        spread = tuple(
+            replace(part, steps=tuple(replace(step, calls=tree(step.calls)) for step in part.steps))
+            for part in self.spread
+        )
+        return replace(
+            self,
+            program=program,
+            before=kernels(self.before),
+            sums=kernels(self.sums),
+            after=kernels(self.after),
+            spread=spread,
+        )
 
     def __getattr__(self, name: str) -> Any:
         """For the templates: everything that the C version has."""
@@ -108,15 +135,21 @@ DEVICE = Dialect(device_body, "static __device__ void", "static __device__ void"
 def device_view(plan: Plan, model: str) -> DeviceView:
     view = program_view(plan, model, DEVICE)
     size = f"{view.name}_workspace_bytes"
+
+    def on_device(node: Any) -> Any:
+        if isinstance(node, Call) and node.function == size:
+            return Call(f"{size}_cuda", node.arguments[:-1])  # which need not know the threads
+        return node
+
     statuses = [
-        replace(s, test=s.test.replace(f"{size}(", f"{size}_cuda(").replace(", args->threads)", ")"))
+        replace(s, test=rebuilt(s.test, on_device))
         for s in view.statuses
         if s.code <= 0  # the results are not known when it returns
     ]
     lowest = min(s.code for s in statuses)
-    statuses.append(Status(f"{view.upper}_LAUNCH_FAILED", lowest - 1, "a kernel could not be launched", ""))
+    statuses.append(Status(f"{view.upper}_LAUNCH_FAILED", lowest - 1, "a kernel could not be launched", None))
 
-    def kernels(stages: Sequence[Stage], calls: Sequence[str]) -> tuple[Kernel, ...]:
+    def kernels(stages: Sequence[Stage], calls: Sequence[Statement]) -> tuple[Kernel, ...]:
         return tuple(_kernel(s, c, plan) for s, c in zip(stages, calls, strict=True))
 
     spread = _spread(plan, view) if plan.schedule.products else ()
@@ -125,10 +158,10 @@ def device_view(plan: Plan, model: str) -> DeviceView:
     gemm = any(k.library for k in sums) or any(step.product.gemm for step in steps if step.product)
     fields = list(view.fields)
     if gemm:
-        statuses.append(Status(f"{view.upper}_GEMM_FAILED", lowest - 2, "gemm returned an error", ""))
+        statuses.append(Status(f"{view.upper}_GEMM_FAILED", lowest - 2, "gemm returned an error", None))
         fields += [
-            Field("gemm", f"{view.name}_gemm *gemm", "the caller's library for large products, or NULL"),
-            Field("gemm_context", "void *gemm_context", "its first argument"),
+            Field("gemm", Type(f"{view.name}_gemm", pointer=True), "the caller's library for large products, or NULL"),
+            Field("gemm_context", Type("void", pointer=True), "its first argument"),
         ]
     return DeviceView(
         replace(view, statuses=tuple(statuses), fields=tuple(fields)),
@@ -168,51 +201,53 @@ def _product_view(plan: Plan, stage: Stage) -> ProductView:
     assert found is not None
     weights = plan.value(found.weights.node)
     if weights.work is not None:
-        matrix = address(plan, weights.work, weights.name)
+        matrix = address(plan, weights.work, weights.name, frame=HOST)
     else:
-        matrix = f"args->{weights.name}"
+        matrix = of("args", weights.name)
+    stride, cols = of(HOST, "stride"), Name("cols")
 
-    def row_value(node: Node) -> tuple[str, ...]:
+    def row_value(node: Node) -> tuple[Expression, ...]:
         """Address, numbers between two elements, and between two columns."""
         value = plan.value(node)
         assert value.tile is not None
-        place, stride = address(plan, value.tile, value.name, "f->stride"), "f->stride"
+        place = address(plan, value.tile, value.name, stride, HOST)
         if not node.has_columns:
-            return place, stride, "0"
+            return place, stride, number(0)
         if value.tile.columns:
-            return f"{place} + f->col * f->stride * {value.tile.elements}", stride, f"{value.tile.elements} * {stride}"
-        return place, f"cols * {stride}", stride
+            count = number(value.tile.elements)
+            at = binary("*", binary("*", of(HOST, "col"), stride), count)
+            return joined(place, at), stride, binary("*", count, stride)
+        return place, binary("*", cols, stride), stride
 
-    members = (
-        (matrix, str(found.weights.node.element_shape[-1]), "1" if found.transposed else "0"),
+    members: Members = (
+        (matrix, number(found.weights.node.element_shape[-1]), number(int(found.transposed))),
         row_value(found.values.node),
         row_value(root),
-        (str(found.outs), str(found.depth), "padded", "cols" if root.has_columns else "1"),
+        (number(found.outs), number(found.depth), Name("padded"), cols if root.has_columns else number(1)),
     )
     large = 0 < plan.schedule.gemm <= found.outs * found.depth
-    on_host = tuple(tuple(m.replace("f->", "frame.") for m in group) for group in members)
-    return ProductView(stage.number, tuple(stage_text(plan, stage)), on_host, large)
+    return ProductView(stage.number, tuple(stage_text(plan, stage)), members, large)
 
 
-def _kernel(stage: Stage, call: str, plan: Plan) -> Kernel:
+def _kernel(stage: Stage, call: Statement, plan: Plan) -> Kernel:
     schedule = plan.schedule
     size = 8 if plan.real == "float64" else 4
     staged, root = operands(stage, schedule), stage.nodes[0]
     if sums_terms(stage) and not staged:
         count = elements(root)
         width = owned(count)
-        blocks = f"blocks_for({-(-count // width)}, 1, {schedule.most_blocks})"
+        blocks = _blocks(number(-(-count // width)), 1, schedule)
         return Kernel(stage.number, call, blocks, schedule.terms // width * width * size)
     if not staged:
         return Kernel(stage.number, call, _grid(stage.nodes, schedule))
     assert isinstance(root, Map)
     tiles = panels_along(root.extents[0], schedule.panel) * panels_along(root.extents[1], schedule.panel)
     numbers = len(staged) * schedule.panel * schedule.depth
-    blocks = f"blocks_for({tiles}, 1, {schedule.most_blocks})"
+    blocks = _blocks(number(tiles), 1, schedule)
     return Kernel(stage.number, call, blocks, numbers * size, _outer_product(plan, stage))
 
 
-def _outer_product(plan: Plan, stage: Stage) -> tuple[tuple[str, ...], ...]:
+def _outer_product(plan: Plan, stage: Stage) -> Members:
     """A plain outer product summed over rows as a product, where the caller's library may do it; else nothing.
 
     The one side takes the place of the weights, and the rows of a chunk that of the terms.
@@ -229,33 +264,38 @@ def _outer_product(plan: Plan, stage: Stage) -> tuple[tuple[str, ...], ...]:
     if left.index[-1].axis == right.index[-1].axis:
         return ()
 
-    def side(node: Node) -> tuple[str, str]:
+    def side(node: Node) -> tuple[Expression, Expression]:
         """Address of the chunk's rows, and numbers from row to row."""
         value = plan.value(node)
-        pitch = elements(node)
+        pitch = number(elements(node))
         if value.rows is not None:
-            return address(plan, value.rows, value.name), str(pitch)
-        return f"args->{value.name} + f->begin * {pitch}", str(pitch)
+            return address(plan, value.rows, value.name, frame=HOST), pitch
+        return joined(of("args", value.name), binary("*", of(HOST, "begin"), pitch)), pitch
 
     value = plan.value(root)
     if value.direct:
-        target = f"args->{plan.output_field(value.direct)}"
+        target: Expression = of("args", plan.output_field(value.direct))
     else:
         assert value.work is not None
-        target = address(plan, value.work, value.name)
-    members = (
-        (*side(left.node), "1"),
-        (*side(right.node), "0"),
-        (target, str(wide), "0"),
-        (str(outs), "f->count", str(wide), "1"),
+        target = address(plan, value.work, value.name, frame=HOST)
+    return (
+        (*side(left.node), number(1)),
+        (*side(right.node), number(0)),
+        (target, number(wide), number(0)),
+        (number(outs), of(HOST, "count"), number(wide), number(1)),
     )
-    return tuple(tuple(m.replace("f->", "frame.") for m in group) for group in members)
 
 
-def _grid(nodes: Sequence[Node], schedule: Schedule) -> str:
-    """Blocks for the largest of ``nodes``, as C text."""
+def _blocks(items: Expression, each: int, schedule: Schedule) -> Expression:
+    """The blocks for some things of which a block has ``each``."""
+    return Call("blocks_for", (items, number(each), number(schedule.most_blocks)))
+
+
+def _grid(nodes: Sequence[Node], schedule: Schedule) -> Expression:
+    """Blocks for the largest of ``nodes``."""
     if not nodes:
-        return "1U"
+        return Literal("1U")
     largest = max(nodes, key=elements)
-    total = f"{'frame.columns * ' if largest.has_columns else ''}{elements(largest)}"
-    return f"blocks_for({total}, {schedule.threads}, {schedule.most_blocks})"
+    count = number(elements(largest))
+    total = binary("*", of(HOST, "columns"), count) if largest.has_columns else count
+    return _blocks(total, schedule.threads, schedule)

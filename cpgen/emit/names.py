@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import prod
 
+from cpgen.code.tree import Expression, Name, binary, joined, of
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Extent, Map, Node
 from cpgen.ir.stack import stacked
 from cpgen.loops.names import identifier, unique
 from cpgen.loops.plan import Plan, Slot, Stage
 
 LETTERS = "ijklmnpqrstuvwxyz"
+LANES = Name("LANES")  # the rows of a tile
 COLUMNS_BEGIN = "columns_begin"  # the offset at which values for all columns begin
 
 
@@ -19,16 +21,18 @@ def offset_name(plan: Plan, space: str, value: str) -> str:
     return f"{identifier(plan.name, 'program').upper()}_{space.upper()}_{value}"
 
 
-def address(plan: Plan, slot: Slot, value: str, lanes: str = "LANES") -> str:
-    """The C address of a slot; ``lanes`` numbers lie between two elements of a row value."""
-    offset = offset_name(plan, slot.space, value)
-    scale = {"work": "", "tile": lanes if plan.tile > 1 else "", "rows": "f->chunk"}[slot.space]
+def address(plan: Plan, slot: Slot, value: str, lanes: Expression = LANES, frame: str = "f") -> Expression:
+    """The address of a slot; ``lanes`` numbers lie between two elements of a row value."""
+    place: Expression = Name(offset_name(plan, slot.space, value))
+    scale: Expression | None = {"work": None, "tile": lanes if plan.tile > 1 else None, "rows": of(frame, "chunk")}[
+        slot.space
+    ]
     if slot.columns:
-        offset = f"{offset_name(plan, slot.space, COLUMNS_BEGIN)} + f->columns * {offset}"
-        offset = f"{scale} * ({offset})" if scale else offset
-    elif scale:
-        offset = f"{scale} * {offset}"
-    return f"f->{slot.space} + {offset}"
+        begin = Name(offset_name(plan, slot.space, COLUMNS_BEGIN))
+        place = binary("+", begin, binary("*", of(frame, "columns"), place))
+    if scale is not None:
+        place = binary("*", scale, place)
+    return joined(of(frame, slot.space), place)
 
 
 def constant(extent: Extent) -> int:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cpgen.code.tree import Body, Expression, Name, Select, binary, block, let, loop, number, of
 from cpgen.emit.names import constant
 from cpgen.emit.places import Places
-from cpgen.emit.statements import Body, Statement, line, loop
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import COLUMNS, Map
 from cpgen.loops.phases import ACCUMULATE, ROW
 from cpgen.loops.plan import Nest
 from cpgen.loops.ranges import pieces
 
-COLUMN_RANGE = ("0", "f->columns")  # the first noise column and the end
+COLUMN_RANGE = (number(0), of("f", "columns"))  # the first noise column and the end
+
+
+Ends = tuple[Expression, Expression]  # the first point of a loop, and the end
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class _Level:
     """A loop over an output axis: ``parts`` of its points, of which more than one need not be of one kind."""
 
     variable: str
-    parts: tuple[range | tuple[str, str], ...]  # points, or the text of the first and of the end
-    step: int | str = 1
+    parts: tuple[range | Ends, ...]
+    step: Expression | int = 1
 
 
 def outer_loops(
@@ -32,7 +35,7 @@ def outer_loops(
     nest: Nest,
     sums: Sums | None,
     point: Callable[[], Body],
-    columns: tuple[str, str] = COLUMN_RANGE,
+    columns: Ends = COLUMN_RANGE,
 ) -> Body:
     """Loops over the output, blocks first to last; shared between threads outside the row phase.
 
@@ -42,7 +45,7 @@ def outer_loops(
     at = dict(nest.cuts)
     for a in nest.outer:
         extent = root.extents[a]
-        parts: tuple[range | tuple[str, str], ...] = (columns,)
+        parts: tuple[range | Ends, ...] = (columns,)
         if extent is not COLUMNS:
             parts = tuple(pieces(range(constant(extent)), at.get(a, ())))
         loops.append(_Level(places.axes[a], parts))
@@ -54,24 +57,25 @@ def outer_loops(
                 loops.append(_Level(f"{places.axes[a]}_first", (columns,), width))
                 continue
             extent = constant(root.extents[a])
-            variable, first = block_start(places.axes[a], extent, width)
-            starts += first
+            variable, begin = block_start(places.axes[a], extent, width)
+            starts += begin
             if variable:
-                loops.append(_Level(variable, (("0", str(extent)),), width))
+                loops.append(_Level(variable, ((number(0), number(extent)),), width))
         if places.grouped:  # inside, so that what a block reads of the weights stays in the cache
-            loops.append(_Level("group", (("0", places.filled()),), "GROUP"))
+            loops.append(_Level("group", ((number(0), places.filled()),), Name("GROUP")))
     elif nest.block is not None:
         name, width, extent = places.axes[nest.block], nest.block_width, constant(root.extents[nest.block])
         if extent > width:
-            loops.insert(0, _Level(f"{name}_first", (("0", str(extent)),), width))
-            loops.append(_Level(name, ((f"{name}_first", f"{name}_first + {width}"),)))
+            first = Name(f"{name}_first")
+            loops.insert(0, _Level(f"{name}_first", ((number(0), number(extent)),), width))
+            loops.append(_Level(name, ((first, binary("+", first, number(width))),)))
         else:
-            loops.append(_Level(name, (("0", str(width)),)))
+            loops.append(_Level(name, ((number(0), number(width)),)))
     shared = places.stage.phase != ROW
     # sums over rows are independent of each other, and so are columns
     wait = "_NOWAIT" if places.stage.phase == ACCUMULATE or columns[1] != COLUMN_RANGE[1] else ""
     if shared and not loops:
-        return [Statement("", starts + point(), f"OMP_SINGLE{wait}")]
+        return [block(starts + point(), f"OMP_SINGLE{wait}")]
 
     def level(depth: int) -> Body:
         if depth == len(loops):
@@ -92,8 +96,7 @@ def outer_loops(
                 with places.narrowed({here.variable: part}):
                     inner = level(depth + 1)
                 if point_alone:
-                    place = line(f"const ptrdiff_t {here.variable} = {part.start};")
-                    body.append(Statement("", [place, *inner], pragma))
+                    body.append(block([let(here.variable, number(part.start)), *inner], pragma))
                 else:
                     body.append(loop(here.variable, part.stop, inner, part.start, pragma=pragma))
             else:
@@ -122,8 +125,8 @@ def block_start(name: str, extent: int, width: int) -> tuple[str, Body]:
     The last of several begins early enough to be whole.
     """
     if extent <= width:
-        return "", [line(f"const ptrdiff_t {name}_first = 0;")]
+        return "", [let(f"{name}_first", number(0))]
     if extent % width == 0:
         return f"{name}_first", []
-    last = extent - width
-    return f"{name}_next", [line(f"const ptrdiff_t {name}_first = {name}_next < {last} ? {name}_next : {last};")]
+    following, last = Name(f"{name}_next"), number(extent - width)
+    return f"{name}_next", [let(f"{name}_first", Select(binary("<", following, last), following, last))]

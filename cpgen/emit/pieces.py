@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cpgen.code.tree import Assign, Body, Element, Let, Name, Select, Type, binary, let, loop, number
 from cpgen.emit.outer import block_start
 from cpgen.emit.places import Places
-from cpgen.emit.statements import Body, line, loop
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import Map
 from cpgen.loops.products import product
@@ -18,24 +18,27 @@ def in_pieces(places: Places, root: Map, sums: Sums) -> Body:
     nest, found = sums.nest, product(root)
     assert found is not None and nest.block == root.rank - 1
     inner, width = places.axes[root.rank], nest.block_width
-    first, last = f"{inner}_from", f"{inner}_to"
+    first, last = Name(f"{inner}_from"), Name(f"{inner}_to")
     name = sums.own[root]
-    place, result = f"packed[{inner} - {first}][step]", places.result(root)
+    packed = Name("packed")
+    place = Element(Element(packed, binary("-", Name(inner), first)), Name("step"))
+    result, total = places.result(root), sums.total(name)
 
-    copied = sums.in_block(nest.block, "step", [line(f"{place} = {places.element(found.weights)};")])
+    copied = sums.in_block(nest.block, "step", [Assign(place, places.element(found.weights))])
     copy = loop(inner, last, [loop("step", width, copied)], first)
-    start = f"{first} > 0 ? {result} : {places.zero}"
-    added = f"{place} * {places.element(found.values)}"
+    start = Select(binary(">", first, number(0)), result, places.zero)
+    added = binary("*", place, places.element(found.values))
     group = [
-        line(sums.declaration(name)),
-        *sums.over_block([line(f"{sums.text(name)} = {start};")]),
-        loop(inner, last, sums.over_block([line(f"{sums.text(name)} += {added};")]), first),
-        *sums.over_block([line(f"{result} = {sums.text(name)};")]),
+        sums.declaration(name),
+        *sums.over_block([Assign(total, start)]),
+        loop(inner, last, sums.over_block([Assign(total, added, "+=")]), first),
+        *sums.over_block([Assign(result, total)]),
     ]
-    groups = loop("group", places.filled(), group, step="GROUP")
+    groups = loop("group", places.filled(), group, step=Name("GROUP"))
     variable, begin = block_start(places.axes[nest.block], found.outs, width)
-    block = [*begin, line(f"{places.real} packed[{nest.piece}][{width}];"), copy, groups]
+    pieces = Let(Type(places.real), packed.text, None, (number(nest.piece), number(width)))
+    block = [*begin, pieces, copy, groups]
     blocks = [loop(variable, found.outs, block, step=width)] if variable else block
-    more = f"{first} + {nest.piece}"
-    end = more if found.depth % nest.piece == 0 else f"{more} < {found.depth} ? {more} : {found.depth}"
-    return [loop(first, found.depth, [line(f"const ptrdiff_t {last} = {end};"), *blocks], step=nest.piece)]
+    more, depth = binary("+", first, number(nest.piece)), number(found.depth)
+    end = more if found.depth % nest.piece == 0 else Select(binary("<", more, depth), more, depth)
+    return [loop(first.text, depth, [let(last.text, end), *blocks], step=nest.piece)]

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import jinja2
 
 import cpgen
-from cpgen.emit.runtime import LIMITED, VECTORISED, needs_library, own_functions, rename, select, uses
-from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view
+from cpgen.code import printer, tokens
+from cpgen.code.rewrite import calls
+from cpgen.code.tree import Statement
+from cpgen.emit.runtime import (
+    HEADERS,
+    LIMITED,
+    VECTORISED,
+    defined,
+    header,
+    header_parts,
+    own_function,
+    select,
+    template_folder,
+    text_of,
+    uses_library,
+)
+from cpgen.emit.spelling import FUNCTIONS, Spelling
+from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view, words
 from cpgen.errors import RequestError
 from cpgen.loops.names import external_prefix
 from cpgen.loops.plan import Plan
@@ -31,27 +45,21 @@ class CFiles:
     runtime: dict[str, str]
     declarations: str
     programs: tuple[ProgramView, ...]
+    library: bool  # whether math.h is used
 
     @property
     def limited(self) -> bool:
         """Whether a function is called that gives NaN for arguments beyond its range (sin, cos, tan)."""
-        return bool(LIMITED.search(self.source))
+        return any(not LIMITED.isdisjoint(calls(view.trees)) for view in self.programs)
 
     def files(self) -> dict[str, str]:
         """All files by name."""
         return {f"{self.name}.h": self.header, f"{self.name}.c": self.source, **self.runtime}
 
 
-def template_folder() -> Path:
-    """The templates: beside the package in a checkout, inside it when installed."""
-    package = Path(cpgen.__file__).parent
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parent / "templates"
-
-
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder()),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -59,6 +67,13 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.filters |= {"c": printer.expression, "lines": _lines, "signature": printer.signature}
+    return environment
+
+
+def _lines(body: Sequence[Statement], depth: int = 0) -> str:
+    """Statements as the lines of a function, indented by ``depth`` spaces."""
+    return "".join(f"{' ' * depth}{line}\n" for line in printer.lines(body))
 
 
 def emit_c(
@@ -89,6 +104,31 @@ def emit_c(
     names = [v.name for v in views]
     if len(set(names)) != len(names):
         raise RequestError(f"two programs of {model_name} have the same name: {', '.join(sorted(names))}")
+    # a single row gives the vector unit nothing to do
+    own = None if private else VECTORISED if any(p.tile > 1 for p in plans) else ()
+    spelling = Spelling(
+        name,
+        frozenset(FUNCTIONS.union(*(view.own_names for view in views))),
+        private,
+        str if libm else own_function(real, own),
+        f"cpgen_infinity_{'f64' if real == 'float64' else 'f32'}" if private and not libm else "",
+    )
+    definitions = list(dict.fromkeys(d for v in views for d in v.definitions))
+    used = spelling.used(words(views).union(*map(tokens.names, definitions)))
+    called = spelling.used({name for view in views for name in calls(view.trees)}.union(*map(tokens.called, definitions)))
+    runtime, in_headers = {}, False
+    for file in HEADERS:
+        needed = (used | set(helpers)) & defined(file)
+        if needed and private:
+            others = header_parts("cpgen_libm.h") if libm else ()
+            chosen = select(header_parts(file), needed, others)
+            text = text_of(chosen)
+            in_headers = in_headers or any(uses_library(part.calls, part.names) for part in chosen)
+            runtime[spelling.word(file)] = spelling.header(text)
+        elif needed:
+            runtime[file] = header(file)
+    views = tuple(view.spelled(spelling) for view in views)
+    library = uses_library(called, used)
     context = {
         "name": name,
         "model": model_name,
@@ -104,86 +144,20 @@ def emit_c(
         "beside": any(v.beside for v in views),
         "notes": notes,
         "blas": any(v.blas for v in views),
-        "definitions": list(dict.fromkeys(d for v in views for d in v.definitions)),
+        "definitions": [spelling.text(d) for d in definitions],
+        "private": private,
+        "macros": spelling.macros,
+        "runtime": spelling.runtime.upper(),
+        "local": spelling.local,
+        "includes": sorted(runtime),
+        "math_header": library,
     }
-    body = render("c/program.c.j2", {**context, "includes": [], "math_header": False})
-    scalar = runtime_header("cpgen_scalar.h")
-    # a single row gives the vector unit nothing to do
-    own = None if private else VECTORISED if any(p.tile > 1 for p in plans) else ()
-    if not libm:
-        body = own_functions(body, scalar, real, own)
-    needed = uses(body) | set(helpers)
-    runtime = {}
-    for file in ("cpgen_philox.h", "cpgen_scalar.h"):
-        text = runtime_header(file)
-        if needed & _defined(text):
-            runtime[file] = select(text, needed, runtime_header("cpgen_libm.h") if libm else "") if private else text
-    math_header = needs_library(body)
-    source = render("c/program.c.j2", {**context, "includes": sorted(runtime), "math_header": math_header})
-    if not libm:
-        source = own_functions(source, scalar, real, own)
+    source = render("c/program.c.j2", context)
     declarations = render("c/declarations.h.j2", context)
-    header = render("c/program.h.j2", {**context, "declarations": declarations})
-    if private:
-        runtime = {rename(file, name): rename(text, name) for file, text in runtime.items()}
-        source = rename(_apart(source), name)
-    source = _own_names(source, name, private)
-    return CFiles(name, header, source, runtime, declarations, views)
-
-
-# so that no frame holds the variables of all stages at once, and the deepest stack is short
-_STAGE = """/* Stages stay functions of their own: the stack then holds one at a time. */
-#if defined(__GNUC__)
-#define STAGE static __attribute__((noinline)) void
-#else
-#define STAGE static void
-#endif
-
-"""
-
-
-def _apart(source: str) -> str:
-    """``source`` with every function that returns nothing kept out of line."""
-    place = source.index("/* Sizes that stay")
-    return source[:place] + _STAGE + re.sub(r"^static void ", "STAGE ", source[place:], flags=re.MULTILINE)
-
-
-_OWN = (
-    r"^#define (\w+)",
-    r"^(?:static|SHARED|STAGE)\b[^\n=;]*?\b(\w+)\(",
-    r"^    (\w+) = \d+,?$",  # enumerators
-)
-_DIFFERENT = r"^#define (MISPLACED)\("  # the one macro that is not the same in every text
-# of each program, undefined behind it; and what a compiler's command line may say
-_SHARED_NAMES = {"LANES", "GROUP", "OMP_SHARE", "OMP_SHARE_SIMD"}
-
-
-def _own_names(source: str, name: str, macros: bool) -> str:
-    """``source`` with ``name`` before what it defines, so that one file may include it beside another model's.
-
-    Without ``macros`` those keep their names that are the same in every text.
-    """
-    own = (name, name.upper())
-    patterns = _OWN if macros else (*_OWN[1:], _DIFFERENT)
-    found = {word for pattern in patterns for word in re.findall(pattern, source, re.MULTILINE)}
-    others = {word for word in found if not word.startswith((f"{own[0]}_", f"{own[1]}_"))} - _SHARED_NAMES
-    if not others:
-        return source
-    words = re.compile(r"(?<![\w.>])(" + "|".join(sorted(others, key=len, reverse=True)) + r")\b")
-    return words.sub(lambda m: (own[1] if m[1].isupper() else own[0]) + "_" + m[1], source)
+    text = render("c/program.h.j2", {**context, "declarations": declarations})
+    return CFiles(name, text, source, runtime, declarations, views, library or in_headers)
 
 
 def render(template: str, context: Mapping[str, object]) -> str:
     """The text of one template."""
     return _environment().get_template(template).render(context)
-
-
-@lru_cache(maxsize=8)
-def runtime_header(name: str) -> str:
-    """A header of ``templates/runtime``."""
-    return (template_folder() / "runtime" / name).read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=8)
-def _defined(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"^static inline [\w ]+?(cpgen_\w+)\(", text, re.MULTILINE))

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from cpgen.code.rewrite import rebuilt, replaced
+from cpgen.code.tree import (
+    Assign,
+    Body,
+    Call,
+    Cast,
+    Do,
+    Element,
+    Expression,
+    For,
+    Group,
+    Let,
+    Literal,
+    Name,
+    Operation,
+    Select,
+    Statement,
+    Type,
+    Unary,
+    binary,
+    branch,
+    group,
+    is_number,
+    joined,
+    let,
+    loop,
+    number,
+    of,
+    plus,
+    times,
+)
 from cpgen.emit.names import elements
 from cpgen.emit.places import Places
-from cpgen.emit.statements import Body, Statement, branch, factor, line, loop, times
 from cpgen.ir.nodes import Access, Input
 from cpgen.ir.noise import node_key
 from cpgen.loops.names import identifier
 from cpgen.loops.phases import ROW
 from cpgen.loops.plan import is_scale
+
+ITEM, LANE = Name("item"), Name("lane")
+NULL = Name("NULL")
 
 
 class Rows:
@@ -37,142 +70,160 @@ class Rows:
         """``body`` for each row of the tile that exists."""
         if self.places.single:
             return body
-        return [loop("lane", "f->lanes", body)]
+        return [loop("lane", of("f", "lanes"), body)]
 
     def items(self, count: int, body: Body) -> Body:
         """``body`` for each element ``item``, or for the only one."""
-        return [loop("item", count, body)] if count != 1 else [_without_items(s) for s in body]
+        return [loop("item", count, body)] if count != 1 else _first_item(body)
 
     def bits(self, body: Body) -> Statement:
         """``body`` for each ``bit`` of those that are ``left``."""
-        return loop("bit", "left", body)
+        return loop("bit", Name("left"), body)
 
-    def dealt(self, variable: str, stop: str, body: Body) -> Statement:
+    def dealt(self, variable: str, stop: Expression, body: Body) -> Statement:
         """A loop outside the row phase that all threads share."""
         return loop(variable, stop, body, pragma="OMP_FOR")
 
-    def move_in(self, count: int, target: str, source: str) -> Body:
+    def move_in(self, count: int, target: Expression, source: Expression) -> Body:
         """``target = source`` for each ``item`` and ``lane``, whose ``row`` of the caller is at most the last."""
-        clamped = line("const ptrdiff_t row = lane < f->lanes ? lane : f->lanes - 1;")
-        return self.items(count, self.lanes([clamped, line(f"{target} = {source};")]))
+        lanes = of("f", "lanes")
+        clamped = let("row", Select(binary("<", LANE, lanes), LANE, binary("-", lanes, number(1))))
+        return self.items(count, self.lanes([clamped, Assign(target, source)]))
 
-    def move_out(self, count: int, target: str, source: str) -> Body:
+    def move_out(self, count: int, target: Expression, source: Expression) -> Body:
         """``target = source`` for each ``item`` and ``lane`` that is a row."""
-        return self.valid_lanes(self.items(count, [line(f"{target} = {source};")]))
+        return self.valid_lanes(self.items(count, [Assign(target, source)]))
 
-    def past(self, node: Input) -> str:
+    def past(self, node: Input) -> Expression:
         """What is added to a position in the caller's rows beyond those of the first column."""
-        return ""
+        return number(0)
 
     def _load(self) -> Body:
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
         count = elements(node)
-        row = "f->begin + f->row"
+        row: Expression = binary("+", of("f", "begin"), of("f", "row"))
         if node.has_columns:
-            row = f"f->col * f->n_rows + {row}"
-        place = f"f->args->{self.plan.value(node).name} + {times(row, str(count))}"
-        self.places.pointer("source", place)
+            row = joined(binary("*", of("f", "col"), of("f", "n_rows")), row)
+        place = joined(of("f", "args", self.plan.value(node).name), times(row, number(count)))
+        source = self.places.pointer("source", place)
         target = self.places.tile(node, False)
         if self.places.single:
-            return self.items(count, [line(f"{target}[item] = source[item];")])
-        place = f"source[{self.past(node)}{times('row', str(count))} + item]"
+            return self.items(count, [Assign(Element(target, ITEM), Element(source, ITEM))])
+        target_item = Element(target, self.places.spot(node, ITEM))
+        here = plus(self.past(node), joined(times(Name("row"), number(count)), ITEM))
         if self.plan.beside:
-            moved = self.move_out(count, f"{target}[{self.places.spot(node, 'item')}]", place.replace("row", "lane"))
-            return [*moved, self._repeat(node, "f->lanes")]
-        return self.move_in(count, f"{target}[{self.places.spot(node, 'item')}]", place)
+            moved = self.move_out(count, target_item, Element(source, replaced(here, Name("row"), LANE)))
+            return [*moved, self._repeat(node, of("f", "lanes"))]
+        return self.move_in(count, target_item, Element(source, here))
 
-    def _repeat(self, node: Input, lanes: str) -> Statement:
+    def _repeat(self, node: Input, lanes: Expression) -> Statement:
         """Fill the lanes from ``lanes`` on, for which there is nothing, with what the lanes before have."""
         repeat = f"{identifier(self.plan.name, 'program')}_repeat_lanes"
         stop = self.places.filled()
-        call = line(f"{repeat}({self.places.tile(node, False)}, {elements(node)}, {lanes}, {stop});")
-        return branch(f"{lanes} < {stop}", [call])
+        call = Call(repeat, (self.places.tile(node, False), number(elements(node)), lanes, stop))
+        return branch(binary("<", lanes, stop), [Do(call)])
 
     def _keep(self) -> Body:
         node = self.stage.nodes[0]
         count = elements(node)
         source, target = self.places.tile(node, True), self.places.rows(node, False)
-        row = "f->row" if self.places.single else "f->row + lane"
+        row: Expression = of("f", "row") if self.places.single else binary("+", of("f", "row"), LANE)
         if node.has_columns:
-            row = f"{factor(row)} * f->columns + {self.places.column()}"
-        place = f"{target}[{times(row, str(count))} + item]"
-        return self.move_out(count, place, f"{source}[{self.places.spot(node, 'item')}]")
+            row = joined(binary("*", group(row), of("f", "columns")), self.places.column())
+        place = Element(target, joined(times(row, number(count)), ITEM))
+        return self.move_out(count, place, Element(source, self.places.spot(node, ITEM)))
 
     def _store(self) -> Body:
         node = self.stage.nodes[0]
         count = elements(node)
         source = self.places.tile(node, True)
         target = self.places.output()
-        row = "f->begin + f->row" if self.places.single else "f->begin + f->row + lane"
+        row: Expression = binary("+", of("f", "begin"), of("f", "row"))
+        if not self.places.single:
+            row = joined(row, LANE)
         if node.has_columns:
-            row = f"{self.places.column()} * f->n_rows + {row}"
-        place = f"{target}[{times(row, str(count))} + item]"
-        moved = self.move_out(count, place, f"{source}[{self.places.spot(node, 'item')}]")
-        return [branch(f"{target} != NULL", moved)]
+            row = joined(binary("*", self.places.column(), of("f", "n_rows")), row)
+        place = Element(target, joined(times(row, number(count)), ITEM))
+        moved = self.move_out(count, place, Element(source, self.places.spot(node, ITEM)))
+        return [branch(binary("!=", target, NULL), moved)]
 
     def _copy(self) -> Body:
         node = self.stage.nodes[0]
         count = elements(node)
-        if is_scale(node):
-            read = self.places.element(Access(node, ()))
-        else:
-            read = f"{self.places.array(node)}[item]"
+        read = (
+            self.places.element(Access(node, ())) if is_scale(node) else Element(self.places.array(node), ITEM)
+        )
         target = self.places.output()
-        stop = f"f->columns * {count}" if node.has_columns else str(count)
-        return [branch(f"{target} != NULL", [self.dealt("item", stop, [line(f"{target}[item] = {read};")])])]
+        stop = binary("*", of("f", "columns"), number(count)) if node.has_columns else number(count)
+        return [branch(binary("!=", target, NULL), [self.dealt("item", stop, [Assign(Element(target, ITEM), read)])])]
 
     def _noise(self) -> Body:
         """Fill a noise value: one Philox call gives the signs of 128 elements."""
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
         count = elements(node)
+        element = binary("+", ITEM, Name("bit"))
+        row: Expression = number(0)
         if self.stage.phase == ROW:
             target = self.places.tile(node, False)
-            row = "f->args->first_row + f->begin + f->row"
+            row = joined(of("f", "args", "first_row"), binary("+", of("f", "begin"), of("f", "row")))
             if self.plan.beside:
-                row += " + lane - first"
+                row = binary("-", joined(row, LANE), Name("first"))
             elif not self.places.single:
-                self.places.declare("last", "const ptrdiff_t", "f->lanes - 1")
-                row += " + (lane < last ? lane : last)"
-            put = f"{target}[{self.places.spot(node, 'item + bit')}]"
+                last = self.places.declare("last", binary("-", of("f", "lanes"), number(1)))
+                row = joined(row, Group(Select(binary("<", LANE, last), LANE, last)))
+            put = Element(target, self.places.spot(node, element))
         else:
             assert self.plan.value(node).work is not None
             target = self.places.target(node)
-            row = "0"
-            put = f"{target}[{times('col', str(count))} + item + bit]"
-        column = f"f->args->first_column + {self.places.column()}"
-        beside = self.plan.beside and self.stage.phase == ROW
-        if beside:
-            column += " + part"
-        self.places.declare("noise_offset", "const uint32_t", f"{node.offset}U")
-        self.places.declare("noise_key", "const uint32_t", f"{node_key(node.name)}U")
-        key = f"{self.plan.noise_order}U, noise_offset, noise_key"
-        header = [
-            line("const cpgen_noise noise = cpgen_noise_at("),
-            line(f"    f->args->seed, f->args->design, {key}, (uint64_t)({column}), (uint32_t)({row}));"),
+            put = Element(target, joined(times(Name("col"), number(count)), element))
+        column: Expression = joined(of("f", "args", "first_column"), self.places.column())
+        if self.plan.beside and self.stage.phase == ROW:
+            column = joined(column, Name("part"))
+        unsigned = Type("uint32_t", constant=True)
+        offset = self.places.declare("noise_offset", Literal(f"{node.offset}U"), unsigned)
+        key = self.places.declare("noise_key", Literal(f"{node_key(node.name)}U"), unsigned)
+        order = Literal(f"{self.plan.noise_order}U")
+        design = (of("f", "args", "seed"), of("f", "args", "design"), order, offset, key)
+        place = (Cast("uint64_t", Group(column)), Cast("uint32_t", Group(row)))
+        noise = Call("cpgen_noise_at", (*design, *place), apart=True)
+        here = Unary("&", Name("noise"))
+        sign = Call("cpgen_noise_value", (here, Name("words"), Cast("uint32_t", Group(element))))
+        words = Call("cpgen_noise_words", (here, Cast("uint32_t", Group(binary("/", ITEM, number(128)))), Name("words")))
+        rest = binary("-", number(count), ITEM)
+        inside = [
+            Let(Type("uint32_t"), "words", None, (number(4),)),
+            Do(words),
+            let("left", Select(binary("<", rest, number(128)), rest, number(128))),
+            self.bits([Assign(put, Cast(self.places.real, sign))]),
         ]
-        put_one = line(f"{put} = ({self.places.real})cpgen_noise_value(&noise, words, (uint32_t)(item + bit));")
-        words = [
-            line("uint32_t words[4];"),
-            line("cpgen_noise_words(&noise, (uint32_t)(item / 128), words);"),
-            line(f"const ptrdiff_t left = {count} - item < 128 ? {count} - item : 128;"),
-            self.bits([put_one]),
-        ]
-        body = [*header, loop("item", count, words, step=128)]
+        body = [let("noise", noise, Type("cpgen_noise", constant=True)), loop("item", count, inside, step=128)]
         if self.stage.phase != ROW:
-            return [self.dealt("col", "f->columns", body)]
+            return [self.dealt("col", of("f", "columns"), body)]
         if not self.plan.beside:
             return self.lanes(body)
-        first = line("const ptrdiff_t first = part * f->lanes;")
-        each = loop("lane", "first + f->lanes", body, start="first")
-        return [
-            Statement("for (ptrdiff_t part = 0; part * f->lanes < f->used; ++part)", [first, each]),
-            self._repeat(node, "f->used"),
-        ]
+        part, lanes, used = Name("part"), of("f", "lanes"), of("f", "used")
+        first = let("first", binary("*", part, lanes))
+        each = loop("lane", binary("+", Name("first"), lanes), body, start=Name("first"))
+        test = binary("<", binary("*", part, lanes), used)
+        return [For("part", number(0), test, number(1), (first, each)), self._repeat(node, used)]
 
 
-def _without_items(statement: Statement) -> Statement:
-    text = statement.text.replace("[item * LANES + lane]", "[lane]").replace(" + item]", "]").replace("[item]", "[0]")
-    body = None if statement.body is None else [_without_items(s) for s in statement.body]
-    return Statement(text, body, statement.pragma)
+def _first_item(body: Body) -> Body:
+    """``body`` for ``item`` 0."""
+
+    def folded(node: object) -> object:
+        if not isinstance(node, Operation):
+            return node
+        parts = [node.first, *(operand for _, operand in node.rest)]
+        ops = {op for op, _ in node.rest}
+        if ops == {"*"} and any(is_number(part, 0) for part in parts):
+            return number(0)
+        if ops != {"+"}:
+            return node
+        left = [part for part in parts if not is_number(part, 0)] or [number(0)]
+        return left[0] if len(left) == 1 else Operation(left[0], tuple(("+", part) for part in left[1:]))
+
+    found: Body = rebuilt(replaced(body, ITEM, number(0)), folded)
+    return found

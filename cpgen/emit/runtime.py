@@ -2,124 +2,160 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
-_DEFINED = re.compile(r"^static inline [\w ]+?(cpgen_\w+)\(|^} (cpgen_\w+);|^#define (cpgen_\w+)", re.MULTILINE)
-# functions and macros of math.h
-LIBRARY = re.compile(
-    r"\b(?:(?:a?sin|a?cos|a?tan|atan2|sinh|cosh|asinh|acosh|atanh|tgamma|erfc?|pow|hypot|sqrt|fabs|exp|log|tanh"
-    r"|expm1|log1p|fmax|fmin|cbrt|floor|ceil|lgamma|exp2|log2|log10|logb|fmod|remainder|round|trunc|rint|nearbyint"
-    r"|copysign|fdim|fma|ldexp|scalbn|nextafter|isnan|isinf|isfinite|signbit)f?\(|HUGE_VALF?\b|INFINITY\b|NAN\b)"
+import cpgen
+from cpgen.code import tokens
+
+# functions of math.h that programs call, without the f that those of float end with
+_MATHEMATICS = frozenset(
+    """
+    sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh tgamma lgamma erf erfc pow hypot sqrt fabs cbrt
+    exp exp2 expm1 log log2 log10 log1p logb fmax fmin fdim fma fmod remainder floor ceil round trunc rint nearbyint
+    copysign ldexp scalbn nextafter
+    """.split()
 )
+# its macros that are called like functions, and those that are not
+_CLASSES = frozenset("isnan isinf isfinite signbit".split())
+_MACROS = frozenset("HUGE_VAL HUGE_VALF INFINITY NAN".split())
 # those whose own text takes the vector unit and is 2 to 6 times faster than the library's
 VECTORISED = ("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "hypot")
 # the vectorised forms of these give NaN for large arguments, where the library's still have an answer
 MODERATE = ("sin", "cos", "tan")
-LIMITED = re.compile(r"\bcpgen_(?:sin|cos|tan)_moderate_f(?:32|64)\(")
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_USED = re.compile(r"\bcpgen_\w+")
+# what IEEE arithmetic defines, so that a device's own have the right bits
+EXACT = ("sqrt", "fabs")
+LIMITED = frozenset(f"cpgen_{name}_moderate_{real}" for name in MODERATE for real in ("f32", "f64"))
+
+HEADERS = ("cpgen_philox.h", "cpgen_scalar.h")
+
+
+def template_folder() -> Path:
+    """The templates: beside the package in a checkout, inside it when installed."""
+    package = Path(cpgen.__file__).parent
+    inside = package / "templates"
+    return inside if inside.is_dir() else package.parent / "templates"
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Text between blank lines; ``names`` are what it defines."""
+class Part:
+    """What lies between blank lines of a header: one definition or several, a heading, directives."""
 
     text: str
-    names: tuple[str, ...]
+    defines: frozenset[str]
+    names: frozenset[str]  # that occur
+    calls: frozenset[str]  # those that are called
 
     @property
     def heading(self) -> bool:
-        return not self.names and self.text.startswith("/* ----")
+        return not self.defines and self.text.startswith("/* ----")
 
 
-def select(text: str, needed: Iterable[str], others: str = "") -> str:
-    """The runtime header ``text`` with only the definitions that ``needed`` names, or what these use, lead to.
+@lru_cache(maxsize=8)
+def header_parts(file: str) -> tuple[Part, ...]:
+    """A header of ``templates/runtime``."""
+    text = (template_folder() / "runtime" / file).read_text(encoding="utf-8")
+    return tuple(_part(part) for part in text.strip("\n").split("\n\n"))
 
-    ``others`` is a header whose definitions take the place of those of the same name.
+
+def _part(text: str) -> Part:
+    found = [t for t in tokens.tokens(text) if t.kind not in ("comment", "space")]
+    defines, depth = set[str](), 0
+    for k, token in enumerate(found):
+        depth += (token.text == "{") - (token.text == "}")
+        if depth or token.kind != "name" or not token.text.startswith("cpgen_"):
+            continue
+        before, after = (found[j].text if 0 <= j < len(found) else "" for j in (k - 1, k + 1))
+        # static inline type name(...), } name; and #define name
+        if (after == "(" and found[0].text == "static") or (before == "}" and after == ";") or before == "define":
+            defines.add(token.text)
+    names = frozenset(t.text for t in found if t.kind == "name")
+    return Part(text, frozenset(defines), names, frozenset(tokens.called(text)))
+
+
+@lru_cache(maxsize=8)
+def defined(file: str) -> frozenset[str]:
+    """All names that a header defines."""
+    return frozenset(name for part in header_parts(file) for name in part.defines)
+
+
+def header(file: str) -> str:
+    """The text of a whole header."""
+    return "\n\n".join(part.text for part in header_parts(file)) + "\n"
+
+
+def select(parts: Sequence[Part], needed: Iterable[str], others: Sequence[Part] = ()) -> list[Part]:
+    """Of a header's ``parts`` those that define what is ``needed``, or what these use, and those that define nothing.
+
+    ``others`` are parts of another header, which take the place of those that define the same.
     """
-    instead = {name: block for block in _blocks(others) for name in block.names}
-    blocks = [next((instead[n] for n in b.names if n in instead), b) for b in _blocks(text)]
-    where = {name: block for block in blocks for name in block.names}
+    instead = {name: part for part in others for name in part.defines}
+    parts = [next((instead[n] for n in sorted(p.defines) if n in instead), p) for p in parts]
+    where = {name: part for part in parts for name in part.defines}
     wanted, queue = set[str](), [n for n in needed if n in where]
     while queue:
         name = queue.pop()
         if name not in wanted:
             wanted.add(name)
-            queue += [n for n in _USED.findall(_COMMENT.sub("", where[name].text)) if n in where]
-    kept = [b for b in blocks if not b.names or wanted & set(b.names)]
-    result = []
-    for block, following in zip(kept, [*kept[1:], None], strict=True):
-        if block.heading and (following is None or not following.names):
-            continue
-        result.append(block.text)
-    chosen = "\n\n".join(result) + "\n"
-    if not needs_library(chosen):
-        return chosen
-    return chosen.replace("#include <stdint.h>\n", "#include <math.h>\n#include <stdint.h>\n", 1)
+            queue += [n for n in where[name].names if n in where]
+    kept = [p for p in parts if not p.defines or wanted & p.defines]
+    following = [*kept[1:], None]
+    return [p for p, after in zip(kept, following, strict=True) if not p.heading or (after and after.defines)]
 
 
-def own_functions(text: str, header: str, real: str, only: Sequence[str] | None = None) -> str:
-    """``text`` with calls of math.h replaced by what ``header`` defines for them.
+def text_of(parts: Sequence[Part]) -> str:
+    """A header of some parts, with math.h where they call it."""
+    library = any(uses_library(part.calls, part.names) for part in parts)
+    include = "#include <stdint.h>"
+    texts = [f"#include <math.h>\n{p.text}" if library and p.text == include else p.text for p in parts]
+    return "\n\n".join(texts) + "\n"
+
+
+def library_name(function: str, real: str) -> str:
+    """The function of math.h that ``function`` is for a type, without the f of float; "" for none."""
+    name = function if real == "float64" else function[:-1] if function.endswith("f") else ""
+    return name if name in _MATHEMATICS else ""
+
+
+def uses_library(calls: Collection[str], names: Collection[str]) -> bool:
+    """Whether functions that are called, or other names, are of math.h."""
+    both = {*calls, *(name[:-1] for name in calls if name.endswith("f"))}
+    return bool(both & (_MATHEMATICS | _CLASSES)) or not _MACROS.isdisjoint(names)
+
+
+def own_function(real: str, only: Sequence[str] | None = None) -> Callable[[str], str]:
+    """What stands for a function of math.h: the runtime header's, where it has one.
 
     ``only`` some of them, for the vector unit: sin, cos and tan by their moderate forms.
     """
-    suffix, end = ("f64", "") if real == "float64" else ("f32", "f")
-    defined = {n for b in _blocks(header) for n in b.names}
-    if only is not None:
-        defined &= {f"cpgen_{name}_{suffix}" for name in only}
+    suffix = "f64" if real == "float64" else "f32"
+    there = defined("cpgen_scalar.h")
 
-    def put(match: re.Match[str]) -> str:
-        own = f"cpgen_{match[1]}_{suffix}"
-        if own not in defined:
-            return match[0]
-        kind = "_moderate" if only is not None and match[1] in MODERATE else ""
-        return f"cpgen_{match[1]}{kind}_{suffix}("
+    def found(function: str) -> str:
+        name = library_name(function, real)
+        if not name or f"cpgen_{name}_{suffix}" not in there or (only is not None and name not in only):
+            return function
+        kind = "_moderate" if only is not None and name in MODERATE else ""
+        return f"cpgen_{name}{kind}_{suffix}"
 
-    parts = re.split(r"(/\*.*?\*/)", text, flags=re.DOTALL)
-    for k in range(0, len(parts), 2):  # comments keep the mathematics
-        parts[k] = re.sub(rf"\b([a-z][a-z0-9]*?){end}\(", put, parts[k])
-        if only is None:
-            parts[k] = re.sub(r"\bHUGE_VALF?\b", f"cpgen_infinity_{suffix}()", parts[k])
-    return "".join(parts)
-
-
-def needs_library(text: str) -> bool:
-    """Whether a C text calls math.h."""
-    return bool(LIBRARY.search(_COMMENT.sub("", text)))
-
-
-def uses(text: str) -> set[str]:
-    """The runtime names in a C text."""
-    return set(_USED.findall(text))
-
-
-def rename(text: str, prefix: str) -> str:
-    """``cpgen_`` and ``CPGEN_`` at the start of names as ``<prefix>_rt_`` and ``<PREFIX>_RT_``."""
-    text = re.sub(r"\bcpgen_", f"{prefix}_rt_", text)
-    return re.sub(r"\bCPGEN_", f"{prefix.upper()}_RT_", text)
+    return found
 
 
 def amalgamated(sources: Sequence[str], headers: Mapping[str, str]) -> str:
     """One text of several: private headers are put in where they are first included, licences stay on top of each."""
     seen: set[str] = set()
-
-    def put(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in headers:
-            return "" if name in seen else seen.add(name) or match[0]  # type: ignore[func-returns-value]
-        if name in seen:
-            return ""
-        seen.add(name)
-        return headers[name]
-
-    return "\n".join(re.sub(r'^#include "(\S+)"\n', put, text, flags=re.MULTILINE) for text in sources)
-
-
-def _blocks(text: str) -> list[_Block]:
     found = []
-    for part in re.split(r"\n{2,}", text.strip("\n")):
-        names = tuple(name for match in _DEFINED.findall(part) for name in match if name)
-        found.append(_Block(part, names))
-    return found
+    for source in sources:
+        lines: list[str] = []
+        for line in source.splitlines(keepends=True):
+            quoted = line.startswith('#include "') and line.rstrip("\n").endswith('"')
+            name = line.split('"')[1] if quoted else ""
+            if not name:
+                lines.append(line)
+            elif name not in seen:
+                seen.add(name)
+                lines.append(headers.get(name, line))
+        found.append("".join(lines))
+    return "\n".join(found)

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from cpgen.code.rewrite import mentions
+from cpgen.code.tree import (
+    Assign,
+    Body,
+    Element,
+    Expression,
+    Let,
+    Name,
+    Select,
+    Type,
+    binary,
+    branch,
+    every,
+    let,
+    loop,
+    number,
+    of,
+)
+from cpgen.emit.affine import condition
 from cpgen.emit.bounds import limits
 from cpgen.emit.places import Places
-from cpgen.emit.statements import Body, branch, condition, line, loop, mentions, simd
 from cpgen.ir.nodes import ROWS, Map
 from cpgen.loops.fuse import own_sums
 from cpgen.loops.phases import ROW
@@ -17,7 +35,7 @@ from cpgen.loops.ranges import Condition, check, conditions, live, never, pieces
 class Sums:
     """The sums over the loops of ``nest``, whose output axes are walked in blocks.
 
-    Device code overrides :meth:`text`, :meth:`declaration`, :meth:`over_block` and :meth:`overlap`.
+    Device code overrides :meth:`total`, :meth:`declaration`, :meth:`over_block` and :meth:`overlap`.
     """
 
     def __init__(self, places: Places, root: Map, nest: Nest) -> None:
@@ -34,44 +52,41 @@ class Sums:
         found = [] if nest.block is None else [(nest.block, nest.block_width)]
         return found if nest.lanes or nest.vector is None else [(nest.vector, nest.vector_width), *found]
 
-    def overlap(self) -> list[str]:
+    def overlap(self) -> list[Expression]:
         """Conditions that hold where a block does not repeat sums of the block before it."""
         places, root = self.places, self.root
-        tests = []
+        tests: list[Expression] = []
         for a, width in self.blocks():
             extent = root.extents[a]
             if isinstance(extent, int) and extent > width and extent % width:
-                tests.append(f"{places.axes[a]} >= {places.axes[a]}_next")
+                tests.append(binary(">=", Name(places.axes[a]), Name(f"{places.axes[a]}_next")))
         return tests
 
-    def text(self, name: str = "sum") -> str:
+    def total(self, name: str = "sum") -> Expression:
         """The sum of the current point."""
-        nest = self.nest
-        if nest.block is not None:
-            name += "[step]"
-        if self._has_lanes():
-            name += "[lane]"
-        return name
+        found: Expression = Name(name)
+        if self.nest.block is not None:
+            found = Element(found, Name("step"))
+        return Element(found, Name("lane")) if self._has_lanes() else found
 
     def _has_lanes(self) -> bool:
         """Whether sums are held for several points of the vector axis."""
         places, nest = self.places, self.nest
         return nest.vector is not None and not (nest.lanes and places.single)
 
-    def _width(self) -> str:
+    def _width(self) -> Expression:
         """The points of the vector axis for which sums are held."""
         if self.nest.lanes:
-            return "GROUP" if self.places.grouped else self.places.filled()
-        return str(self.nest.vector_width)
+            return Name("GROUP") if self.places.grouped else self.places.filled()
+        return number(self.nest.vector_width)
 
-    def declaration(self, name: str) -> str:
+    def declaration(self, name: str) -> Let:
         """The local variable that holds the sums of a block."""
         places, nest = self.places, self.nest
-        if nest.block is not None:
-            name += f"[{nest.block_width}]"
+        sizes: list[Expression] = [] if nest.block is None else [number(nest.block_width)]
         if self._has_lanes():
-            name += "[LANES]" if nest.lanes and not places.grouped else f"[{self._width()}]"
-        return f"{places.real} {name};"
+            sizes.append(Name("LANES") if nest.lanes and not places.grouped else self._width())
+        return Let(Type(places.real), name, None, tuple(sizes))
 
     def over_block(self, body: Body) -> Body:
         """Wrap ``body`` in the loops over the local sums."""
@@ -79,7 +94,7 @@ class Sums:
         if nest.vector is not None and self._has_lanes():
             if not nest.lanes:
                 body = self.in_block(nest.vector, "lane", body)
-            body = [simd(loop("lane", self._width(), body))]
+            body = [loop("lane", self._width(), body, pragma="OMP_SIMD")]
         if nest.block is not None:
             body = [loop("step", nest.block_width, self.in_block(nest.block, "step", body))]
         return body
@@ -90,7 +105,7 @@ class Sums:
         name = places.axes[a]
         if not mentions(body, name):
             return body
-        return [line(f"const ptrdiff_t {name} = {name}_first + {counter};"), *body]
+        return [let(name, binary("+", Name(f"{name}_first"), Name(counter))), *body]
 
     def build(self) -> Body:
         """Declare, start and add up the local sums."""
@@ -101,10 +116,10 @@ class Sums:
             tests = self.overlap()
             if places.stage.phase == ROW:
                 tests = [places.going_on(), *tests]
-            start = f"{' && '.join(tests)} ? {stored} : {start}" if tests else stored
+            start = Select(every(tests), stored, start) if tests else stored
         names = self.own.values()
-        body: Body = [line(self.declaration(name)) for name in names]
-        body += self.over_block([line(f"{self.text(name)} = {start};") for name in names])
+        body: Body = [self.declaration(name) for name in names]
+        body += self.over_block([Assign(self.total(name), start) for name in names])
         return body + self._adding()
 
     def _adding(self) -> Body:
@@ -132,8 +147,8 @@ class Sums:
                 a = nest.reduction[depth]
                 name, extent = places.axes[a], root.extents[a]
                 if not isinstance(extent, int):
-                    stop = "f->count" if extent is ROWS else "f->columns"
-                    inner = [loop(name, stop, level(depth + 1, known | {a}, left))]
+                    end = of("f", "count" if extent is ROWS else "columns")
+                    inner = [loop(name, end, level(depth + 1, known | {a}, left))]
                 else:
                     part = counted.get(a, range(extent))
                     bounds = limits(places, root, a, [c for c in left if set(c.index.axes) <= known | {a}], counted)
@@ -142,9 +157,11 @@ class Sums:
                     for piece in [part] if bounds.done else pieces(part, at.get(a, ())):
                         with places.narrowed({name: piece}):
                             rest = level(depth + 1, known | {a}, left)
-                        start = bounds.start or piece.start
-                        inner.append(loop(name, bounds.stop or piece.stop, rest, start, bounds.step))
-            return [branch(condition(here, places.variable), inner)] if here else inner
+                        start = number(piece.start) if bounds.start is None else bounds.start
+                        stop = number(piece.stop) if bounds.stop is None else bounds.stop
+                        inner.append(loop(name, stop, rest, start, bounds.step))
+            test = condition(here, places.variable)
+            return inner if test is None else [branch(test, inner)]
 
         with places.narrowed({places.axes[a]: part for a, part in counted.items() if a in known}):
             return level(0, known, checks)
@@ -154,12 +171,13 @@ class Sums:
         places, root = self.places, self.root
         body: Body = []
         for node, name in self.own.items():
-            lets, text = places.expression(node, valid)
-            total, item = self.text(name), name.replace("sum", "item")
+            lets, value = places.expression(node, valid)
+            total, item = self.total(name), Name(f"item{name[len('sum') :]}")
             body += lets
             if root.reduce == "sum":
-                body.append(line(f"{total} += {text};"))
-            else:
-                body.append(line(f"const {places.real} {item} = {text};"))
-                body.append(line(f"{total} = {item} > {total} || {item} != {item} ? {item} : {total};"))
+                body.append(Assign(total, value, "+="))
+            else:  # a NaN stays
+                body.append(Let(Type(places.real, constant=True), item.text, value))
+                other = binary("||", binary(">", item, total), binary("!=", item, item))
+                body.append(Assign(total, Select(other, item, total)))
         return body

@@ -1,18 +1,46 @@
-"""What the templates see: frozen strings, numbers and lists, nothing to compute."""
+"""What the templates see of a program: its functions as trees, and frozen names, numbers and lists."""
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from pathlib import PurePath
 
+from cpgen.code import printer
+from cpgen.code.rewrite import mentions, nodes
+from cpgen.code.tokens import in_comment, renamed
+from cpgen.code.tree import (
+    Block,
+    Body,
+    Call,
+    Cast,
+    Do,
+    Expression,
+    For,
+    Function,
+    Group,
+    If,
+    Literal,
+    Name,
+    Parameter,
+    Select,
+    Statement,
+    Type,
+    binary,
+    branch,
+    every,
+    joined,
+    number,
+    of,
+)
 from cpgen.emit.body import StageBody, stage_body
 from cpgen.emit.names import COLUMNS_BEGIN, address, axis_names, elements, member_axes, offset_name
-from cpgen.emit.share import Draft, Function, share
-from cpgen.emit.statements import Body, Statement, line
+from cpgen.emit.places import lowest, zero
+from cpgen.emit.rows import NULL
+from cpgen.emit.share import Draft, Shared, share
+from cpgen.emit.spelling import Spelling
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node
 from cpgen.ir.stack import stacked
 from cpgen.ir.text import digest, extent_text
@@ -23,6 +51,7 @@ from cpgen.scalar import spelled
 WIDTH = 100
 LARGEST = 2147483647  # rows and columns of one call: positions fit ptrdiff_t on 32-bit machines too
 MOST_THREADS = 65536
+MISPLACED = "MISPLACED"
 CALL = 16  # operations that one elementary function costs, about
 
 
@@ -31,8 +60,12 @@ class Field:
     """One member of the argument structure."""
 
     name: str
-    declaration: str
+    type: Type
     comment: str
+
+    @property
+    def declaration(self) -> str:
+        return printer.declarator(self.type, self.name)
 
 
 @dataclass(frozen=True)
@@ -40,23 +73,23 @@ class Status:
     name: str
     code: int
     meaning: str
-    test: str  # the C condition under which it is returned; "" if the template knows
+    test: Expression | None  # the condition under which it is returned; None if the template knows
 
 
 @dataclass(frozen=True)
 class OutputView:
     field: str
-    count: str  # of its numbers: C text in size_t
+    count: Expression  # of its numbers, as size_t
 
 
 @dataclass(frozen=True)
 class SizeView:
-    """Numbers in the workspace, for one lane and for one row: C text that cannot overflow, and the counts behind it
-    as (constant, for each column)."""
+    """Numbers in the workspace, for one lane and for one row, computed so that they cannot overflow, and the counts
+    behind it as (constant, for each column)."""
 
-    work: str
-    tile: str
-    rows: str
+    work: Expression
+    tile: Expression
+    rows: Expression
     counts: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
@@ -68,22 +101,16 @@ class Offset:
 
 @dataclass(frozen=True)
 class StageView:
-    """``comment`` lines, then ``static void function(const frame *f, parameters)`` with ``body``.
+    """A function and the stages it is called for."""
 
-    ``signature`` is that without the body; ``members`` are the stages it is called for.
-    """
-
-    function: str
+    function: Function
     members: tuple[Stage, ...]
-    signature: str
-    comment: tuple[str, ...]
-    body: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
 class SegmentView:
     columns: bool
-    calls: tuple[str, ...]  # statements, which may be several lines
+    calls: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
@@ -106,27 +133,72 @@ class ProgramView:
     chunk_tiles: int
     offsets: tuple[Offset, ...]
     stages: tuple[StageView, ...]
-    setup: tuple[str, ...]
+    setup: tuple[Statement, ...]
     segments: tuple[SegmentView, ...]
-    calls: Mapping[int, str]  # of all stages by number
-    accumulate: tuple[str, ...]
-    finish: tuple[str, ...]
+    calls: Mapping[int, Statement]  # of all stages by number
+    accumulate: tuple[Statement, ...]
+    finish: tuple[Statement, ...]
     clear: tuple[Statement, ...]
     has_tiles: bool
     beside: bool
     has_rows: bool
     has_clear: bool
-    work_numbers: str
-    tile_numbers: str
-    row_numbers: str
+    work_numbers: Expression
+    tile_numbers: Expression
+    row_numbers: Expression
     size: SizeView
     sizes_use_columns: bool
-    cost: str
+    cost: Expression
+    cost_by_rows: bool
+    cost_by_columns: bool
     barriers: tuple[int, int]  # once, and for each chunk of rows
     uses_noise: bool
     blas: bool  # whether the caller may pass a BLAS
     helpers: tuple[str, ...]
     definitions: tuple[str, ...]
+
+    @property
+    def trees(self) -> tuple[object, ...]:
+        """All that the text computes."""
+        stages = tuple(stage.function for stage in self.stages)
+        return (stages, self.setup, tuple(s.calls for s in self.segments), self.accumulate, self.finish, self.clear)
+
+    @property
+    def own_names(self) -> set[str]:
+        """What the text of this program defines, except for what begins with its name."""
+        found = {stage.function.name for stage in self.stages} | {offset.name for offset in self.offsets}
+        return found | {f"{self.title_id}_{name}" for name in ("repeat_lanes", "add_columns")}
+
+    def spelled(self, spelling: Spelling) -> ProgramView:
+        """This program with the names of a text."""
+        tree = spelling.tree
+        size = self.size
+        return replace(
+            self,
+            statuses=tuple(replace(s, test=tree(s.test)) for s in self.statuses),
+            offsets=tuple(replace(o, name=spelling.word(o.name)) for o in self.offsets),
+            stages=tuple(replace(s, function=tree(s.function)) for s in self.stages),
+            setup=tree(self.setup),
+            segments=tuple(replace(s, calls=tree(s.calls)) for s in self.segments),
+            calls={number: tree(call) for number, call in self.calls.items()},
+            accumulate=tree(self.accumulate),
+            finish=tree(self.finish),
+            clear=tree(self.clear),
+            size=SizeView(tree(size.work), tree(size.tile), tree(size.rows), size.counts),
+        )
+
+
+def words(views: Sequence[ProgramView]) -> set[str]:
+    """All names that the functions of some programs use."""
+    found = set[str]()
+    for node in nodes([view.trees for view in views]):
+        if isinstance(node, Name):
+            found.add(node.text)
+        elif isinstance(node, Call):
+            found.add(node.function)
+        elif isinstance(node, Type):
+            found.add(node.base)
+    return found
 
 
 @dataclass(frozen=True)
@@ -160,23 +232,23 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         function = _function(plan, stage, identifier(plan.name, "program"))
         drafts.append(Draft(function, tuple(places.declared.values()), statements, places.template))
     stages = []
-    text: dict[int, str] = {}
+    made_calls: dict[int, Statement] = {}
     for shared in share(drafts):
         members = tuple(made[k] for k in shared.members)
         stages.append(_stage_view(plan, name, shared, members, dialect))
         for stage, arguments in zip(members, shared.arguments, strict=True):
-            frame = ["f"] if shared.uses_frame else []
-            name_of = f"{shared.name}<{shared.template}>" if shared.template else shared.name
-            text[stage.number] = _list(f"{name_of}(", [*frame, *arguments], ");")
+            frame = (Name("f"),) if shared.uses_frame else ()
+            made_calls[stage.number] = Do(Call(shared.name, (*frame, *arguments), shared.template))
 
-    def calls(phase: Sequence[Stage]) -> tuple[str, ...]:
-        made = [s for s in phase if s.number in text]
-        if not dialect.together:
-            return tuple(_if_needed(plan, s.needed_by, [text[s.number]]) for s in made)
-        alike = groupby(made, lambda s: s.needed_by)
-        return tuple(_if_needed(plan, names, [text[s.number] for s in stages]) for names, stages in alike)
+    def calls(phase: Sequence[Stage]) -> tuple[Statement, ...]:
+        made = [s for s in phase if s.number in made_calls]
+        found: list[Statement] = []
+        alike = groupby(made, lambda s: s.needed_by) if dialect.together else ((s.needed_by, [s]) for s in made)
+        for names, together in alike:
+            found += _if_needed(plan, names, [made_calls[s.number] for s in together])
+        return tuple(found)
 
-    clear = _clear(plan, name)
+    clear, cost = _clear(plan, name), _cost(plan)
     sizes = (plan.work, plan.tile_memory, plan.rows) if plan.segments else (plan.work,)
     return ProgramView(
         name=name,
@@ -197,7 +269,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         stages=tuple(stages),
         setup=calls(plan.setup),
         segments=tuple(SegmentView(s.columns, calls(s.stages)) for s in plan.segments),
-        calls=text,
+        calls=made_calls,
         accumulate=calls(plan.accumulate),
         finish=calls(plan.finish),
         clear=tuple(clear),
@@ -205,11 +277,13 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         beside=plan.beside,
         has_rows=bool(plan.segments or plan.accumulate),
         has_clear=bool(clear),
-        work_numbers=_size(plan.work),
-        tile_numbers=_size(plan.tile_memory),
-        row_numbers=_size(plan.rows),
+        work_numbers=_numbers(plan.work),
+        tile_numbers=_numbers(plan.tile_memory),
+        row_numbers=_numbers(plan.rows),
         size=_size_view(plan),
-        cost=_cost(plan),
+        cost=cost,
+        cost_by_rows=mentions(cost, "rows"),
+        cost_by_columns=mentions(cost, "cols"),
         barriers=_barriers(plan, {stage.number: draft.body for stage, draft in zip(made, drafts, strict=True)}),
         sizes_use_columns=any(t.columns for t in sizes),
         uses_noise=plan.has_noise,
@@ -219,43 +293,32 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
     )
 
 
-def _if_needed(plan: Plan, outputs: Sequence[str], calls: Sequence[str]) -> str:
+def _if_needed(plan: Plan, outputs: Sequence[str], calls: Sequence[Statement]) -> list[Statement]:
     """``calls``, made if the caller wants one of the outputs that need them (if any are named)."""
-    together = "\n".join(calls)
     if not outputs:
-        return together
-    wanted = " || ".join(f"f->args->{plan.output_field(name)} != NULL" for name in outputs)
-    return f"if ({wanted}) {{\n{textwrap.indent(together, '    ')}\n}}"
+        return list(calls)
+    wanted: list[Expression] = [binary("!=", of("f", "args", plan.output_field(name)), NULL) for name in outputs]
+    return [branch(every(wanted, "||"), calls)]
 
 
 def _stage_view(
-    plan: Plan, name: str, shared: Function, members: tuple[Stage, ...], dialect: Dialect
+    plan: Plan, name: str, shared: Shared, members: tuple[Stage, ...], dialect: Dialect
 ) -> StageView:
     comment = stage_text(plan, members[0])
     if len(members) > 1:
         others = ", ".join(str(s.number) for s in members[1:])
         comment += textwrap.wrap(f"The same, on other arrays: stages {others}", WIDTH, subsequent_indent="  ")
     kind = dialect.shared if len(members) > 1 else dialect.function
-    frame = [f"const {name}_frame *f"] if shared.uses_frame else []
-    signature = _list(f"{kind} {shared.name}(", [*frame, *shared.parameters], ")")
-    if shared.template:
-        signature = f"template <int {shared.template}>\n{signature}"
-    body = [*(line(d.text) for d in shared.declared), *shared.body]
-    return StageView(shared.name, members, signature, tuple(comment), tuple(body))
-
-
-def _list(start: str, items: Sequence[str], end: str) -> str:
-    """``start item, item end``, broken into lines where it is long."""
-    text = ", ".join(items)
-    if len(start) + len(text) + len(end) <= WIDTH:
-        return start + text + end
-    lines = [""]
-    for k, item in enumerate(items):
-        piece = item + ("," if k < len(items) - 1 else end)
-        if lines[-1] and len(lines[-1]) + len(piece) > WIDTH:
-            lines.append("")
-        lines[-1] += f"{' ' if lines[-1] else ''}{piece}"
-    return "\n    ".join([start, *lines])
+    frame = [Parameter(Type(f"{name}_frame", constant=True, pointer=True), "f")] if shared.uses_frame else []
+    function = Function(
+        kind,
+        shared.name,
+        (*frame, *shared.parameters),
+        (*shared.declared, *shared.body),
+        tuple(comment),
+        shared.template,
+    )
+    return StageView(function, members)
 
 
 # The interface
@@ -280,37 +343,46 @@ def _fields(plan: Plan, model: str) -> list[Field]:
     fields = []
     for given in arrays(plan):
         name = plan.value(given).name
-        about = f", {_safe(given.range_text)}" if given.range_text else ""
-        fields.append(Field(name, f"const {real} *{name}", _shape(given, f"{given.kind} {given.name}") + about))
+        about = f", {in_comment(given.range_text)}" if given.range_text else ""
+        array = Type(real, constant=True, pointer=True)
+        fields.append(Field(name, array, _shape(given, f"{given.kind} {given.name}") + about))
     for name, field, node in output_fields(plan):
-        fields.append(Field(field, f"{real} *{field}", _shape(node, f"output {name}") + ", or NULL"))
+        fields.append(Field(field, Type(real, pointer=True), _shape(node, f"output {name}") + ", or NULL"))
     fields += [
-        Field("n_rows", "int64_t n_rows", "rows of this call"),
-        Field("columns", "int64_t columns", "noise columns of this call"),
-        Field("first_row", "int64_t first_row", "absolute number of the first row (for the noise)"),
-        Field("first_column", "int64_t first_column", "absolute number of the first column (for the noise)"),
-        Field("seed", "uint64_t seed", "seed of the noise"),
-        Field("design", "int32_t design", "0 independent, 1 Hadamard, 2 exact answer, 3 some columns of it"),
-        Field("accumulate", "int32_t accumulate", "1: add to the outputs without rows, 0: overwrite them"),
-        Field("threads", "int32_t threads", "threads to use, at least 1"),
+        Field("n_rows", Type("int64_t"), "rows of this call"),
+        Field("columns", Type("int64_t"), "noise columns of this call"),
+        Field("first_row", Type("int64_t"), "absolute number of the first row (for the noise)"),
+        Field("first_column", Type("int64_t"), "absolute number of the first column (for the noise)"),
+        Field("seed", Type("uint64_t"), "seed of the noise"),
+        Field("design", Type("int32_t"), "0 independent, 1 Hadamard, 2 exact answer, 3 some columns of it"),
+        Field("accumulate", Type("int32_t"), "1: add to the outputs without rows, 0: overwrite them"),
+        Field("threads", Type("int32_t"), "threads to use, at least 1"),
     ]
     for scale in scale_inputs(plan):
-        name = plan.value(scale).name
-        fields.append(Field(name, f"{real} {name}", f"scale {scale.name}"))
+        fields.append(Field(plan.value(scale).name, Type(real), f"scale {scale.name}"))
     if plan.blas:
-        fields.append(Field("blas", f"const {model}_blas *blas", "for large products, or NULL: own loops compute them"))
+        blas = Type(f"{model}_blas", constant=True, pointer=True)
+        fields.append(Field("blas", blas, "for large products, or NULL: own loops compute them"))
     return fields
 
 
-def _count(node: Node) -> str:
-    """The number of numbers of an output, as C text in size_t."""
-    factors = [f"(size_t)args->{name}" for name, axis in (("n_rows", ROWS), ("columns", COLUMNS)) if axis in node.shape]
-    return " * ".join([*factors, f"(size_t){elements(node)}"])
+def _size(count: int) -> Expression:
+    return Cast("size_t", number(count))
+
+
+def _count(node: Node) -> Expression:
+    """The number of numbers of an output, as size_t."""
+    found: Expression | None = None
+    for name, runtime in (("n_rows", ROWS), ("columns", COLUMNS)):
+        if runtime in node.shape:
+            part = Cast("size_t", of("args", name))
+            found = part if found is None else binary("*", found, part)
+    return _size(elements(node)) if found is None else binary("*", found, _size(elements(node)))
 
 
 def _shape(node: Node, what: str) -> str:
     dims = ", ".join(_extent(e) for e in node.shape)
-    return _safe(f"{what} ({dims})")
+    return in_comment(f"{what} ({dims})")
 
 
 def _extent(extent: Extent) -> str:
@@ -321,65 +393,54 @@ def statuses(plan: Plan, name: str) -> list[Status]:
     """Status codes: 0 is success, a negative one names the argument that is wrong; 1 (in C) says that all was computed
     and that a number of the outputs is not finite."""
     upper = name.upper()
-    found = [("ARGS", "args is NULL", "")]
+    found: list[tuple[str, str, Expression | None]] = [("ARGS", "args is NULL", None)]
     for node in arrays(plan):
-        field = plan.value(node).name
-        needed = f"args->{field} == NULL"
+        field = of("args", plan.value(node).name)
+        needed: Expression = binary("==", field, NULL)
         if node.has_rows:
-            needed = f"({needed} && args->n_rows > 0)"
-        found.append((field.upper(), f"{field} is NULL or misaligned", f"{needed} || MISPLACED(args->{field})"))
-    lowest_columns = 1 if plan.has_columns else 0
-    columns = f"args->columns < {lowest_columns} || args->columns > {LARGEST}"
-    columns_meaning = f"columns is not in [{lowest_columns}, 2**31)"
+            needed = Group(binary("&&", needed, binary(">", of("args", "n_rows"), number(0))))
+        misplaced = binary("||", needed, Call(MISPLACED, (field,)))
+        found.append((field.name.upper(), f"{field.name} is NULL or misaligned", misplaced))
+    least = 1 if plan.has_columns else 0
+    columns = _outside("columns", least, number(LARGEST), ">")
+    columns_meaning = f"columns is not in [{least}, 2**31)"
     whole = plan.program.whole if plan.has_columns else None
     if whole is not None:
-        exact = "args->design != 3" if plan.program.unit else "args->design == 2"
-        columns += f" || ({exact} && (args->columns != {whole} || args->first_column != 0))"
+        design = of("args", "design")
+        exact = binary("!=", design, number(3)) if plan.program.unit else binary("==", design, number(2))
+        part = binary("!=", of("args", "columns"), number(whole))
+        first = binary("!=", of("args", "first_column"), number(0))
+        columns = binary("||", columns, Group(binary("&&", exact, Group(binary("||", part, first)))))
         columns_meaning += f", or not the {whole} from first_column 0 of the exact answer"
-    accumulate = "args->accumulate < 0 || args->accumulate > 1"
+    accumulate: Expression = _outside("accumulate", 0, number(1), ">")
     meaning = "accumulate is not 0 or 1"
     if not plan.accumulable:
-        accumulate = "args->accumulate != 0"
+        accumulate = binary("!=", of("args", "accumulate"), number(0))
         meaning = "accumulate is not 0, and an output is computed from finished sums"
+    most = Call("INT64_C", (Literal("0x4000000000000000"),))
+    size = Call(f"{name}_workspace_bytes", (of("args", "n_rows"), of("args", "columns"), of("args", "threads")))
     found += [
-        (
-            "N_ROWS",
-            "n_rows is not in [0, 2**31)",
-            f"args->n_rows < 0 || args->n_rows > {LARGEST}",
-        ),
+        ("N_ROWS", "n_rows is not in [0, 2**31)", _outside("n_rows", 0, number(LARGEST), ">")),
         ("COLUMNS", columns_meaning, columns),
-        (
-            "FIRST_ROW",
-            "first_row is not in [0, 2**62)",
-            "args->first_row < 0 || args->first_row >= INT64_C(0x4000000000000000)",
-        ),
-        (
-            "FIRST_COLUMN",
-            "first_column is not in [0, 2**62)",
-            "args->first_column < 0 || args->first_column >= INT64_C(0x4000000000000000)",
-        ),
-        ("DESIGN", "design is not 0, 1, 2 or 3", "args->design < 0 || args->design > 3"),
+        ("FIRST_ROW", "first_row is not in [0, 2**62)", _outside("first_row", 0, most, ">=")),
+        ("FIRST_COLUMN", "first_column is not in [0, 2**62)", _outside("first_column", 0, most, ">=")),
+        ("DESIGN", "design is not 0, 1, 2 or 3", _outside("design", 0, number(3), ">")),
         ("ACCUMULATE", meaning, accumulate),
-        (
-            "THREADS",
-            f"threads is not in [1, {MOST_THREADS}]",
-            f"args->threads < 1 || args->threads > {MOST_THREADS}",
-        ),
-        ("WORK", "work is NULL", "work == NULL"),
-        (
-            "WORK_BYTES",
-            "the workspace is too small",
-            f"work_bytes < {name}_workspace_bytes(args->n_rows, args->columns, args->threads)",
-        ),
+        ("THREADS", f"threads is not in [1, {MOST_THREADS}]", _outside("threads", 1, number(MOST_THREADS), ">")),
+        ("WORK", "work is NULL", binary("==", Name("work"), NULL)),
+        ("WORK_BYTES", "the workspace is too small", binary("<", Name("work_bytes"), size)),
     ]
     if plan.blas:
-        neither = "args->blas != NULL && args->blas->gemm == NULL && args->blas->gemm_64 == NULL"
-        found.append(("BLAS", "blas has neither of its functions", neither))
-    misplaced = [f"MISPLACED(args->{field})" for _, field, _ in output_fields(plan)]
-    found.append(("OUTPUTS", "an output is misaligned", " || ".join(misplaced)))
+        neither = [
+            binary("!=", of("args", "blas"), NULL),
+            *(binary("==", of("args", "blas", gemm), NULL) for gemm in ("gemm", "gemm_64")),
+        ]
+        found.append(("BLAS", "blas has neither of its functions", every(neither)))
+    outputs = [Call(MISPLACED, (of("args", field),)) for _, field, _ in output_fields(plan)]
+    found.append(("OUTPUTS", "an output is misaligned", every(outputs, "||")))
     result = [
-        Status(f"{upper}_OK", 0, "success", ""),
-        Status(f"{upper}_NOT_FINITE", 1, "computed; a number of the outputs is infinite or NaN", ""),
+        Status(f"{upper}_OK", 0, "success", None),
+        Status(f"{upper}_NOT_FINITE", 1, "computed; a number of the outputs is infinite or NaN", None),
     ]
     taken: set[str] = set()
     for k, (suffix, text, test) in enumerate(found):
@@ -389,19 +450,25 @@ def statuses(plan: Plan, name: str) -> list[Status]:
     return result
 
 
+def _outside(field: str, least: int, most: Expression, beyond: str) -> Expression:
+    """``args->field < least || args->field > most``."""
+    value = of("args", field)
+    return binary("||", binary("<", value, number(least)), binary(beyond, value, most))
+
+
 # Memory
 
 
-def _size(total: Totals) -> str:
-    """The number of numbers in a space, as C text in size_t."""
-    parts = [f"(size_t){total.constant}"] if total.constant or not total.columns else []
-    if total.columns:
-        parts.append(f"(size_t){total.columns} * (size_t)columns")
-    return " + ".join(parts)
+def _numbers(total: Totals) -> Expression:
+    """The number of numbers in a space, as size_t."""
+    if not total.columns:
+        return _size(total.constant)
+    columns = binary("*", _size(total.columns), Cast("size_t", Name("columns")))
+    return joined(_size(total.constant), columns) if total.constant else columns
 
 
-def _cost(plan: Plan) -> str:
-    """Operations of a run that threads can share, a call counting as CALL of them: C text in ``rows`` and ``cols``.
+def _cost(plan: Plan) -> Expression:
+    """Operations of a run that threads can share, a call counting as CALL of them, by ``rows`` and ``cols``.
 
     The stages of one tile of rows are one thread's.
     """
@@ -415,35 +482,52 @@ def _cost(plan: Plan) -> str:
         )
         return rest, found - rest
 
-    def text(part: int) -> str:
-        fixed, rows, columns, both = (total(r, k)[part] for r, k in ((0, 0), (1, 0), (0, 1), (1, 1)))
-        terms = [(fixed, ""), (rows - fixed, " * rows"), (columns - fixed, " * cols")]
-        terms.append((both - rows - columns + fixed, " * rows * cols"))
-        return " + ".join(f"{number}.0{suffix}{by}" for number, by in terms if number) or f"0.0{suffix}"
+    def part(k: int) -> Expression:
+        fixed, rows, columns, both = (total(r, c)[k] for r, c in ((0, 0), (1, 0), (0, 1), (1, 1)))
+        terms = [(fixed, ()), (rows - fixed, ("rows",)), (columns - fixed, ("cols",))]
+        terms.append((both - rows - columns + fixed, ("rows", "cols")))
+        found: Expression = Literal(f"0.0{suffix}")
+        first = True
+        for count, by in terms:
+            if not count:
+                continue
+            term: Expression = Literal(f"{count}.0{suffix}")
+            for name in by:
+                term = binary("*", term, Name(name))
+            found, first = term if first else joined(found, term), False
+        return found
 
-    tiles, nothing = text(1), f"0.0{suffix}"
+    nothing = Literal(f"0.0{suffix}")
+    alone, tiles = part(0), part(1)
     if not plan.segments or tiles == nothing:
-        return text(0)
-    return f"{text(0)} + (args->n_rows > LANES ? {tiles} : {nothing})"
+        return alone
+    several = binary(">", of("args", "n_rows"), Name("LANES"))
+    return joined(alone, Group(Select(several, tiles, nothing)))
 
 
 def _barriers(plan: Plan, bodies: Mapping[int, Body]) -> tuple[int, int]:
     """How often threads wait for each other's work: once in a run, and besides for each chunk of rows."""
 
-    def waits(body: Body) -> int:
-        own = sum(s.pragma.startswith(("OMP_FOR", "OMP_SINGLE")) and not s.pragma.endswith("NOWAIT") for s in body)
-        return own + sum(waits(s.body) for s in body if s.body)
+    def waits(body: Sequence[Statement]) -> int:
+        own = 0
+        for s in body:
+            if isinstance(s, (For, Block)):
+                own += s.pragma.startswith(("OMP_FOR", "OMP_SINGLE")) and not s.pragma.endswith("NOWAIT")
+            if isinstance(s, (For, Block, If)):
+                own += waits(s.body)
+        return own
 
     once = sum(waits(bodies[s.number]) for s in (*plan.setup, *plan.finish) if s.number in bodies)
     return once, bool(plan.segments) + bool(plan.accumulate)
 
 
 def _size_view(plan: Plan) -> SizeView:
-    def safe(total: Totals) -> str:
+    def safe(total: Totals) -> Expression:
+        constant = Literal(f"{total.constant}U")
         if not total.columns:
-            return f"{total.constant}U"
-        product = f"size_product({total.columns}U, (size_t)columns)"
-        return f"size_sum({total.constant}U, {product})" if total.constant else product
+            return constant
+        product = Call("size_product", (Literal(f"{total.columns}U"), Cast("size_t", Name("columns"))))
+        return Call("size_sum", (constant, product)) if total.constant else product
 
     spaces = (plan.work, plan.tile_memory, plan.rows)
     work, tile, rows = (safe(total) for total in spaces)
@@ -465,20 +549,19 @@ def _offsets(plan: Plan) -> list[Offset]:
 def _clear(plan: Plan, name: str) -> Body:
     """Calls that set the sums over rows to their starting values."""
     body: Body = []
-    zero, lowest = ("0.0", "-HUGE_VAL") if plan.real == "float64" else ("0.0f", "-HUGE_VALF")
     for stage in plan.accumulate:
         node = stage.nodes[0]
         assert isinstance(node, Map)
         value: Value = plan.value(node)
-        count = elements(node)
-        size = f"f->columns * {count}" if node.has_columns else str(count)
-        start = zero if node.reduce == "sum" else lowest
+        count = number(elements(node))
+        size = binary("*", of("f", "columns"), count) if node.has_columns else count
+        start = zero(plan.real) if node.reduce == "sum" else lowest(plan.real)
         if value.direct:
-            target = f"f->args->{plan.output_field(value.direct)}"
-            call = line(f"{name}_fill({target}, {size}, {start});")
-            body.append(Statement(f"if ({target} != NULL && f->args->accumulate == 0)", [call]))
+            target = of("f", "args", plan.output_field(value.direct))
+            wanted = [binary("!=", target, NULL), binary("==", of("f", "args", "accumulate"), number(0))]
+            body.append(branch(every(wanted), [Do(Call(f"{name}_fill", (target, size, start)))]))
         elif value.work is not None:
-            body.append(line(f"{name}_fill({address(plan, value.work, value.name)}, {size}, {start});"))
+            body.append(Do(Call(f"{name}_fill", (address(plan, value.work, value.name), size, start))))
     return body
 
 
@@ -520,7 +603,7 @@ def stage_text(plan: Plan, stage: Stage) -> list[str]:
             lines.append("  " + equation(plan, node, member_axes(axes, root, node)) + _origin(node))
     wrapped = []
     for text in lines:
-        wrapped += textwrap.wrap(_safe(text), WIDTH, subsequent_indent="      ", break_on_hyphens=False) or [
+        wrapped += textwrap.wrap(in_comment(text), WIDTH, subsequent_indent="      ", break_on_hyphens=False) or [
             ""
         ]
     return wrapped
@@ -559,16 +642,11 @@ def equation(plan: Plan, node: Map, axes: dict[int, str]) -> str:
         listed = ", ".join("0" if n is None else subscript(n, along) for n in zeros)
         return f"{subscript(node, [*along, *(':' for _ in node.element_shape)])} = ({listed})"
     reads = [subscript(a.node, [affine(i) for i in a.index]) for a in node.args]
-    body = re.sub(r"\b_(\d+)\b", lambda m: reads[int(m.group(1))], spelled(node.expr))
+    read = {f"_{k}": text for k, text in enumerate(reads)}
+    body = renamed(spelled(node.expr), lambda name: read.get(name, name))
     if node.reduced:
         over = ", ".join(f"{axes[a]} < {_extent(node.extents[a])}" for a in node.reduced)
         body = f"{node.reduce}_{{{over}}} {body}"
     if node.guards:
         body += " where " + ", ".join(f"0 <= {affine(g.index)} < {_extent(g.extent)}" for g in node.guards)
     return f"{subscript(node, [axes[a] for a in range(node.rank)])} = {body}"
-
-
-def _safe(text: str) -> str:
-    """Text that cannot end a comment or leave its line."""
-    text = text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
-    return "".join(c if c.isprintable() and ord(c) < 127 else " " if c.isspace() else "?" for c in text)

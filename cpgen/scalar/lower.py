@@ -7,10 +7,9 @@ SymPy's arguments, which does not depend on hashing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import sympy
@@ -384,70 +383,85 @@ def lower(exprs: Sequence[Expr], real: str = "float64") -> Operations:
     return Operations(builder.ops, results)
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
-class Spelling:
-    """How a target writes each kind of operation."""
+class Spelling(Generic[T]):
+    """How a target writes each kind of operation: as text, or as a tree.
 
-    symbol: Callable[[Symbol], str]
-    number: Callable[[Expr], str]
-    call: Callable[[Any, Sequence[str]], str]
-    select: Callable[[str, str, str], str]
-    join: Callable[[str, str, str], str]  # "and" or "or", left, right
-    negate: Callable[[str], str]  # of a condition
+    ``loose`` tells of a symbol or a number what an operator beside it has to know: "neg" of what begins with a minus,
+    "any" of what else needs parentheses, "" of what needs none.
+    """
+
+    symbol: Callable[[Symbol], T]
+    number: Callable[[Expr], T]
+    loose: Callable[[T], str]
+    temporary: Callable[[str], T]
+    call: Callable[[Any, Sequence[T]], T]
+    operate: Callable[[str, T, T], T]  # "+" and the like, "<" and the like, "and", "or"
+    minus: Callable[[T], T]
+    negate: Callable[[T], T]  # of a condition
+    select: Callable[[T, T, T], T]
+    group: Callable[[T], T]  # in parentheses
 
 
-_ATOM = re.compile(r"\w+(\[[^\[\]]*\])?")  # an identifier or an index
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+DEEPEST = 100  # levels of operations in one expression: compilers and readers have limits
+# operations of which a run is written on one level
+_RUN = {"add": "+", "sub": "+", "mul": "*"}
 _LOGICAL = ("compare", "and", "or", "not")
 
 
 def render(
-    operations: Operations, spelling: Spelling, temporary: Callable[[int], str]
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """``(lets, results)``: an operation used more than once becomes a let, everything else is written in place.
+    operations: Operations, spelling: Spelling[T], temporary: Callable[[int], str]
+) -> tuple[list[tuple[str, T]], list[T]]:
+    """``(lets, results)``: an operation used more than once becomes a let, and so does one that is very deep; everything
+    else is written in place.
 
     Operands of mixed operators are parenthesised; only a run of additions and subtractions, or of multiplications, is
     written without parentheses, from left to right.
     """
     uses = operations.uses()
-    lets: list[tuple[str, str]] = []
-    texts: list[str] = []
+    lets: list[tuple[str, T]] = []
+    texts: list[T] = []
     # the loosest operator of each text, "" if it needs no parentheses
     loose: list[str] = []
+    depths: list[int] = []
 
-    def operand(position: int, chain: tuple[str, ...] = ()) -> str:
+    def operand(position: int, chain: tuple[str, ...] = ()) -> T:
         text = texts[position]
-        return text if loose[position] in ("", *chain) else f"({text})"
+        return text if loose[position] in ("", *chain) else spelling.group(text)
 
     for position, op in enumerate(operations.ops):
         kind = op.kind
         if kind in ("symbol", "number"):
             text = spelling.symbol(op.value) if kind == "symbol" else spelling.number(op.value)
-            looseness = "neg" if text.startswith("-") else "" if _ATOM.fullmatch(text) else "any"
-            if kind == "number" and not text.startswith("-"):
-                looseness = ""
+            looseness = spelling.loose(text)
         elif kind in _SYMBOLS:
             chain = {"add": ("add", "sub"), "sub": ("add", "sub"), "mul": ("mul",), "div": ()}[kind]
             left, right = op.args
-            text = f"{operand(left, chain)} {_SYMBOLS[kind]} {operand(right)}"
-            looseness = kind
+            text, looseness = spelling.operate(_SYMBOLS[kind], operand(left, chain), operand(right)), kind
         elif kind == "neg":
-            text, looseness = f"-{operand(op.args[0])}", "neg"
+            text, looseness = spelling.minus(operand(op.args[0])), "neg"
         elif kind == "call":
             text, looseness = spelling.call(op.value, [texts[a] for a in op.args]), ""
         elif kind == "compare":
-            text, looseness = f"{operand(op.args[0])} {op.value} {operand(op.args[1])}", "compare"
+            text, looseness = spelling.operate(op.value, operand(op.args[0]), operand(op.args[1])), "compare"
         elif kind in ("and", "or"):
-            text, looseness = spelling.join(kind, operand(op.args[0]), operand(op.args[1])), kind
+            text, looseness = spelling.operate(kind, operand(op.args[0]), operand(op.args[1])), kind
         elif kind == "not":
             text, looseness = spelling.negate(operand(op.args[0])), "not"
         else:
             condition, yes, no = op.args
             text, looseness = spelling.select(operand(condition), operand(yes), operand(no)), ""
-        if uses[position] > 1 and kind not in ("symbol", "number", *_LOGICAL):
+        runs = [k == 0 and kind in _RUN and _RUN[kind] == _RUN.get(loose[a]) for k, a in enumerate(op.args)]
+        depth = 1 + max((depths[a] - run for a, run in zip(op.args, runs, strict=True)), default=0)
+        if (uses[position] > 1 or depth > DEEPEST) and kind not in ("symbol", "number", *_LOGICAL):
             name = temporary(len(lets))
             lets.append((name, text))
-            text, looseness = name, ""
+            text, looseness, depth = spelling.temporary(name), "", 0
+        depths.append(depth)
         texts.append(text)
         loose.append(looseness)
     return lets, [texts[result] for result in operations.results]

@@ -17,6 +17,8 @@ from cpgen.scalar.primitives import BY_NAME
 
 Array = NDArray[Any]
 
+_OPERATORS = {"and": "&", "or": "|"}
+
 
 def exact_float(value: Expr, real: str = "float64") -> float:
     """The double nearest to a real constant, checked to be a number of the type ``real``.
@@ -108,13 +110,17 @@ def _compile(exprs: tuple[Expr, ...], symbols: tuple[Symbol, ...], real: str) ->
         environment[name] = implementation
         return f"{name}({', '.join(arguments)})"
 
-    spelling = Spelling(
+    spelling = Spelling[str](
         symbol=symbol_name,
         number=lambda value: repr(exact_float(value, real)),
+        loose=lambda text: "neg" if text.startswith("-") else "",
+        temporary=str,
         call=call,
-        select=lambda condition, yes, no: f"where({condition}, {yes}, {no})",
-        join=lambda kind, left, right: f"{left} {'&' if kind == 'and' else '|'} {right}",
+        operate=lambda op, left, right: f"{left} {_OPERATORS.get(op, op)} {right}",
+        minus=lambda text: f"-{text}",
         negate=lambda condition: f"invert({condition})",
+        select=lambda condition, yes, no: f"where({condition}, {yes}, {no})",
+        group=lambda text: f"({text})",
     )
     lets, results = render(lower(exprs, real), spelling, lambda k: f"t{k}")
     lines = [f"def evaluate({', '.join(names.values())}):"]

@@ -24,31 +24,39 @@ PHI_ORDERS = range(7)
 class Entry:
     """One supported function.
 
-    ``c64`` and ``c32`` are C99 call texts in which ``{0}``, ``{1}`` stand for the arguments; names starting with
-    ``cpgen_`` live in the runtime header.  ``kink`` says in words what happens where the function is not differentiable
-    ("" if it is smooth on its domain) and ``kink_at`` gives, from the arguments, the expression that is 0 there.
-    ``weight`` is a rough cost in additions.  ``member``: the call gives a structure, of the type named like the function
-    with "_t" after it, and this is the text that takes the value out of it; equal calls can be made once.
+    ``c`` is the function in C99: one of math.h, to whose name float32 adds an f, or of the runtime header, whose names
+    start with ``cpgen_`` and get ``_f64`` or ``_f32``.  It is called with the numbers ``leading`` before the arguments; a
+    ``factor`` is called without any, and the argument multiplied by it.  ``kink`` says in words what happens where the
+    function is not differentiable ("" if it is smooth on its domain) and ``kink_at`` gives, from the arguments, the
+    expression that is 0 there.  ``weight`` is a rough cost in additions.  ``member``: the call gives a structure, of the
+    type named like the function with "_t" after it, and this is its array and the place of the value there; equal calls
+    can be made once.
     """
 
     name: str
     sympy_class: Any
     arity: int
-    c64: str
-    c32: str
+    c: str
     numpy: Callable[..., Any]
     domain: str = "all reals"
     kink: str = ""
     kink_at: Callable[..., Expr] | None = None
     weight: int = 16
-    member: str = ""
+    leading: tuple[int, ...] = ()
+    factor: bool = False
+    member: tuple[str, int] | None = None
+
+    def c_name(self, real: str) -> str:
+        """The function in C for "float64" or "float32"."""
+        if self.c.startswith("cpgen_"):
+            return f"{self.c}_{'f64' if real == 'float64' else 'f32'}"
+        return self.c if real == "float64" else f"{self.c}f"
 
 
 def _libm(
     name: str, sympy_class: Any, numpy: Callable[..., Any], domain: str = "all reals", arity: int = 1
 ) -> Entry:
-    slots = ", ".join(f"{{{k}}}" for k in range(arity))
-    return Entry(name, sympy_class, arity, f"{name}({slots})", f"{name}f({slots})", numpy, domain)
+    return Entry(name, sympy_class, arity, name, numpy, domain)
 
 
 def _runtime(
@@ -61,26 +69,25 @@ def _runtime(
     kink_at: Callable[..., Expr] | None = None,
     weight: int = 16,
 ) -> Entry:
-    slots = ", ".join(f"{{{k}}}" for k in range(arity))
-    c64, c32 = (f"cpgen_{name}_{real}({slots})" for real in ("f64", "f32"))
-    return Entry(name, sympy_class, arity, c64, c32, numpy, domain, kink, kink_at, weight)
+    return Entry(name, sympy_class, arity, f"cpgen_{name}", numpy, domain, kink, kink_at, weight)
 
 
 def _polygamma(order: int) -> Entry:
-    c64, c32 = (f"cpgen_polygamma_{real}({order}, {{0}})" for real in ("f64", "f32"))
+    numpy = special.polygamma(order)
     return Entry(
-        f"polygamma{order}", sympy.polygamma, 1, c64, c32, special.polygamma(order), "x > 0", weight=64
+        f"polygamma{order}", sympy.polygamma, 1, "cpgen_polygamma", numpy, "x > 0", weight=64, leading=(order,)
     )
 
 
 def _spherical(order: int) -> Entry:
-    c64, c32 = (f"cpgen_jn_{real}({order}, {{0}})" for real in ("f64", "f32"))
-    return Entry(f"jn{order}", sympy.jn, 1, c64, c32, special.spherical(order), weight=64)
+    return Entry(f"jn{order}", sympy.jn, 1, "cpgen_jn", special.spherical(order), weight=64, leading=(order,))
 
 
 def _phi(order: int) -> Entry:
-    c64, c32 = (f"cpgen_phi1_{real}({order}, {{0}})" for real in ("f64", "f32"))
-    return Entry(f"phi1_{order}", functions.phi1, 1, c64, c32, special.phi1(order), weight=64 if order else 20)
+    weight = 64 if order else 20
+    return Entry(
+        f"phi1_{order}", functions.phi1, 1, "cpgen_phi1", special.phi1(order), weight=weight, leading=(order,)
+    )
 
 
 def _same(x: Expr) -> Expr:
@@ -92,13 +99,12 @@ def _gap(a: Expr, b: Expr) -> Expr:
 
 
 PRIMITIVES: tuple[Entry, ...] = (
-    Entry("sqrt", None, 1, "sqrt({0})", "sqrtf({0})", np.sqrt, "x >= 0", weight=4),
+    Entry("sqrt", None, 1, "sqrt", np.sqrt, "x >= 0", weight=4),
     Entry(
         "pow",
         sympy.Pow,
         2,
-        "pow({0}, {1})",
-        "powf({0}, {1})",
+        "pow",
         np.power,
         "x > 0, or an integer exponent",
         weight=32,
@@ -144,18 +150,17 @@ PRIMITIVES: tuple[Entry, ...] = (
         "undefined",
         functions.undefined,
         1,
-        "({0} * cpgen_nan_f64())",
-        "({0} * cpgen_nan_f32())",
+        "cpgen_nan",
         special.undefined,
         "nowhere",
         weight=1,
+        factor=True,
     ),
     Entry(
         "absval",
         functions.absval,
         1,
-        "fabs({0})",
-        "fabsf({0})",
+        "fabs",
         np.abs,
         kink="derivative 0 at x = 0",
         kink_at=_same,
@@ -183,8 +188,7 @@ PRIMITIVES: tuple[Entry, ...] = (
         "hypot",
         functions.hypot,
         2,
-        "hypot({0}, {1})",
-        "hypotf({0}, {1})",
+        "hypot",
         np.hypot,
         kink="derivative NaN where both are 0",
         kink_at=functions.vanishing_length,
@@ -210,15 +214,12 @@ PRIMITIVES: tuple[Entry, ...] = (
 
 def _eigenroot(k: int, number: int) -> Entry:
     arity = k * (k + 1) // 2
-    slots = ", ".join(f"{{{m}}}" for m in range(arity))
-    c64, c32 = (f"cpgen_eigenroot{k}_{real}({slots})" for real in ("f64", "f32"))
     # about 12 k + 40 operations a rotation, for all numbers together
     rotations = 1 if k == 2 else k * (k - 1)
     weight = rotations * (12 * k + 40) // (2 * k * k)
     numpy = special.eigenroot(k, number)
-    return Entry(
-        f"eigenroot{k}_{number}", functions.eigenroot, arity, c64, c32, numpy, weight=weight, member=f".at[{number}]"
-    )
+    name, c = f"eigenroot{k}_{number}", f"cpgen_eigenroot{k}"
+    return Entry(name, functions.eigenroot, arity, c, numpy, weight=weight, member=("at", number))
 
 
 # what programs call besides, but users cannot

@@ -1182,7 +1182,8 @@ static void digits_gradient_tile(digits_gradient_frame *f)
 {
     digits_gradient_load_x(f);
     digits_gradient_compute_a_sech2(f);
-    digits_gradient_keep_z(f, f->tile + LANES * digits_GRADIENT_TILE_z, f->rows + f->chunk * digits_GRADIENT_ROWS_z);
+    digits_gradient_keep_z(
+        f, f->tile + LANES * digits_GRADIENT_TILE_z, f->rows + f->chunk * digits_GRADIENT_ROWS_z);
     digits_gradient_compute_s(f);
     digits_gradient_load_y(f);
     if (f->args->out_value != NULL) {
@@ -1199,7 +1200,8 @@ static void digits_gradient_tile(digits_gradient_frame *f)
     digits_gradient_keep_s_bar(f);
     if (f->args->out_grad_W1 != NULL || f->args->out_grad_b1 != NULL) {
         digits_gradient_compute_a_bar(f);
-        digits_gradient_keep_z(f, f->tile + LANES * digits_GRADIENT_TILE_a_bar, f->rows + f->chunk * digits_GRADIENT_ROWS_a_bar);
+        digits_gradient_keep_z(
+            f, f->tile + LANES * digits_GRADIENT_TILE_a_bar, f->rows + f->chunk * digits_GRADIENT_ROWS_a_bar);
     }
 }
 
@@ -2029,7 +2031,8 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
     digits_diagonal_compute_z_factor(f);
     if (f->args->out_diag_W2 != NULL) {
         digits_diagonal_keep_z_factor(
-            f, f->tile + LANES * digits_DIAGONAL_TILE_z_factor, f->rows + f->chunk * digits_DIAGONAL_ROWS_z_factor);
+            f, f->tile + LANES * digits_DIAGONAL_TILE_z_factor,
+            f->rows + f->chunk * digits_DIAGONAL_ROWS_z_factor);
     }
     digits_diagonal_compute_s(f);
     digits_diagonal_compute_objective_logsumexp_max(f);
@@ -3070,7 +3073,8 @@ static void digits_sketch_tile(digits_sketch_frame *f)
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
             digits_sketch_compute_z_p(f);
         }
-        digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
+        digits_sketch_draw_v_s_sum_W2_z(
+            f, f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
         digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_a, 0U, 682352037U);
         digits_sketch_compute_z_noise(f);
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {

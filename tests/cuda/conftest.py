@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cpgen.code.tree import For, Statement
 from cpgen.native.cuda import CudaCompiler
 
 SHIM = Path(__file__).parent / "shim"
@@ -19,6 +21,13 @@ def shim_compiler(*flags: str) -> CudaCompiler:
     if found is None:
         pytest.skip("g++ is not installed")
     return CudaCompiler(found, "shim " + (SHIM / "cuda_runtime.h").read_text(), (*flags, *FLAGS))
+
+
+def without(loop: For, statement: Statement, which: int) -> For:
+    """``loop`` without one of the two places of ``statement`` in it: a fault to be noticed."""
+    places = [k for k, s in enumerate(loop.body) if s == statement]
+    assert len(places) == 2
+    return replace(loop, body=tuple(s for k, s in enumerate(loop.body) if k != places[which]))
 
 
 @pytest.fixture(scope="session")

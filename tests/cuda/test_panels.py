@@ -11,14 +11,17 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
+from cpgen.code.rewrite import replaced
+from cpgen.code.tree import Body, For
 from cpgen.emit import cuda, emit_c
 from cpgen.emit.device_panels import PanelSums
-from cpgen.emit.statements import Body, line
+from cpgen.emit.device_places import BARRIER
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
 from cpgen.loops.device import device_plan
 from cpgen.native import load
 from cpgen.native.cuda import CudaCompiler, build_cuda
+from tests.cuda.conftest import without
 from tests.cuda.test_compile import is_clean, nvcc  # noqa: F401
 
 ROWS, INPUTS, HIDDEN = 37, 70, 40  # neither a multiple of what a block takes at a time
@@ -69,17 +72,13 @@ def test_ragged_panels(real: str, order: str, shim: CudaCompiler, monkeypatch: p
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_missing_barrier_is_noticed(which: int, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the sums and after them; some order of the threads shows either."""
-    barrier = line("__syncthreads();")
     sound = PanelSums.panels
 
     def faulty(sums: PanelSums, finish: Callable[[], Body]) -> Body:
-        made = sound(sums, finish)
-        [rows] = [s for s in made[-1].body or [] if s.text.startswith("for (ptrdiff_t first ")]
-        assert rows.body is not None
-        places = [k for k, s in enumerate(rows.body) if s == barrier]
-        assert len(places) == 2
-        del rows.body[places[which]]
-        return made
+        *made, tiles = sound(sums, finish)
+        assert isinstance(tiles, For)
+        [rows] = [s for s in tiles.body if isinstance(s, For) and s.variable == "first"]
+        return [*made, replaced(tiles, rows, without(rows, BARRIER, which))]
 
     monkeypatch.setattr(PanelSums, "panels", faulty)
     noticed = []

@@ -18,7 +18,7 @@ import sympy
 
 import cpgen
 from cpgen.emit import emit_c
-from cpgen.emit.render import template_folder
+from cpgen.emit.runtime import template_folder
 from cpgen.errors import CheckError, DataError, EnvironmentProblem, RequestError, ShapeError, UnsupportedError
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read, reduce_sum
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Node, Origin, Program, topological

@@ -18,6 +18,7 @@ LAYER = {
     "__file__": 0,
     "errors": 0,
     "options": 0,
+    "code": 0,
     "scalar": 1,
     "ir": 2,
     "model": 3,

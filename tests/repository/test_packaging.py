@@ -97,7 +97,7 @@ def run(python: Path, code: str, folder: Path) -> str:
 
 LOCATION = """
 import json, cpgen
-from cpgen.emit.render import template_folder
+from cpgen.emit.runtime import template_folder
 folder = template_folder()
 names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 print(json.dumps([cpgen.__file__, str(folder), names]))

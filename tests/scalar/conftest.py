@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cpgen.code.printer import expression
+from cpgen.code.tree import Element, Name, number
 from cpgen.scalar import to_c
 
 RUNTIME = Path(__file__).resolve().parents[2] / "templates" / "runtime"
@@ -31,13 +33,14 @@ SPEED = ["-O2", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 def source(exprs, symbols, real):
     """A C function ``evaluate(n, in, out)`` over struct-of-arrays inputs and outputs."""
     c_type = {"float64": "double", "float32": "float"}[real]
-    code = to_c(exprs, {s: f"in[{k}][i]" for k, s in enumerate(symbols)}, real, "t{}".format, "model_")
+    given = {s: Element(Element(Name("in"), number(k)), Name("i")) for k, s in enumerate(symbols)}
+    code = to_c(exprs, given, real, "t{}".format, "model_")
     lines = ["#include <math.h>", '#include "cpgen_scalar.h"', *code.definitions]
     lines += [f"void evaluate(int n, const {c_type} *const *in, {c_type} *const *out);"]
     lines += [f"void evaluate(int n, const {c_type} *const *in, {c_type} *const *out)", "{", "    int i;"]
     lines += ["    (void)in;", "    for (i = 0; i < n; ++i)", "    {"]
-    lines += [f"        const {c_type} {name} = {text};" for name, text in code.lets]
-    lines += [f"        out[{k}][i] = {text};" for k, text in enumerate(code.results)]
+    lines += [f"        const {c_type} {name} = {expression(tree)};" for name, tree in code.lets]
+    lines += [f"        out[{k}][i] = {expression(tree)};" for k, tree in enumerate(code.results)]
     return "\n".join([*lines, "    }", "}", ""])
 
 

@@ -13,6 +13,8 @@ import pytest
 import sympy
 from numpy.typing import NDArray
 
+from cpgen.code.printer import expression
+from cpgen.code.tree import Call, Element, Expression, Name, number
 from cpgen.scalar import LARGEST_ROOT, computed_together, eigenroot, placeholder, to_c, to_numpy
 from tests.scalar.test_runtime_header import RUNTIME, STRICT
 
@@ -91,21 +93,27 @@ def test_numbers_of_one_matrix_are_computed_together() -> None:
     assert computed_together(first, second)
     assert not computed_together(first, eigenroot(2, 5, *given[::-1]))
     assert not computed_together(first, given[0] + 1)
-    made: dict[str, str] = {}
-    names = {s: f"m[{n}]" for n, s in enumerate(given)}
-    texts = [
-        to_c([e], names, share=lambda kind, call: made.setdefault(call, f"{kind}_{len(made)}")).results[0]
-        for e in (first, second)
-    ]
-    assert list(made) == ["cpgen_eigenroot2_f64(m[0], m[1], m[2])"]
+    made: dict[Call, Name] = {}
+    names: dict[sympy.Symbol, Expression] = {s: Element(Name("m"), number(n)) for n, s in enumerate(given)}
+
+    def share(kind: str, call: Call) -> Name:
+        return made.setdefault(call, Name(f"{kind}_{len(made)}"))
+
+    texts = [expression(to_c([e], names, share=share).results[0]) for e in (first, second)]
+    assert [expression(call) for call in made] == ["cpgen_eigenroot2_f64(m[0], m[1], m[2])"]
     assert texts == ["cpgen_eigenroot2_f64_t_0.at[0]", "cpgen_eigenroot2_f64_t_0.at[5]"]
     # an argument that is computed first has a temporary of its own, which another member cannot read
     assert not share_calls(eigenroot(2, 0, given[0] * given[1], given[1], given[2]), names)
 
 
-def share_calls(expr: sympy.Expr, names: dict[sympy.Symbol, str]) -> list[str]:
-    calls: list[str] = []
-    to_c([expr], names, share=lambda kind, call: calls.append(call) or "all")  # type: ignore[func-returns-value]
+def share_calls(expr: sympy.Expr, names: dict[sympy.Symbol, Expression]) -> list[Call]:
+    calls: list[Call] = []
+
+    def share(kind: str, call: Call) -> Name:
+        calls.append(call)
+        return Name("all")
+
+    to_c([expr], names, share=share)
     return calls
 
 

@@ -74,9 +74,8 @@ def _compile(folder, *options):
 
 def test_every_helper_of_the_table_is_defined():
     for entry in PRIMITIVES:
-        for text in (entry.c64, entry.c32):
-            for name in re.findall(r"cpgen_\w+", text):
-                assert f" {name}(" in HEADER
+        for name in (entry.c_name("float64"), entry.c_name("float32")):
+            assert f" {name}(" in HEADER or not name.startswith("cpgen_")
 
 
 def test_float_functions_use_no_double():

@@ -8,6 +8,8 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
+from cpgen.code.printer import expression
+from cpgen.code.tree import Name
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import canonical, diff, to_c, to_numpy
 
@@ -69,7 +71,7 @@ def test_products_whose_constant_leaves_the_range(real, expr, x, y, want):
     assert canonical(canonical(expr)) == canonical(expr)
     found = to_numpy([expr], [X, Y])(np.asarray(x, real), np.asarray(y, real))[0]
     np.testing.assert_allclose(float(found), want, rtol=want_rtol)
-    text = " ".join([*(t for _, t in to_c([expr], {X: "x", Y: "y"}, real).lets)])
+    text = " ".join(expression(tree) for _, tree in to_c([expr], {X: Name("x"), Y: Name("y")}, real).lets)
     assert "inf" not in text and "nan" not in text
 
 

@@ -1,0 +1,103 @@
+"""What things are called in the finished text: names of a model's own, runtime functions, functions of math.h."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cpgen.code import tokens
+from cpgen.code.rewrite import rebuilt
+from cpgen.code.tree import Block, Call, For, Function, Name, Type
+
+# macros and functions of the text itself, beside those of its programs
+MACROS = frozenset(
+    ["OMP_SIMD", "OMP_FOR_SIMD", "OMP_FOR_SIMD_NOWAIT", "OMP_BARRIER", "SHARED", "STAGE"]
+    + [f"OMP_{kind}{wait}" for kind in ("FOR", "FOR_2", "FOR_3", "FOR_4", "SINGLE") for wait in ("", "_NOWAIT")]
+)
+FUNCTIONS = frozenset(["size_product", "size_sum", "all_finite", "MISPLACED"])
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How a text says what its trees name.
+
+    ``model`` stands before ``own``, the names that the text defines for itself, so that one file may include it beside
+    another model's.  ``private``: also before its macros, and runtime functions have the model's name in place of cpgen.
+    ``function`` gives what stands for a function of math.h, ``infinity`` is called for HUGE_VAL if it is not "".
+    """
+
+    model: str
+    own: frozenset[str] = frozenset()
+    private: bool = False
+    function: Callable[[str], str] = str
+    infinity: str = ""
+
+    @property
+    def macros(self) -> str:
+        """What stands before a macro."""
+        return f"{self.model.upper()}_" if self.private else ""
+
+    @property
+    def runtime(self) -> str:
+        """What runtime functions begin with."""
+        return f"{self.model}_rt_" if self.private else "cpgen_"
+
+    def local(self, name: str) -> str:
+        """A name that the text defines for itself."""
+        upper = self.model.upper()
+        if name.startswith((f"{self.model}_", f"{upper}_")):
+            return name
+        return f"{upper if name.isupper() else self.model}_{name}"
+
+    def word(self, name: str) -> str:
+        """Any name of a tree, or of C text that is not the user's."""
+        if name in self.own:
+            return self.local(name)
+        if self.private and name in MACROS:
+            return self.macros + name
+        if self.private and name.startswith("cpgen_"):
+            return self.runtime + name[len("cpgen_") :]
+        if self.private and name.startswith("CPGEN_"):
+            return self.runtime.upper() + name[len("CPGEN_") :]
+        return name
+
+    def used(self, names: Iterable[str]) -> set[str]:
+        """What some names of trees stand for, runtime functions by the names of their header."""
+        found = {self.function(name) for name in names}
+        if self.infinity and any(name.startswith("HUGE_VAL") for name in found):
+            found = {self.infinity, *(name for name in found if not name.startswith("HUGE_VAL"))}
+        return found
+
+    def tree(self, tree: Any) -> Any:
+        """A tree, or a sequence of them, with these names."""
+
+        def change(node: Any) -> Any:
+            if isinstance(node, Name):
+                if self.infinity and node.text.startswith("HUGE_VAL"):
+                    return Call(self.word(self.infinity))
+                word = self.word(node.text)
+                return node if word is node.text else Name(word)
+            if isinstance(node, Call):
+                word = self.word(self.function(node.function))
+                return node if word is node.function else replace(node, function=word)
+            if isinstance(node, Type):
+                word = self.word(node.base)
+                return node if word is node.base else replace(node, base=word)
+            if isinstance(node, (For, Block)) and node.pragma:
+                return replace(node, pragma=self.word(node.pragma))
+            if isinstance(node, Function):
+                kind = "STAGE" if self.private and node.kind == "static void" else node.kind
+                kind = " ".join(self.word(word) for word in kind.split(" "))
+                return replace(node, name=self.word(node.name), kind=kind)
+            return node
+
+        return rebuilt(tree, change)
+
+    def text(self, text: str) -> str:
+        """C text that the user wrote, with these names."""
+        return tokens.renamed(text, lambda name: self.word(self.function(name)))
+
+    def header(self, text: str) -> str:
+        """A runtime header with these names, in its comments too."""
+        return tokens.renamed(text, self.word, comments=True)
