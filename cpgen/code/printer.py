@@ -31,7 +31,8 @@ from cpgen.code.tree import (
     is_number,
 )
 
-WIDTH = 100  # of signatures and calls
+WIDTH = 100  # of signatures and calls, before they are indented
+LONGEST = 110  # of a line
 
 _SELECT, _UNARY, _PRIMARY = 1, len(LEVELS) + 2, len(LEVELS) + 3
 
@@ -57,8 +58,7 @@ def _spelled(tree: Expression) -> tuple[str, int]:
     if isinstance(tree, Member):
         return f"{_text(tree.whole, _PRIMARY)}{'->' if tree.pointer else '.'}{tree.name}", _PRIMARY
     if isinstance(tree, Call):
-        start = "\n    " if tree.apart else ""
-        return f"{called(tree)}({start}{', '.join(expression(a) for a in tree.arguments)})", _PRIMARY
+        return f"{called(tree)}({', '.join(expression(a) for a in tree.arguments)})", _PRIMARY
     if isinstance(tree, Operation):
         level = tree.level
         rest = "".join(f" {op} {_text(operand, level + 1)}" for op, operand in tree.rest)
@@ -101,47 +101,112 @@ def listed(start: str, items: Sequence[str], end: str) -> str:
     return "\n    ".join([start, *lines])
 
 
-def lines(body: Sequence[Statement], macros: str = "") -> list[str]:
-    """The lines of some statements; ``macros`` stands before the names of the macros that pragmas are."""
+def lines(body: Sequence[Statement], indent: int = 0) -> list[str]:
+    """The lines of some statements, indented and none longer than :data:`LONGEST` where that can be helped."""
     found: list[str] = []
+    margin = " " * indent
     for statement in body:
         if isinstance(statement, (For, Block)) and statement.pragma:
-            found.append(f"{macros}{statement.pragma}")
+            found.append(f"{margin}{statement.pragma}")
         if isinstance(statement, (For, If, Block)):
-            head = _head(statement)
-            found.append(f"{head} {{" if head else "{")
-            found += [f"    {inner}" if inner else inner for inner in lines(statement.body, macros)]
-            found.append("}")
+            found += _broken(_head(statement), indent)
+            found += lines(statement.body, indent + 4)
+            found.append(f"{margin}}}")
+        elif isinstance(statement, Do) and isinstance(statement.call, Call):
+            call = statement.call
+            text = listed(f"{called(call)}(", [expression(a) for a in call.arguments], ");")
+            found += [margin + line for line in text.split("\n")]
         else:
-            found += _line(statement).split("\n")
+            found += _broken(_line(statement), indent)
     return found
 
 
-def _head(statement: For | If | Block) -> str:
+Chunks = list[tuple[int, str]]  # how deep inside an expression a line may end before it, and a piece of text
+
+
+def _broken(chunks: Chunks, indent: int) -> list[str]:
+    """One statement, broken where it is too long for a line: as far outside as does."""
+    margin = " " * indent
+    found = [margin + "".join(text for _, text in chunks)]
+    depths = sorted({depth for depth, _ in chunks[1:]})
+    while len(max(found, key=len)) > LONGEST and depths:
+        deepest = depths.pop(0)
+        found = [margin]
+        pieces: list[str] = []
+        for depth, text in chunks:
+            if pieces and depth > deepest:
+                pieces[-1] += text
+            else:
+                pieces.append(text)
+        for text in pieces:
+            if found[-1].strip() and len(found[-1]) + len(text) > LONGEST:
+                found.append(f"{margin}    {text.lstrip()}")
+            else:
+                found[-1] += text
+    return found
+
+
+def _chunks(tree: Expression, least: int = 0, depth: int = 0) -> Chunks:
+    """The text of an expression in pieces between which a line may end."""
+    text, level = _spelled(tree)
+    inside = depth + (level < least)
+    found: Chunks
+    if isinstance(tree, Operation):
+        found = _chunks(tree.first, level, inside + 1)
+        for op, operand in tree.rest:
+            found += _around(f" {op} ", _chunks(operand, level + 1, inside + 1), "", inside)
+    elif isinstance(tree, Select):
+        found = _chunks(tree.test, _SELECT + 1, inside + 1)
+        found += _around(" ? ", _chunks(tree.yes, _SELECT + 1, inside + 1), "", inside)
+        found += _around(" : ", _chunks(tree.no, _SELECT, inside + 1), "", inside)
+    elif isinstance(tree, Group):
+        found = _around("(", _chunks(tree.inside, 0, inside + 1), ")")
+    elif isinstance(tree, Cast):
+        found = _around(f"({tree.type})", _chunks(tree.operand, _UNARY, inside + 1), "")
+    elif isinstance(tree, Call) and tree.arguments:
+        found = []
+        for k, argument in enumerate(tree.arguments):
+            end = ")" if k == len(tree.arguments) - 1 else ","
+            start = " " if k else f"{called(tree)}("
+            found += _around(start, _chunks(argument, 0, inside + 1), end, inside)
+    else:
+        found = [(inside, text)]
+    return _around("(", found, ")") if level < least else found
+
+
+def _around(before: str, chunks: Chunks, after: str, depth: int | None = None) -> Chunks:
+    """``chunks`` with text before and after; a line may end before them at ``depth``."""
+    (first, text), *others = chunks
+    found = [(first if depth is None else depth, before + text), *others]
+    found[-1] = (found[-1][0], found[-1][1] + after)
+    return found
+
+
+def _head(statement: For | If | Block) -> Chunks:
     if isinstance(statement, If):
-        return f"if ({expression(statement.test)})"
+        return _around("if (", _chunks(statement.test), ") {")
     if isinstance(statement, For):
         variable = statement.variable
         step = statement.step
         advance = f"++{variable}" if is_number(step, 1) else f"{variable} += {expression(step)}"
-        return f"for (ptrdiff_t {variable} = {expression(statement.start)}; {expression(statement.test)}; {advance})"
-    return ""
+        start = _around(f"for (ptrdiff_t {variable} = ", _chunks(statement.start), ";")
+        return [*start, *_around(" ", _chunks(statement.test), ";", 0), (0, f" {advance}) {{")]
+    return [(0, "{")]
 
 
-def _line(statement: Statement) -> str:
+def _line(statement: Statement) -> Chunks:
     if isinstance(statement, Let):
         sizes = "".join(f"[{expression(s)}]" for s in statement.sizes)
-        value = "" if statement.value is None else f" = {expression(statement.value)}"
-        return f"{declarator(statement.type, statement.name)}{sizes}{value};"
+        start = f"{declarator(statement.type, statement.name)}{sizes}"
+        if statement.value is None:
+            return [(0, f"{start};")]
+        return _around(f"{start} = ", _chunks(statement.value), ";")
     if isinstance(statement, Assign):
-        return f"{expression(statement.target)} {statement.op} {expression(statement.value)};"
-    if isinstance(statement, Do) and isinstance(statement.call, Call):
-        call = statement.call
-        return listed(f"{called(call)}(", [expression(a) for a in call.arguments], ");")
+        return _around(f"{expression(statement.target)} {statement.op} ", _chunks(statement.value), ";")
     if isinstance(statement, Do):
-        return f"{expression(statement.call)};"
+        return _around("", _chunks(statement.call), ";")
     if isinstance(statement, Return):
-        return "return;" if statement.value is None else f"return {expression(statement.value)};"
+        return [(0, "return;")] if statement.value is None else _around("return ", _chunks(statement.value), ";")
     raise TypeError(f"{type(statement).__name__} is no statement")
 
 

@@ -76,7 +76,6 @@ class Call(Expression):
     function: str
     arguments: tuple[Expression, ...] = ()
     template: str = ""
-    apart: bool = False  # the arguments on a line of their own
 
 
 @dataclass(frozen=True)

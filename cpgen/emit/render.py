@@ -73,7 +73,7 @@ def _environment() -> jinja2.Environment:
 
 def _lines(body: Sequence[Statement], depth: int = 0) -> str:
     """Statements as the lines of a function, indented by ``depth`` spaces."""
-    return "".join(f"{' ' * depth}{line}\n" for line in printer.lines(body))
+    return "".join(f"{line}\n" for line in printer.lines(body, depth))
 
 
 def emit_c(

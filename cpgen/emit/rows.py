@@ -187,7 +187,7 @@ class Rows:
         order = Literal(f"{self.plan.noise_order}U")
         design = (of("f", "args", "seed"), of("f", "args", "design"), order, offset, key)
         place = (Cast("uint64_t", Group(column)), Cast("uint32_t", Group(row)))
-        noise = Call("cpgen_noise_at", (*design, *place), apart=True)
+        noise = Call("cpgen_noise_at", (*design, *place))
         here = Unary("&", Name("noise"))
         sign = Call("cpgen_noise_value", (here, Name("words"), Cast("uint32_t", Group(element))))
         words = Call("cpgen_noise_words", (here, Cast("uint32_t", Group(binary("/", ITEM, number(128)))), Name("words")))

@@ -352,7 +352,8 @@ static void digits_value_compute_objective_logsumexp_max(const digits_value_fram
 static void digits_value_compute_objective(const digits_value_frame *f)
 {
     const double *const s_tile = f->tile + LANES * digits_VALUE_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_VALUE_TILE_objective_logsumexp_max;
+    const double *const objective_logsumexp_max_tile = f->tile
+        + LANES * digits_VALUE_TILE_objective_logsumexp_max;
     const double *const objective_sum_tile = f->tile + LANES * digits_VALUE_TILE_objective_sum;
     const double row_scale = f->args->row_scale;
     double *const objective_tile = f->tile + LANES * digits_VALUE_TILE_objective;
@@ -370,7 +371,8 @@ static void digits_value_compute_objective(const digits_value_frame *f)
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
         const double objective_logsumexp_total = sum[lane];
-        const double objective = row_scale * (objective_logsumexp_max_tile[lane] - objective_sum_tile[lane] + cpgen_log_f64(objective_logsumexp_total));
+        const double objective = row_scale * (objective_logsumexp_max_tile[lane] - objective_sum_tile[lane]
+            + cpgen_log_f64(objective_logsumexp_total));
         objective_tile[lane] = objective;
     }
 }
@@ -806,7 +808,8 @@ static void digits_gradient_compute_objective_sum(const digits_gradient_frame *f
 static void digits_gradient_compute_objective_logsumexp_max(const digits_gradient_frame *f)
 {
     const double *const s_tile = f->tile + LANES * digits_GRADIENT_TILE_s;
-    double *const objective_logsumexp_max_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
+    double *const objective_logsumexp_max_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -832,12 +835,15 @@ static void digits_gradient_compute_objective_logsumexp_max(const digits_gradien
 static void digits_gradient_compute_objective_logsumexp_exp(const digits_gradient_frame *f)
 {
     const double *const s_tile = f->tile + LANES * digits_GRADIENT_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
-    double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_max_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
+    double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            objective_logsumexp_exp_tile[n * LANES + lane] = cpgen_exp_f64(s_tile[n * LANES + lane] - objective_logsumexp_max_tile[lane]);
+            objective_logsumexp_exp_tile[n * LANES + lane] = cpgen_exp_f64(s_tile[n * LANES + lane]
+                - objective_logsumexp_max_tile[lane]);
         }
     }
 }
@@ -852,12 +858,15 @@ static void digits_gradient_compute_objective_logsumexp_exp(const digits_gradien
  */
 static void digits_gradient_compute_objective_logsumexp_total_bar(const digits_gradient_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
     const double *const objective_sum_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_sum;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
+    const double *const objective_logsumexp_max_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_max;
     const double row_scale = f->args->row_scale;
     double *const objective_tile = f->tile + LANES * digits_GRADIENT_TILE_objective;
-    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_total_bar;
+    double *const objective_logsumexp_total_bar_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_total_bar;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -872,7 +881,8 @@ static void digits_gradient_compute_objective_logsumexp_total_bar(const digits_g
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
         const double objective_logsumexp_total = sum[lane];
-        const double objective = row_scale * (objective_logsumexp_max_tile[lane] - objective_sum_tile[lane] + cpgen_log_f64(objective_logsumexp_total));
+        const double objective = row_scale * (objective_logsumexp_max_tile[lane] - objective_sum_tile[lane]
+            + cpgen_log_f64(objective_logsumexp_total));
         objective_tile[lane] = objective;
         const double objective_logsumexp_total_bar = row_scale / objective_logsumexp_total;
         objective_logsumexp_total_bar_tile[lane] = objective_logsumexp_total_bar;
@@ -914,13 +924,16 @@ static void digits_gradient_compute_s_bar(const digits_gradient_frame *f)
 {
     const double *const y_tile = f->tile + LANES * digits_GRADIENT_TILE_y;
     const double *const objective_sum_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_sum_bar;
-    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_total_bar;
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_total_bar_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_total_bar;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_GRADIENT_TILE_objective_logsumexp_exp;
     double *const s_bar_tile = f->tile + LANES * digits_GRADIENT_TILE_s_bar;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            s_bar_tile[c * LANES + lane] = (y_tile[c * LANES + lane] * objective_sum_bar_tile[lane]) + (objective_logsumexp_total_bar_tile[lane] * objective_logsumexp_exp_tile[c * LANES + lane]);
+            s_bar_tile[c * LANES + lane] = (y_tile[c * LANES + lane] * objective_sum_bar_tile[lane])
+                + (objective_logsumexp_total_bar_tile[lane] * objective_logsumexp_exp_tile[c * LANES + lane]);
         }
     }
 }
@@ -1568,7 +1581,8 @@ static void digits_diagonal_compute_s(const digits_diagonal_frame *f)
 static void digits_diagonal_compute_objective_logsumexp_max(const digits_diagonal_frame *f)
 {
     const double *const s_tile = f->tile + LANES * digits_DIAGONAL_TILE_s;
-    double *const objective_logsumexp_max_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_max;
+    double *const objective_logsumexp_max_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_max;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1594,12 +1608,15 @@ static void digits_diagonal_compute_objective_logsumexp_max(const digits_diagona
 static void digits_diagonal_compute_objective_logsumexp_exp(const digits_diagonal_frame *f)
 {
     const double *const s_tile = f->tile + LANES * digits_DIAGONAL_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_max;
-    double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_max_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_max;
+    double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            objective_logsumexp_exp_tile[n * LANES + lane] = cpgen_exp_f64(s_tile[n * LANES + lane] - objective_logsumexp_max_tile[lane]);
+            objective_logsumexp_exp_tile[n * LANES + lane] = cpgen_exp_f64(s_tile[n * LANES + lane]
+                - objective_logsumexp_max_tile[lane]);
         }
     }
 }
@@ -1612,10 +1629,13 @@ static void digits_diagonal_compute_objective_logsumexp_exp(const digits_diagona
  */
 static void digits_diagonal_compute_objective_logsumexp_total_bar(const digits_diagonal_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
-    double *const objective_logsumexp_total_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
+    double *const objective_logsumexp_total_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total;
     const double row_scale = f->args->row_scale;
-    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total_bar;
+    double *const objective_logsumexp_total_bar_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total_bar;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -1646,20 +1666,25 @@ static void digits_diagonal_compute_objective_logsumexp_total_bar(const digits_d
  */
 static void digits_diagonal_compute_s_curv_2(const digits_diagonal_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
-    const double *const objective_logsumexp_total_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total;
-    double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_softmax;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_total_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total;
+    double *const objective_logsumexp_softmax_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_softmax;
     const double row_scale = f->args->row_scale;
     double *const s_curv_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_curv;
     double *const s_curv_2_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_curv_2;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            const double objective_logsumexp_softmax = objective_logsumexp_exp_tile[n * LANES + lane] / objective_logsumexp_total_tile[lane];
+            const double objective_logsumexp_softmax = objective_logsumexp_exp_tile[n * LANES + lane]
+                / objective_logsumexp_total_tile[lane];
             objective_logsumexp_softmax_tile[n * LANES + lane] = objective_logsumexp_softmax;
             const double s_curv = objective_logsumexp_softmax * row_scale;
             s_curv_tile[n * LANES + lane] = s_curv;
-            const double s_curv_2 = objective_logsumexp_softmax * row_scale * (1.0 - objective_logsumexp_softmax);
+            const double s_curv_2 = objective_logsumexp_softmax * row_scale
+                * (1.0 - objective_logsumexp_softmax);
             s_curv_2_tile[n * LANES + lane] = s_curv_2;
         }
     }
@@ -1723,7 +1748,8 @@ static void digits_diagonal_compute_z_curv(const digits_diagonal_frame *f)
 static void digits_diagonal_compute_z_curv_2(const digits_diagonal_frame *f)
 {
     const double *const W2 = f->args->W2;
-    const double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_softmax;
+    const double *const objective_logsumexp_softmax_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_softmax;
     double *const z_curv_2_tile = f->tile + LANES * digits_DIAGONAL_TILE_z_curv_2;
     for (ptrdiff_t h_first = 0; h_first < 32; h_first += 8) {
         double sum[8][LANES];
@@ -1790,13 +1816,16 @@ static void digits_diagonal_compute_s_bar(const digits_diagonal_frame *f)
 {
     const double *const y_tile = f->tile + LANES * digits_DIAGONAL_TILE_y;
     const double *const objective_sum_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_sum_bar;
-    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total_bar;
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_total_bar_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_total_bar;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_DIAGONAL_TILE_objective_logsumexp_exp;
     double *const s_bar_tile = f->tile + LANES * digits_DIAGONAL_TILE_s_bar;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            s_bar_tile[c * LANES + lane] = (y_tile[c * LANES + lane] * objective_sum_bar_tile[lane]) + (objective_logsumexp_total_bar_tile[lane] * objective_logsumexp_exp_tile[c * LANES + lane]);
+            s_bar_tile[c * LANES + lane] = (y_tile[c * LANES + lane] * objective_sum_bar_tile[lane])
+                + (objective_logsumexp_total_bar_tile[lane] * objective_logsumexp_exp_tile[c * LANES + lane]);
         }
     }
 }
@@ -1841,7 +1870,9 @@ static void digits_diagonal_compute_a_diag(const digits_diagonal_frame *f)
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 const double z_bar = sum[step][lane];
                 const double a_curv = -(2.0 * z_bar * z_tile[h * LANES + lane] * a_sech2_tile[h * LANES + lane]);
-                const double a_diag = a_curv + (a_sech2_tile[h * LANES + lane] * a_sech2_tile[h * LANES + lane] * (z_curv_tile[h * LANES + lane] - (row_scale * (z_curv_2_tile[h * LANES + lane] * z_curv_2_tile[h * LANES + lane]))));
+                const double a_diag = a_curv + (a_sech2_tile[h * LANES + lane]
+                    * a_sech2_tile[h * LANES + lane] * (z_curv_tile[h * LANES + lane]
+                    - (row_scale * (z_curv_2_tile[h * LANES + lane] * z_curv_2_tile[h * LANES + lane]))));
                 a_diag_tile[h * LANES + lane] = a_diag;
             }
         }
@@ -1876,7 +1907,8 @@ static void digits_diagonal_compute_W1_diag(const digits_diagonal_frame *f)
                     OMP_SIMD
                     for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                         const ptrdiff_t i = i_first + lane;
-                        sum[step][lane] += a_diag_rows[row * 32 + h] * (x[(begin + row) * 64 + i] * x[(begin + row) * 64 + i]);
+                        sum[step][lane] += a_diag_rows[row * 32 + h]
+                            * (x[(begin + row) * 64 + i] * x[(begin + row) * 64 + i]);
                     }
                 }
             }
@@ -2432,12 +2464,14 @@ static void digits_sketch_compute_objective_logsumexp_max(const digits_sketch_fr
 static void digits_sketch_compute_objective_logsumexp_exp(const digits_sketch_frame *f)
 {
     const double *const s_tile = f->tile + LANES * digits_SKETCH_TILE_s;
-    const double *const objective_logsumexp_max_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_max;
+    const double *const objective_logsumexp_max_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_max;
     double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            objective_logsumexp_exp_tile[n * LANES + lane] = cpgen_exp_f64(s_tile[n * LANES + lane] - objective_logsumexp_max_tile[lane]);
+            objective_logsumexp_exp_tile[n * LANES + lane] = cpgen_exp_f64(s_tile[n * LANES + lane]
+                - objective_logsumexp_max_tile[lane]);
         }
     }
 }
@@ -2450,10 +2484,13 @@ static void digits_sketch_compute_objective_logsumexp_exp(const digits_sketch_fr
  */
 static void digits_sketch_compute_objective_logsumexp_total_bar(const digits_sketch_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
-    double *const objective_logsumexp_total_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
+    double *const objective_logsumexp_total_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_total;
     const double row_scale = f->args->row_scale;
-    double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total_bar;
+    double *const objective_logsumexp_total_bar_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_total_bar;
     double sum[LANES];
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
@@ -2482,14 +2519,18 @@ static void digits_sketch_compute_objective_logsumexp_total_bar(const digits_ske
  */
 static void digits_sketch_compute_s_root(const digits_sketch_frame *f)
 {
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
-    const double *const objective_logsumexp_total_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total;
-    double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_softmax;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_total_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_total;
+    double *const objective_logsumexp_softmax_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_softmax;
     double *const s_root_tile = f->tile + LANES * digits_SKETCH_TILE_s_root;
     for (ptrdiff_t n = 0; n < 10; ++n) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            const double objective_logsumexp_softmax = objective_logsumexp_exp_tile[n * LANES + lane] / objective_logsumexp_total_tile[lane];
+            const double objective_logsumexp_softmax = objective_logsumexp_exp_tile[n * LANES + lane]
+                / objective_logsumexp_total_tile[lane];
             objective_logsumexp_softmax_tile[n * LANES + lane] = objective_logsumexp_softmax;
             const double s_root = sqrt(objective_logsumexp_softmax);
             s_root_tile[n * LANES + lane] = s_root;
@@ -2540,13 +2581,16 @@ static void digits_sketch_compute_s_bar(const digits_sketch_frame *f)
 {
     const double *const y_tile = f->tile + LANES * digits_SKETCH_TILE_y;
     const double *const objective_sum_bar_tile = f->tile + LANES * digits_SKETCH_TILE_objective_sum_bar;
-    const double *const objective_logsumexp_total_bar_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_total_bar;
-    const double *const objective_logsumexp_exp_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
+    const double *const objective_logsumexp_total_bar_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_total_bar;
+    const double *const objective_logsumexp_exp_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_exp;
     double *const s_bar_tile = f->tile + LANES * digits_SKETCH_TILE_s_bar;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            s_bar_tile[c * LANES + lane] = (y_tile[c * LANES + lane] * objective_sum_bar_tile[lane]) + (objective_logsumexp_total_bar_tile[lane] * objective_logsumexp_exp_tile[c * LANES + lane]);
+            s_bar_tile[c * LANES + lane] = (y_tile[c * LANES + lane] * objective_sum_bar_tile[lane])
+                + (objective_logsumexp_total_bar_tile[lane] * objective_logsumexp_exp_tile[c * LANES + lane]);
         }
     }
 }
@@ -2642,14 +2686,16 @@ static void digits_sketch_draw_v_objective_logsumexp(const digits_sketch_frame *
     const uint32_t noise_offset = 64U;
     const uint32_t noise_key = 71282799U;
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-        const cpgen_noise noise = cpgen_noise_at(
-            f->args->seed, f->args->design, 128U, noise_offset, noise_key, (uint64_t)(f->args->first_column + col), (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
+        const cpgen_noise noise = cpgen_noise_at(f->args->seed, f->args->design, 128U, noise_offset,
+            noise_key, (uint64_t)(f->args->first_column + col),
+            (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
         for (ptrdiff_t item = 0; item < 10; item += 128) {
             uint32_t words[4];
             cpgen_noise_words(&noise, (uint32_t)(item / 128), words);
             const ptrdiff_t left = 10 - item < 128 ? 10 - item : 128;
             for (ptrdiff_t bit = 0; bit < left; ++bit) {
-                v_objective_logsumexp_tile[(item + bit) * LANES + lane] = (double)cpgen_noise_value(&noise, words, (uint32_t)(item + bit));
+                v_objective_logsumexp_tile[(item + bit) * LANES + lane] = (double)cpgen_noise_value(&noise,
+                    words, (uint32_t)(item + bit));
             }
         }
     }
@@ -2663,7 +2709,8 @@ static void digits_sketch_draw_v_objective_logsumexp(const digits_sketch_frame *
 static void digits_sketch_compute_s_drawn(const digits_sketch_frame *f)
 {
     const double *const s_root_tile = f->tile + LANES * digits_SKETCH_TILE_s_root;
-    const double *const v_objective_logsumexp_tile = f->tile + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
+    const double *const v_objective_logsumexp_tile = f->tile
+        + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
     double *const s_drawn_tile = f->tile + LANES * digits_SKETCH_TILE_s_drawn;
     double sum[LANES];
     OMP_SIMD
@@ -2690,15 +2737,19 @@ static void digits_sketch_compute_s_drawn(const digits_sketch_frame *f)
 static void digits_sketch_compute_s_p(const digits_sketch_frame *f)
 {
     const double *const s_root_tile = f->tile + LANES * digits_SKETCH_TILE_s_root;
-    const double *const v_objective_logsumexp_tile = f->tile + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
-    const double *const objective_logsumexp_softmax_tile = f->tile + LANES * digits_SKETCH_TILE_objective_logsumexp_softmax;
+    const double *const v_objective_logsumexp_tile = f->tile
+        + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
+    const double *const objective_logsumexp_softmax_tile = f->tile
+        + LANES * digits_SKETCH_TILE_objective_logsumexp_softmax;
     const double *const s_drawn_tile = f->tile + LANES * digits_SKETCH_TILE_s_drawn;
     const double *const s_root_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_root_p;
     double *const s_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_p;
     for (ptrdiff_t c = 0; c < 10; ++c) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            s_p_tile[c * LANES + lane] = s_root_p_tile[lane] * ((s_root_tile[c * LANES + lane] * v_objective_logsumexp_tile[c * LANES + lane]) - (objective_logsumexp_softmax_tile[c * LANES + lane] * s_drawn_tile[lane]));
+            s_p_tile[c * LANES + lane] = s_root_p_tile[lane]
+                * ((s_root_tile[c * LANES + lane] * v_objective_logsumexp_tile[c * LANES + lane])
+                - (objective_logsumexp_softmax_tile[c * LANES + lane] * s_drawn_tile[lane]));
         }
     }
 }
@@ -2709,7 +2760,8 @@ static void digits_sketch_compute_s_p(const digits_sketch_frame *f)
 static void digits_sketch_keep_s_p(const digits_sketch_frame *f)
 {
     const double *const s_p_tile = f->tile + LANES * digits_SKETCH_TILE_s_p;
-    double *const s_p_rows = f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_s_p);
+    double *const s_p_rows = f->rows
+        + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_s_p);
     const ptrdiff_t col = f->col;
     for (ptrdiff_t lane = 0; lane < f->lanes; ++lane) {
         for (ptrdiff_t item = 0; item < 10; ++item) {
@@ -2765,14 +2817,16 @@ SHARED void digits_sketch_draw_v_s_sum_W2_z(
     const ptrdiff_t last = f->lanes - 1;
     const ptrdiff_t col = f->col;
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-        const cpgen_noise noise = cpgen_noise_at(
-            f->args->seed, f->args->design, 128U, noise_offset, noise_key, (uint64_t)(f->args->first_column + col), (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
+        const cpgen_noise noise = cpgen_noise_at(f->args->seed, f->args->design, 128U, noise_offset,
+            noise_key, (uint64_t)(f->args->first_column + col),
+            (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
         for (ptrdiff_t item = 0; item < 32; item += 128) {
             uint32_t words[4];
             cpgen_noise_words(&noise, (uint32_t)(item / 128), words);
             const ptrdiff_t left = 32 - item < 128 ? 32 - item : 128;
             for (ptrdiff_t bit = 0; bit < left; ++bit) {
-                v_s_sum_W2_z_tile[(item + bit) * LANES + lane] = (double)cpgen_noise_value(&noise, words, (uint32_t)(item + bit));
+                v_s_sum_W2_z_tile[(item + bit) * LANES + lane] = (double)cpgen_noise_value(&noise, words,
+                    (uint32_t)(item + bit));
             }
         }
     }
@@ -2803,10 +2857,13 @@ static void digits_sketch_compute_z_noise(const digits_sketch_frame *f)
     for (ptrdiff_t h = 0; h < 32; ++h) {
         OMP_SIMD
         for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-            const double z_u = 0.7071067811865476 * v_s_sum_W2_z_tile[h * LANES + lane] * z_norm_part_tile[lane];
-            const double a_p = (a_root_p_tile[h * LANES + lane] * v_a_tile[h * LANES + lane]) + (a_sech2_tile[h * LANES + lane] * (z_p_tile[h * LANES + lane] + z_u));
+            const double z_u = 0.7071067811865476 * v_s_sum_W2_z_tile[h * LANES + lane]
+                * z_norm_part_tile[lane];
+            const double a_p = (a_root_p_tile[h * LANES + lane] * v_a_tile[h * LANES + lane])
+                + (a_sech2_tile[h * LANES + lane] * (z_p_tile[h * LANES + lane] + z_u));
             a_p_tile[h * LANES + lane] = a_p;
-            const double a_q = (a_root_q_tile[h * LANES + lane] * v_a_tile[h * LANES + lane]) - (z_u * a_sech2_tile[h * LANES + lane]);
+            const double a_q = (a_root_q_tile[h * LANES + lane] * v_a_tile[h * LANES + lane])
+                - (z_u * a_sech2_tile[h * LANES + lane]);
             a_q_tile[h * LANES + lane] = a_q;
             const double z_noise = v_s_sum_W2_z_tile[h * LANES + lane] * z_norm_part_2_tile[lane];
             z_noise_tile[h * LANES + lane] = z_noise;
@@ -2847,7 +2904,8 @@ static void digits_sketch_compute_W2_p_row(const digits_sketch_frame *f)
         for (ptrdiff_t h = 0; h < 32; ++h) {
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-                const double W2_t = 0.7071067811865476 * s_bar_tile[c * LANES + lane] * z_noise_tile[h * LANES + lane];
+                const double W2_t = 0.7071067811865476 * s_bar_tile[c * LANES + lane]
+                    * z_noise_tile[h * LANES + lane];
                 W2_t_tile[(c * 32 + h) * LANES + lane] = W2_t;
                 const double W2_p_row = W2_t + (z_tile[h * LANES + lane] * s_p_tile[c * LANES + lane]);
                 W2_p_row_tile[(c * 32 + h) * LANES + lane] = W2_p_row;
@@ -2900,7 +2958,8 @@ SHARED void digits_sketch_compute_W1_p(
                         OMP_SIMD
                         for (ptrdiff_t lane = 0; lane < 8; ++lane) {
                             const ptrdiff_t i = i_first + lane;
-                            sum[step][lane] += x[(begin + row) * 64 + i] * a_p_rows[(row * f->columns + col) * 32 + h];
+                            sum[step][lane] += x[(begin + row) * 64 + i]
+                                * a_p_rows[(row * f->columns + col) * 32 + h];
                         }
                     }
                 }
@@ -2990,7 +3049,8 @@ SHARED void digits_sketch_compute_W2_p(
 static void digits_sketch_compute_s_p_2(const digits_sketch_frame *f)
 {
     double *const s_p_2_out = f->args->out_p_b2;
-    const double *const s_p_rows = f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_s_p);
+    const double *const s_p_rows = f->rows
+        + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_s_p);
     OMP_FOR_NOWAIT
     for (ptrdiff_t col = 0; col < f->columns; ++col) {
         const ptrdiff_t c_first = 0;

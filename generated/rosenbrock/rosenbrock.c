@@ -340,14 +340,16 @@ static void rosenbrock_gradient_compute_u_bar_3(const rosenbrock_gradient_frame 
     OMP_SINGLE_NOWAIT
     {
         const ptrdiff_t k = 0;
-        const float u_bar = (2.0f * u[k]) - 2.0f - (200.0f * u[k] * ((2.0f * u[k + 1]) - (2.0f * (u[k] * u[k]))));
+        const float u_bar = (2.0f * u[k]) - 2.0f
+            - (200.0f * u[k] * ((2.0f * u[k + 1]) - (2.0f * (u[k] * u[k]))));
         const float u_bar_2 = 0.0f;
         const float u_bar_3 = u_bar + u_bar_2;
         u_bar_3_out[k] = u_bar_3;
     }
     OMP_FOR_SIMD_NOWAIT
     for (ptrdiff_t k = 1; k < 999; ++k) {
-        const float u_bar = (2.0f * u[k]) - 2.0f - (200.0f * u[k] * ((2.0f * u[k + 1]) - (2.0f * (u[k] * u[k]))));
+        const float u_bar = (2.0f * u[k]) - 2.0f
+            - (200.0f * u[k] * ((2.0f * u[k + 1]) - (2.0f * (u[k] * u[k]))));
         const float u_bar_2 = (200.0f * u[k]) - (200.0f * (u[k - 1] * u[k - 1]));
         const float u_bar_3 = u_bar + u_bar_2;
         u_bar_3_out[k] = u_bar_3;
