@@ -168,16 +168,16 @@ class _Ways:
 
     def __init__(self, curvature: Curvature, node: Node) -> None:
         self.curvature, self.node = curvature, node
-        self.outputs = {id(r.output): r for r in curvature.graph.regions}
+        self.outputs = {r.output: r for r in curvature.graph.regions}
         self.origin = adjoint_origin(node, "curv")
-        self._paths: dict[int, list[tuple[Step, ...]] | None] = {}
+        self._paths: dict[Node, list[tuple[Step, ...]] | None] = {}
 
     def paths(self, top: Node) -> list[tuple[Step, ...]] | None:
         """The paths from ``top`` down to the node; None if they are too many or too long."""
-        if id(top) not in self._paths:
+        if top not in self._paths:
             found: list[tuple[Step, ...]] = []
-            self._paths[id(top)] = found if self._collect(top, (), found) else None
-        return self._paths[id(top)]
+            self._paths[top] = found if self._collect(top, (), found) else None
+        return self._paths[top]
 
     def _collect(self, current: Node, above: tuple[Step, ...], found: list[tuple[Step, ...]]) -> bool:
         if current is self.node:
@@ -186,11 +186,11 @@ class _Ways:
         if len(above) == LONGEST:
             return False
         depends = self.curvature.uses.depends
-        region = self.outputs.get(id(current))
+        region = self.outputs.get(current)
         if region is not None:
             parts = ("same", "mean") if region.kind == "softmax" else ("shares",)
             return all(self._collect(region.source, (*above, Through(region, part)), found) for part in parts)
-        if not isinstance(current, Map) or current.reduce != "sum" or id(current) in self.curvature.inside:
+        if not isinstance(current, Map) or current.reduce != "sum" or current in self.curvature.inside:
             return False
         return all(
             self._collect(access.node, (*above, Use(current, k)), found)
@@ -201,7 +201,7 @@ class _Ways:
     def sum_of(self, seeds: Sequence[Seed], most: int) -> list[Node] | None:
         """What the seeds add up to, if it costs no more than ``most`` times a pull-back from them."""
         terms: list[Node] = []
-        made: dict[int, int] = {}
+        made: dict[Node, int] = {}
         price: dict[object, int] = {}
         for seed in seeds:
             first, second = self.paths(seed.sides[0]), self.paths(seed.sides[1])
@@ -252,7 +252,7 @@ def _cost(factors: Sequence[Factor], extents: Sequence[Extent], points: int) -> 
 
 
 def meet(
-    space: Product, here: Place, there: Place, node: Node, factor: int, origin: Origin, made: dict[int, int]
+    space: Product, here: Place, there: Place, node: Node, factor: int, origin: Origin, made: dict[Node, int]
 ) -> Node | None:
     """``factor`` times the sum of a product over the points where two places of ``node`` are the same, by element.
 
@@ -305,7 +305,7 @@ def _eliminated(
     guards: list[Guard],
     number: int,
     origin: Origin,
-    made: dict[int, int],
+    made: dict[Node, int],
 ) -> Node:
     """The sum over the axes from ``rank`` on, the cheapest axis first; what is summed early has maps of its own."""
     factors = [_folded(f, extents) for f in factors]
@@ -326,7 +326,7 @@ def _eliminated(
         own = [Guard(substitute(g.index, place), g.extent) for g in held]
         box = [extents[a] for a in (*kept, *summed)]
         node = make_map(box, len(kept), args, expr, own, origin=origin)
-        made[id(node)] = max(made.get(id(node), 0), _cost(taken, extents, _points(box)))
+        made[node] = max(made.get(node, 0), _cost(taken, extents, _points(box)))
         return node
 
     while open_axes:

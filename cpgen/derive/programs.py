@@ -512,24 +512,24 @@ def _becker_lecun(graph: Graph, wrt: Sequence[Input]) -> Derived:
     ICML 2024).  Deterministic and biased: off-diagonal curvature is ignored on the way.
     """
     curvature = Curvature(graph, list(wrt))
-    regions = {id(s.variables[0]): s for s in curvature.sources() if isinstance(s, RegionSource)}
-    known: dict[int, Node | None] = {}
+    regions = {s.variables[0]: s for s in curvature.sources() if isinstance(s, RegionSource)}
+    known: dict[Node, Node | None] = {}
     for node in reversed(curvature.uses.nodes):
         if not curvature.uses.active(node):
             continue
         lift = not (isinstance(node, Input) and not node.has_rows)
         parts: list[Node | None] = []
         for use in curvature.uses.of(node):
-            above = known.get(id(use.map))
+            above = known.get(use.map)
             if above is not None:
                 origin = adjoint_origin(node, "diag")
                 parts.append(pull_back(use.map, use.position, above, power=2, lift=lift, origin=origin))
         parts.append(curvature.self_curvature(node, lift=lift))
-        region = regions.get(id(node))
+        region = regions.get(node)
         if region is not None:
             parts.append(region.diagonal)
-        known[id(node)] = add(parts, adjoint_origin(node, "diag"))
-    outputs = [(f"diag_{v.name}", own_shape(known.get(id(v)), v)) for v in wrt]
+        known[node] = add(parts, adjoint_origin(node, "diag"))
+    outputs = [(f"diag_{v.name}", own_shape(known.get(v), v)) for v in wrt]
     program = program_of(graph, "diagonal_becker_lecun", [*outputs, *kink_outputs(graph, wrt)])
     names = frozenset(f"diag_{v.name}" for v in wrt)
     return Derived(program, "becker_lecun", 0, names, biased=BIASED["becker_lecun"])

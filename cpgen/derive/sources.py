@@ -64,9 +64,9 @@ class Curvature:
         self.uses = Uses([graph.objective], leaves)
         self.adjoints = Adjoints(graph.objective, self.uses, lift=True)
         self.rows: tuple[Dim, ...] = (ROWS,) if graph.objective.has_rows else ()
-        self.inside = {id(n) for region in graph.regions for n in region.nodes}
+        self.inside = {n for region in graph.regions for n in region.nodes}
         self.signs: dict[Node, int | None] = {}
-        self._self: dict[tuple[int, bool], Node | None] = {}
+        self._self: dict[tuple[Node, bool], Node | None] = {}
         self._slopes: dict[Node, dict[Node, Node | None]] = {}
         self._below: dict[Node, Adjoints] = {}
 
@@ -82,7 +82,7 @@ class Curvature:
             if (
                 isinstance(node, Map)
                 and node.reduce == "sum"
-                and id(node) not in self.inside
+                and node not in self.inside
                 and self.uses.active(node)
             ):
                 found += self._crosses(node)
@@ -99,7 +99,7 @@ class Curvature:
             if (
                 isinstance(node, Map)
                 and node.reduce == "sum"
-                and id(node) not in self.inside
+                and node not in self.inside
                 and self.uses.active(node)
             ):
                 source = Mixed(self, node)
@@ -115,11 +115,11 @@ class Curvature:
 
         With ``lift=False`` a node without a row axis has its rows summed.
         """
-        key = (id(node), lift)
+        key = (node, lift)
         if key not in self._self:
             parts = []
             for use in self.uses.of(node):
-                if id(use.map) not in self.inside:
+                if use.map not in self.inside:
                     parts.append(self._second(use.map, use.position, lift))
             self._self[key] = add(parts, adjoint_origin(node, "curv"))
         return self._self[key]
@@ -588,7 +588,7 @@ class Mixed(Source):
             if not vanishes(diff(diff(m.expr, placeholder(a)), placeholder(b)))
         ]
         touched = sorted({a for pair in self.pairs for a in pair})
-        self.variables = tuple({id(m.args[a].node): m.args[a].node for a in touched}.values())
+        self.variables = tuple(dict.fromkeys(m.args[a].node for a in touched))
         self.name = f"v_{m.name}"
         self.shapes = tuple(n.element_shape for n in self.variables)
 
@@ -599,7 +599,7 @@ class Mixed(Source):
         m, number = self.map, len(self.map.args)
         g = self.curvature.adjoints.of(m)
         assert g is not None
-        drawn = {id(n): noise for n, noise in zip(self.variables, v, strict=True)}
+        drawn = dict(zip(self.variables, v, strict=True))
         result: list[tuple[Node, Field]] = []
         for variable in self.variables:
             parts = []
@@ -609,13 +609,13 @@ class Mixed(Source):
                 second = diff(diff(m.expr, placeholder(a)), placeholder(b))
                 extras = [
                     Extra(g, output_axes(m)),
-                    Extra(drawn[id(m.args[b].node)], element_index(m.args[b])),
+                    Extra(drawn[m.args[b].node], element_index(m.args[b])),
                 ]
                 factor = second * placeholder(number) * placeholder(number + 1)
                 parts.append(pull(m, target_of(m.args[a]), factor, extras, [COLUMNS, *self.curvature.rows]))
             t = add(parts)
             assert t is not None
-            result.append((variable, from_pair(_0, _1, [t, drawn[id(variable)]], adjoint_origin(variable))))
+            result.append((variable, from_pair(_0, _1, [t, drawn[variable]], adjoint_origin(variable))))
         return result
 
 

@@ -103,10 +103,10 @@ class Sweep:
         self.sources = tuple(sources)
         self.is_unit = curvature.setting.factor == "unit"
         self.columns = 0
-        self._injected: dict[int, list[tuple[int, Field]]] = {}  # by the parts of their source
-        self._reach: dict[int, int] = {}
-        self._fields: dict[tuple[int, int], Field] = {}
-        self._known: dict[tuple[int, int], tuple[list[Node], list[Node]]] = {}
+        self._injected: dict[Node, list[tuple[int, Field]]] = {}  # by the parts of their source
+        self._reach: dict[Node, int] = {}
+        self._fields: dict[tuple[Node, int], Field] = {}
+        self._known: dict[tuple[Node, int], tuple[list[Node], list[Node]]] = {}
         weights: list[Node | None] = []
         taken = {v.name for v in curvature.graph.variables}
         for source in self.sources:
@@ -128,7 +128,7 @@ class Sweep:
                     drawn.append(Input(noise.name, noise.shape, "noise", noise.origin, self.columns))
                 self.columns += math.prod(shape)
             for variable, pair in source.inject(tuple(drawn)):
-                self._injected.setdefault(id(variable), []).append((source.parts, pair))
+                self._injected.setdefault(variable, []).append((source.parts, pair))
         self.weight = add(weights, Origin("weight"))
         for node in reversed(curvature.uses.nodes):
             if isinstance(node, Map) and curvature.uses.active(node):
@@ -136,18 +136,18 @@ class Sweep:
 
     def reach(self, node: Node) -> int:
         """The bits of the sources that arrive at ``node``."""
-        if id(node) not in self._reach:
+        if node not in self._reach:
             found = 0
-            for parts, _ in self._injected.get(id(node), []):
+            for parts, _ in self._injected.get(node, []):
                 found |= parts
             for use in self.curvature.uses.of(node):
                 found |= self.reach(use.map)
-            self._reach[id(node)] = found
-        return self._reach[id(node)]
+            self._reach[node] = found
+        return self._reach[node]
 
     def fields(self, node: Node, without: int = 0) -> Field:
         """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out sources whose parts are all in ``without``."""
-        key = (id(node), without & self.reach(node))
+        key = (node, without & self.reach(node))
         if key not in self._fields:
             p, q = self._parts(node, without)
             self._fields[key] = (add(p, adjoint_origin(node, "p")), add(q, adjoint_origin(node, "q")))
@@ -156,7 +156,7 @@ class Sweep:
     def _parts(self, node: Node, without: int) -> tuple[list[Node], list[Node]]:
         """What the fields are sums of: one node each, and beside it columns that are still nearly unit vectors, which go
         down on their own as long as that costs next to nothing."""
-        key = (id(node), without & self.reach(node))
+        key = (node, without & self.reach(node))
         if key not in self._known:
             found: list[list[Node]] = []
             for side, role in enumerate("pq"):
@@ -165,7 +165,7 @@ class Sweep:
                 for use in self.curvature.uses.of(node):
                     for above in self._parts(use.map, key[1])[side]:
                         parts.append(pull_back(use.map, use.position, above, lift=True, origin=origin))
-                parts += [pair[side] for of, pair in self._injected.get(id(node), []) if of & ~without]
+                parts += [pair[side] for of, pair in self._injected.get(node, []) if of & ~without]
                 present = [fold(part) if self.is_unit else part for part in parts if part is not None]
                 thin = [part for part in present if self.is_unit and is_thin(part)]
                 dense = add([part for part in present if part not in thin], origin)
@@ -201,7 +201,7 @@ class _Readouts:
     def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
         self.curvature, self.sources = curvature, sources
         self.every = sum(s.parts for s in sources)
-        self._known: dict[tuple[int, int], list[Term] | None] = {}  # by source and variable
+        self._known: dict[tuple[int, Node], list[Term] | None] = {}  # by source and variable
         self._numbers = [k for k, s in enumerate(sources) if isinstance(s, Self) and _is_number(s.variable)]
         self._acting: dict[Node, list[int]] = {}  # the sources on a variable, by position
         for k, source in enumerate(sources):
@@ -220,7 +220,7 @@ class _Readouts:
         chain: list[Use] = []
         while node is not curvature.graph.objective:
             readers = uses.of(node)
-            if len(readers) != 1 or id(readers[0].map) in curvature.inside:
+            if len(readers) != 1 or readers[0].map in curvature.inside:
                 break
             use = readers[0]
             if use.map.reduce != "sum" or not one_to_one(use.map, use.position):
@@ -234,7 +234,7 @@ class _Readouts:
             source = self.sources[k]
             if not source.parts & seen:
                 continue
-            key = (k, id(node))
+            key = (k, node)
             if key not in self._known:
                 self._known[key] = _exact_diagonal(curvature, source, node)
             answer = self._known[key]
@@ -259,7 +259,7 @@ class _Readouts:
 
         def offer(below: Node) -> None:
             for use in uses.of(below):
-                if id(use.map) not in inside:
+                if use.map not in inside:
                     heappush(waiting, uses.order[use.map])
             if below in above_source and above_source[below].output in uses.order:
                 heappush(waiting, uses.order[above_source[below].output])
@@ -382,7 +382,7 @@ def _carries_diagonal(curvature: Curvature, node: Node, top: Node) -> list[Use] 
     is_diagonal = True
     # from the top, where most chains that do not carry break off
     while current is not node:
-        if not isinstance(current, Map) or current.reduce != "sum" or id(current) in curvature.inside:
+        if not isinstance(current, Map) or current.reduce != "sum" or current in curvature.inside:
             return None
         uses = [Use(current, k) for k, access in enumerate(current.args) if depends(access.node, node)]
         if len(uses) != 1 or not (single_path if is_diagonal else one_to_one)(current, uses[0].position):

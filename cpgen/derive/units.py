@@ -179,40 +179,40 @@ def _without_columns(node: Node) -> Node:
 def with_units(program: Program, columns: int) -> Program:
     """``program``, to be run with ``columns`` columns, with its unit vectors folded and its long sums left out in the
     columns for which they are zero."""
-    known: dict[int, Node] = {}
+    known: dict[Node, Node] = {}
     for node in program.nodes():
-        known[id(node)] = fold(_rebuilt(node, known))
-    return _bounded(replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs)), columns)
+        known[node] = fold(_rebuilt(node, known))
+    return _bounded(replace(program, outputs=tuple((name, known[node]) for name, node in program.outputs)), columns)
 
 
-def _rebuilt(node: Node, known: dict[int, Node], guards: Sequence[Guard] = ()) -> Node:
+def _rebuilt(node: Node, known: dict[Node, Node], guards: Sequence[Guard] = ()) -> Node:
     if not isinstance(node, Map):
         return node
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
+    args = [Access(known[a.node], a.index) for a in node.args]
     return make_map(node.extents, node.rank, args, node.expr, (*node.guards, *guards), node.reduce, node.origin)
 
 
 def _bounded(program: Program, columns: int) -> Program:
     """Guards for sums over elements that are zero in some columns, and zeros for what is zero in all."""
-    known: dict[int, Node] = {}
-    support: dict[int, range] = {}
+    known: dict[Node, Node] = {}
+    support: dict[Node, range] = {}
     for node in program.nodes():
         guards = []
         if isinstance(node, Map) and COLUMNS in node.shape:
             found = _support(node, columns, support)
-            support[id(node)] = found
+            support[node] = found
             if not found:
-                known[id(node)] = constant(0, node.shape, node.origin)
+                known[node] = constant(0, node.shape, node.origin)
                 continue
             guard = Guard(affine({node.extents.index(COLUMNS): 1}, -found.start), len(found))
             said = (guard.index, guard.extent) in _conditions(node)
             if node.reduced and node.reduce == "sum" and len(found) < columns and not said:
                 guards.append(guard)
-        known[id(node)] = _rebuilt(node, known, guards)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+        known[node] = _rebuilt(node, known, guards)
+    return replace(program, outputs=tuple((name, known[node]) for name, node in program.outputs))
 
 
-def _support(node: Map, columns: int, support: dict[int, range]) -> range:
+def _support(node: Map, columns: int, support: dict[Node, range]) -> range:
     """The columns outside which ``node`` is zero, given those of what it reads."""
     column = node.extents.index(COLUMNS)
     found = range(0)
@@ -220,7 +220,7 @@ def _support(node: Map, columns: int, support: dict[int, range]) -> range:
         here = range(columns)
         for k in _factors(node.args, term):
             access = node.args[k]
-            here = _common(here, support.get(id(access.node), here))
+            here = _common(here, support.get(access.node, here))
             for index, extent in zip(access.index, access.node.shape, strict=True):
                 here = _common(here, _valid(index, extent, column, node.extents, here))
         found = _hull(found, here)

@@ -249,21 +249,21 @@ class Program:
 def topological(roots: list[Node]) -> tuple[Node, ...]:
     """Nodes reachable from ``roots``, arguments first (iterative, so that deep graphs do not hit the recursion limit)."""
     order: list[Node] = []
-    done: set[int] = set()
+    done: set[Node] = set()
     for root in roots:
         stack: list[tuple[Node, bool]] = [(root, False)]
         while stack:
             node, expanded = stack.pop()
-            if id(node) in done:
+            if node in done:
                 continue
             if expanded or isinstance(node, Input):
-                done.add(id(node))
+                done.add(node)
                 order.append(node)
                 continue
             stack.append((node, True))
             assert isinstance(node, Map)
             stack.extend(
-                (access.node, False) for access in reversed(node.args) if id(access.node) not in done
+                (access.node, False) for access in reversed(node.args) if access.node not in done
             )
     return tuple(order)
 

@@ -31,14 +31,14 @@ def split_sums(program: Program) -> tuple[tuple[tuple[str, Node], ...], tuple[No
     Row values are computed in parallel over tiles; the plain sum, which is sequential, then has little to do.  A sum
     whose result is larger than what it reads for one row (an outer product) stays as it is.
     """
-    new: dict[int, Node] = {}
+    new: dict[Node, Node] = {}
     for node in program.nodes():
         if isinstance(node, Input):
-            new[id(node)] = node
+            new[node] = node
             continue
         assert isinstance(node, Map)
         _check_run_time_axes(node)
-        args = tuple(Access(new[id(a.node)], a.index) for a in node.args)
+        args = tuple(Access(new[a.node], a.index) for a in node.args)
         if any(a.node is not b.node for a, b in zip(args, node.args, strict=True)):
             node_now = make_map(
                 node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin
@@ -47,8 +47,8 @@ def split_sums(program: Program) -> tuple[tuple[tuple[str, Node], ...], tuple[No
             node_now = node
         if isinstance(node_now, Map) and ROWS in node_now.extents[node_now.rank :]:
             node_now = _split(node_now) if _worth_splitting(node_now) else _recompute(node_now)
-        new[id(node)] = node_now
-    outputs = tuple((name, new[id(node)]) for name, node in program.outputs)
+        new[node] = node_now
+    outputs = tuple((name, new[node]) for name, node in program.outputs)
     return outputs, topological([node for _, node in outputs])
 
 
@@ -148,18 +148,18 @@ def _split(node: Map) -> Node:
     )
 
 
-def phases(nodes: tuple[Node, ...]) -> dict[int, str]:
-    """The phase of each node by identity; inputs are "row" or "setup".
+def phases(nodes: tuple[Node, ...]) -> dict[Node, str]:
+    """The phase of each node; inputs are "row" or "setup".
 
     Raises UnsupportedError if a row value needs a sum over rows, which would take a second pass over the rows.
     """
-    phase: dict[int, str] = {}
+    phase: dict[Node, str] = {}
     for node in nodes:
         if isinstance(node, Input):
-            phase[id(node)] = ROW if node.has_rows else SETUP
+            phase[node] = ROW if node.has_rows else SETUP
             continue
         assert isinstance(node, Map)
-        summed = next((a.node for a in node.args if phase[id(a.node)] in (ACCUMULATE, FINISH)), None)
+        summed = next((a.node for a in node.args if phase[a.node] in (ACCUMULATE, FINISH)), None)
         if ROWS in node.extents:
             if summed is not None:
                 raise UnsupportedError(
@@ -167,9 +167,9 @@ def phases(nodes: tuple[Node, ...]) -> dict[int, str]:
                     "this needs a second pass over the data: compute the sum first and pass it in as a parameter",
                     node.origin,
                 )
-            phase[id(node)] = ROW if node.has_rows else ACCUMULATE
+            phase[node] = ROW if node.has_rows else ACCUMULATE
         else:
-            phase[id(node)] = SETUP if summed is None else FINISH
+            phase[node] = SETUP if summed is None else FINISH
     return phase
 
 

@@ -283,17 +283,17 @@ class Plan:
 
         total = 0
         for stage in self.stages:
-            inside = {id(n) for n in stage.nodes}
+            inside = set(stage.nodes)
             for node in stage.nodes:
                 if stage.kind != "map" or not isinstance(node, Map):
                     total += points(node, node.shape) * (1 if stage.kind == "noise" else 2)
                     continue
                 numbers = stacked(node)
                 if numbers is not None:
-                    outside = sum(1 for n in numbers.values() if id(n) not in inside)
+                    outside = sum(1 for n in numbers.values() if n not in inside)
                     total += points(node, node.extents[: node.lead]) * outside
                 else:
-                    reads = sum(1 for a in node.args if id(a.node) not in inside)
+                    reads = sum(1 for a in node.args if a.node not in inside)
                     total += points(node, node.extents) * (reads + (2 if node.reduced else 0))
                 value = self.value(node)
                 if value.tile is not None or value.work is not None or value.direct:

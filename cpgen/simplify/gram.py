@@ -25,12 +25,12 @@ def gram(program: Program, columns: int) -> Program:
     arithmetic; where ``z`` is close to the null space of ``A`` the second has the square of the first one's condition.
     """
     while True:
-        readers: dict[int, int] = {}
+        readers: dict[Node, int] = {}
         for reader in program.maps():
             for access in reader.args:
-                readers[id(access.node)] = readers.get(id(access.node), 0) + 1
+                readers[access.node] = readers.get(access.node, 0) + 1
         for _, output in program.outputs:
-            readers[id(output)] = readers.get(id(output), 0) + 1
+            readers[output] = readers.get(output, 0) + 1
         better = None
         for node in program.maps():
             small = _in_small_space(node, readers)
@@ -45,15 +45,15 @@ def gram(program: Program, columns: int) -> Program:
 
 
 def _replaced(program: Program, old: Node, new: Node) -> Program:
-    known: dict[int, Node] = {}
+    known: dict[Node, Node] = {}
     for node in program.nodes():
-        known[id(node)] = node
+        known[node] = node
         if node is old:
-            known[id(node)] = new
+            known[node] = new
         elif isinstance(node, Map):
-            args = [Access(known[id(a.node)], a.index) for a in node.args]
-            known[id(node)] = make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+            args = [Access(known[a.node], a.index) for a in node.args]
+            known[node] = make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
+    return replace(program, outputs=tuple((name, known[node]) for name, node in program.outputs))
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class _Image:
     own: tuple[Guard, ...]
 
 
-def _in_small_space(node: Map, readers: dict[int, int]) -> Node | None:
+def _in_small_space(node: Map, readers: dict[Node, int]) -> Node | None:
     """``node`` as a quadratic form, if it is the sum of the squares of a linear image that nothing else reads."""
     coefficient, square = node.expr.as_coeff_Mul()
     if square != _0**2 or node.reduce != "sum" or not node.reduced or node.guards:
         return None
     source, lead = node.args[0].node, node.rank
-    if not isinstance(source, Map) or readers[id(source)] != 1 or source.lead != lead:
+    if not isinstance(source, Map) or readers[source] != 1 or source.lead != lead:
         return None
     axes = [i.axis for i in node.args[0].index if i.axis is not None]
     if axes[:lead] != list(range(lead)) or sorted(axes) != list(range(len(node.extents))):

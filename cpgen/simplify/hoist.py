@@ -17,14 +17,14 @@ def hoist(program: Program) -> Program:
     ``sum_n e[n, h] * x[n, i]**2`` becomes a contraction of ``e`` with a map of squares.  Only factors that
     read everything at plain axes are taken out, so the values are the same to the bit.
     """
-    known: dict[int, Node] = {}
+    known: dict[Node, Node] = {}
     for node in program.nodes():
-        known[id(node)] = _rebuild(node, known) if isinstance(node, Map) else node
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+        known[node] = _rebuild(node, known) if isinstance(node, Map) else node
+    return replace(program, outputs=tuple((name, known[node]) for name, node in program.outputs))
 
 
-def _rebuild(node: Map, known: dict[int, Node]) -> Node:
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
+def _rebuild(node: Map, known: dict[Node, Node]) -> Node:
+    args = [Access(known[a.node], a.index) for a in node.args]
     expr = node.expr
     # a factor of a wide product may leave the range that the product keeps to
     if node.reduced and node.reduce == "sum" and expr.is_Mul and not wide(expr):

@@ -19,28 +19,28 @@ def inline(program: Program) -> Program:
     A map is folded only where the reader runs over exactly its points (no value is computed twice, no expensive call
     moves into a longer loop) and the result stays readable.  Outputs and maps that several nodes read stay.
     """
-    readers: dict[int, int] = {}
+    readers: dict[Node, int] = {}
     for reader in program.maps():
         for access in reader.args:
-            readers[id(access.node)] = readers.get(id(access.node), 0) + 1
+            readers[access.node] = readers.get(access.node, 0) + 1
     for _, node in program.outputs:
-        readers[id(node)] = readers.get(id(node), 0) + 2
-    known: dict[int, Node] = {}
+        readers[node] = readers.get(node, 0) + 2
+    known: dict[Node, Node] = {}
     for node in program.nodes():
-        known[id(node)] = _rebuild(node, known, readers) if isinstance(node, Map) else node
-    outputs = tuple((name, known[id(node)]) for name, node in program.outputs)
+        known[node] = _rebuild(node, known, readers) if isinstance(node, Map) else node
+    outputs = tuple((name, known[node]) for name, node in program.outputs)
     return replace(program, outputs=outputs)
 
 
-def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node:
+def _rebuild(node: Map, known: dict[Node, Node], readers: dict[Node, int]) -> Node:
     args: list[Access] = []
     expr = node.expr
     folded: dict[object, object] = {}
     size = operations(expr)
     for k, access in enumerate(node.args):
-        source = known[id(access.node)]
+        source = known[access.node]
         symbol = placeholder(k)
-        alone = readers[id(access.node)] == 1 and viewed(node) is None
+        alone = readers[access.node] == 1 and viewed(node) is None
         if alone and isinstance(source, Map) and _covers(source, access, node):
             cost = operations(source.expr)
             if size + cost <= MAX_OPERATIONS and len(node.args) + len(source.args) <= MAX_ARGUMENTS:

@@ -17,20 +17,20 @@ def merge_sums(program: Program) -> Program:
     Saves a pass over memory, and leaves results that are sums over rows as such, so that they can be carried on when more
     rows arrive.
     """
-    readers: dict[int, int] = {}
+    readers: dict[Node, int] = {}
     for reader in program.maps():
         for access in reader.args:
-            readers[id(access.node)] = readers.get(id(access.node), 0) + 1
+            readers[access.node] = readers.get(access.node, 0) + 1
     for _, output in program.outputs:
-        readers[id(output)] = readers.get(id(output), 0) + 2
-    known: dict[int, Node] = {}
+        readers[output] = readers.get(output, 0) + 2
+    known: dict[Node, Node] = {}
     for node in program.nodes():
-        known[id(node)] = _rebuild(node, known, readers) if isinstance(node, Map) else node
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+        known[node] = _rebuild(node, known, readers) if isinstance(node, Map) else node
+    return replace(program, outputs=tuple((name, known[node]) for name, node in program.outputs))
 
 
-def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node:
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
+def _rebuild(node: Map, known: dict[Node, Node], readers: dict[Node, int]) -> Node:
+    args = [Access(known[a.node], a.index) for a in node.args]
     sums = [a.node for a in args]
     symbols = [placeholder(k) for k in range(len(args))]
     here = tuple(axis(a) for a in range(node.rank))
@@ -40,7 +40,7 @@ def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node
         and not node.guards
         and node.expr == sympy.Add(*symbols)
         and all(
-            a.index == here and readers[id(old.node)] == 1 for a, old in zip(args, node.args, strict=True)
+            a.index == here and readers[old.node] == 1 for a, old in zip(args, node.args, strict=True)
         )
         and all(
             isinstance(s, Map) and s.reduced and s.reduce == "sum" and s.shape == node.shape for s in sums

@@ -21,19 +21,19 @@ def narrow(program: Program) -> Program:
     ``(sum_t a[t, g]) * s[i]``, which changes rounding.
     """
     nodes = program.nodes()
-    parts = {id(viewed(node)) for node in nodes}  # numbers of stacks, which have all axes of the stack in front
-    known: dict[int, Node] = {}
+    parts = {viewed(node) for node in nodes}  # numbers of stacks, which have all axes of the stack in front
+    known: dict[Node, Node] = {}
     for node in nodes:
-        known[id(node)] = node
+        known[node] = node
         if isinstance(node, Map):
             new = _factored(_rebuilt(node, known))
-            known[id(node)] = new if id(node) in parts else _without_axes(new)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+            known[node] = new if node in parts else _without_axes(new)
+    return replace(program, outputs=tuple((name, known[node]) for name, node in program.outputs))
 
 
-def _rebuilt(node: Map, known: dict[int, Node]) -> Node:
+def _rebuilt(node: Map, known: dict[Node, Node]) -> Node:
     """``node`` reading the new nodes, through those that are views."""
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
+    args = [Access(known[a.node], a.index) for a in node.args]
     return make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
 
 

@@ -39,10 +39,10 @@ def _elementwise(node: Map) -> bool:
 
 def _folded(program: Program, target: Map) -> Program | None:
     """``program`` with ``target`` inside its readers; None if a reader cannot take it."""
-    known: dict[int, Node] = {}
+    known: dict[Node, Node] = {}
     for node in program.nodes():
         if not isinstance(node, Map):
-            known[id(node)] = node
+            known[node] = node
             continue
         args: list[Access] = []
         changes = {}
@@ -50,7 +50,7 @@ def _folded(program: Program, target: Map) -> Program | None:
         for k, access in enumerate(node.args):
             if access.node is not target:
                 changes[placeholder(k)] = placeholder(len(args))
-                args.append(Access(known[id(access.node)], access.index))
+                args.append(Access(known[access.node], access.index))
                 continue
             size += operations(target.expr)
             valid = all(always_valid(i, e, node.extents) for i, e in zip(access.index, target.shape, strict=True))
@@ -60,10 +60,10 @@ def _folded(program: Program, target: Map) -> Program | None:
             moved = {}
             for j, inner in enumerate(target.args):
                 moved[placeholder(j)] = placeholder(len(args))
-                args.append(Access(known[id(inner.node)], tuple(substitute(i, place) for i in inner.index)))
+                args.append(Access(known[inner.node], tuple(substitute(i, place) for i in inner.index)))
             changes[placeholder(k)] = target.expr.xreplace(moved)
         if len(args) > MAX_ARGUMENTS and any(a.node is target for a in node.args):
             return None
         expr = node.expr.xreplace(changes)
-        known[id(node)] = make_map(node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+        known[node] = make_map(node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin)
+    return replace(program, outputs=tuple((name, known[node]) for name, node in program.outputs))

@@ -84,12 +84,12 @@ def _once(program: Program, parts: _Parts) -> Program:
             first.setdefault(part, reader)
             if len(part.extents) < len(reader.extents):
                 repeated.add(part)
-    known: dict[int, Node] = {}
+    known: dict[Node, Node] = {}
     for node in nodes:
-        known[id(node)] = node
+        known[node] = node
         if not isinstance(node, Map):
             continue
-        args = [Access(known[id(a.node)], a.index) for a in node.args]
+        args = [Access(known[a.node], a.index) for a in node.args]
         taken: dict[sympy.Expr, sympy.Expr] = {}
         whole: _Part | None = None
         for sub, found in parts.of(node):
@@ -103,10 +103,10 @@ def _once(program: Program, parts: _Parts) -> Program:
                 args.append(_access(found, known, first[found.part]))
         if taken or any(new.node is not old.node for new, old in zip(args, node.args, strict=False)):
             expr = _spelled(node.expr).xreplace(taken) if taken else node.expr
-            known[id(node)] = make_map(
+            known[node] = make_map(
                 node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin
             )
-    outputs = tuple((name, known[id(node)]) for name, node in program.outputs)
+    outputs = tuple((name, known[node]) for name, node in program.outputs)
     if all(new is old for (_, new), (_, old) in zip(outputs, program.outputs, strict=True)):
         return program
     return replace(program, outputs=outputs)
@@ -143,9 +143,9 @@ def _family_call(expr: sympy.Expr) -> sympy.Expr | None:
     return sympy.Function(name)(argument)
 
 
-def _access(found: _Found, known: dict[int, Node], origin_of: Map) -> Access:
+def _access(found: _Found, known: dict[Node, Node], origin_of: Map) -> Access:
     part = found.part
-    args = [Access(known[id(n)], index) for n, (_, index) in zip(found.nodes, part.reads, strict=True)]
+    args = [Access(known[n], index) for n, (_, index) in zip(found.nodes, part.reads, strict=True)]
     origin = origin_of.origin
     source = found.nodes[0].origin if len(found.nodes) == 1 else origin
     role = part.expr.func.__name__ if part.expr.is_Function else "part"
@@ -158,22 +158,20 @@ class _Parts:
     """The expensive subexpressions of maps, found once; nodes are told apart by the order in which they were seen."""
 
     def __init__(self) -> None:
-        self._number: dict[int, int] = {}
-        self._found: dict[int, tuple[tuple[sympy.Expr, _Found], ...]] = {}
-        self._alive: list[Node] = []  # an identity stays taken as long as its node lives
+        self._number: dict[Node, int] = {}
+        self._found: dict[Node, tuple[tuple[sympy.Expr, _Found], ...]] = {}
 
     def see(self, nodes: Sequence[Node]) -> None:
         """Number the nodes that are new."""
         for node in nodes:
-            if id(node) not in self._number:
-                self._number[id(node)] = len(self._number)
-                self._alive.append(node)
+            if node not in self._number:
+                self._number[node] = len(self._number)
 
     def of(self, node: Map) -> tuple[tuple[sympy.Expr, _Found], ...]:
         """Subexpressions of ``node`` with their part, larger ones before those inside them."""
-        if id(node) not in self._found:
-            self._found[id(node)] = tuple(self._find(node))
-        return self._found[id(node)]
+        if node not in self._found:
+            self._found[node] = tuple(self._find(node))
+        return self._found[node]
 
     def _find(self, node: Map) -> Iterator[tuple[sympy.Expr, _Found]]:
         reads = {placeholder(k): a for k, a in enumerate(node.args)}
@@ -190,8 +188,8 @@ class _Parts:
             axes = sorted(used, key=lambda a: (_rank(node.extents[a]), a))
             place = {a: axis(k) for k, a in enumerate(axes)}
             moved = {s: tuple(substitute(i, place) for i in reads[s].index) for s in symbols}
-            order = sorted(moved, key=lambda s: (self._number[id(reads[s].node)], repr(moved[s])))
-            where = tuple((self._number[id(reads[s].node)], moved[s]) for s in order)
+            order = sorted(moved, key=lambda s: (self._number[reads[s].node], repr(moved[s])))
+            where = tuple((self._number[reads[s].node], moved[s]) for s in order)
             extents = tuple(node.extents[a] for a in axes)
             part = _Part(extents, where, _numbered(sub, tuple(order)))
             yield sub, _Found(part, tuple(axes), tuple(reads[s].node for s in order))
