@@ -16,7 +16,7 @@ Three things make the estimate tight, all decided here before anything runs:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from heapq import heappop, heappush
@@ -31,9 +31,12 @@ from cpgen.derive.units import by_column, fold, is_thin, unit_vectors
 from cpgen.derive.uses import Use
 from cpgen.ir.build import add, affine, axis, constant, elementwise, make_map, reduce_sum
 from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
+from cpgen.ir.rewrite import Memo
 from cpgen.scalar import diff, placeholder
 
 Pair = tuple[Input, Input]
+_Without = tuple[Node, int]  # a node, and the bits of sources that are left out of its fields
+_Sums = tuple[list[Node], list[Node]]
 MANY_NODES = 64  # of a graph: gradients of a number are then taken for all sources at once
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -104,9 +107,10 @@ class Sweep:
         self.is_unit = curvature.setting.factor == "unit"
         self.columns = 0
         self._injected: dict[Node, list[tuple[int, Field]]] = {}  # by the parts of their source
-        self._reach: dict[Node, int] = {}
         self._fields: dict[tuple[Node, int], Field] = {}
-        self._known: dict[tuple[Node, int], tuple[list[Node], list[Node]]] = {}
+        self._parts = Memo(self._sums)
+        self.reach = Memo(self._arriving)
+        """The bits of the sources that arrive at a node."""
         weights: list[Node | None] = []
         taken = {v.name for v in curvature.graph.variables}
         for source in self.sources:
@@ -134,44 +138,39 @@ class Sweep:
             if isinstance(node, Map) and curvature.uses.active(node):
                 self.fields(node)
 
-    def reach(self, node: Node) -> int:
-        """The bits of the sources that arrive at ``node``."""
-        if node not in self._reach:
-            found = 0
-            for parts, _ in self._injected.get(node, []):
-                found |= parts
-            for use in self.curvature.uses.of(node):
-                found |= self.reach(use.map)
-            self._reach[node] = found
-        return self._reach[node]
+    def _arriving(self, node: Node) -> Generator[Node, int, int]:
+        found = 0
+        for parts, _ in self._injected.get(node, []):
+            found |= parts
+        for use in self.curvature.uses.of(node):
+            found |= yield use.map
+        return found
 
     def fields(self, node: Node, without: int = 0) -> Field:
         """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out sources whose parts are all in ``without``."""
         key = (node, without & self.reach(node))
         if key not in self._fields:
-            p, q = self._parts(node, without)
+            p, q = self._parts(key)
             self._fields[key] = (add(p, adjoint_origin(node, "p")), add(q, adjoint_origin(node, "q")))
         return self._fields[key]
 
-    def _parts(self, node: Node, without: int) -> tuple[list[Node], list[Node]]:
+    def _sums(self, key: _Without) -> Generator[_Without, _Sums, _Sums]:
         """What the fields are sums of: one node each, and beside it columns that are still nearly unit vectors, which go
         down on their own as long as that costs next to nothing."""
-        key = (node, without & self.reach(node))
-        if key not in self._known:
-            found: list[list[Node]] = []
-            for side, role in enumerate("pq"):
-                origin = adjoint_origin(node, role)
-                parts: list[Node | None] = []
-                for use in self.curvature.uses.of(node):
-                    for above in self._parts(use.map, key[1])[side]:
-                        parts.append(pull_back(use.map, use.position, above, lift=True, origin=origin))
-                parts += [pair[side] for of, pair in self._injected.get(node, []) if of & ~without]
-                present = [fold(part) if self.is_unit else part for part in parts if part is not None]
-                thin = [part for part in present if self.is_unit and is_thin(part)]
-                dense = add([part for part in present if part not in thin], origin)
-                found.append(thin if dense is None else [*thin, dense])
-            self._known[key] = (found[0], found[1])
-        return self._known[key]
+        node, without = key
+        found: list[list[Node]] = []
+        for side, role in enumerate("pq"):
+            origin = adjoint_origin(node, role)
+            parts: list[Node | None] = []
+            for use in self.curvature.uses.of(node):
+                above = yield use.map, without & self.reach(use.map)
+                parts += [pull_back(use.map, use.position, part, lift=True, origin=origin) for part in above[side]]
+            parts += [pair[side] for of, pair in self._injected.get(node, []) if of & ~without]
+            present = [fold(part) if self.is_unit else part for part in parts if part is not None]
+            thin = [part for part in present if self.is_unit and is_thin(part)]
+            dense = add([part for part in present if part not in thin], origin)
+            found.append(thin if dense is None else [*thin, dense])
+        return found[0], found[1]
 
 
 def needed(sources: Sequence[Source], exact: Sequence[int]) -> list[Source]:

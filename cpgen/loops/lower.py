@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Node, Program
 from cpgen.ir.noise import noise_order
+from cpgen.ir.rewrite import readers
 from cpgen.ir.stack import viewed
 from cpgen.loops.beside import shares_lanes
 from cpgen.loops.fuse import groups, reads, space
@@ -125,7 +126,7 @@ class _Lowering:
         self.phase = phases(self.nodes)
         for name, node in self.outputs:
             self.output_names.setdefault(node, []).append(name)
-        self._find_readers()
+        self.readers = readers(self.nodes, reads)
         self.nodes = tuple(
             n for n in self.nodes if viewed(n) is None or n in self.readers or n in self.output_names
         )
@@ -191,14 +192,7 @@ class _Lowering:
             alignment=ALIGNMENT if self.device or not self.compact else 8 if self.real == "float64" else 4,
         )
 
-    # Who reads what
-
-    def _find_readers(self) -> None:
-        self.readers: dict[Node, list[Map]] = {}
-        for node in self.nodes:
-            if isinstance(node, Map):
-                for read in reads(node):
-                    self.readers.setdefault(read, []).append(node)
+    # Who needs what
 
     def _find_uses(self) -> None:
         """The outputs that each node leads to, as the bits of a number."""

@@ -7,11 +7,12 @@ row; in a tile of one row, and where there are no rows, it has to be an axis of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cpgen.ir.build import axis
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Input, Map, Node, topological
+from cpgen.ir.rewrite import images, reading
 from cpgen.loops.ranges import checked_axes
 from cpgen.scalar import placeholder
 
@@ -53,22 +54,20 @@ def turn(
 ) -> tuple[tuple[tuple[str, Node], ...], tuple[Node, ...]]:
     """``(outputs, nodes in order)`` with turned copies where sums need them, of parameters if possible: the sums of each
     row, or those that have nothing to do with rows."""
-    new: dict[Node, Node] = {}
     copies: dict[tuple[Node, tuple[int, ...]], Node] = {}
-    for node in topological([node for _, node in outputs]):
-        if not isinstance(node, Map):
-            new[node] = node
-            continue
-        args = [Access(new[a.node], a.index) for a in node.args]
+
+    def turned(node: Map, new: Mapping[Node, Node]) -> Node:
+        args = reading(node, new)
         wanted = node.has_rows if rows else ROWS not in node.extents
         if node.reduced and wanted and inner_axis(node, width) is None:
             choice = _choose(node, width)
             if choice is not None:
                 for k in choice.turned:
                     args[k] = _turned(args[k], choice.axis, copies)
-        same = all(a.node is b.node and a.index == b.index for a, b in zip(args, node.args, strict=True))
         # not by make_map, which looks through what only changes the order of axes
-        new[node] = node if same else replace(node, args=tuple(args))
+        return node if args == list(node.args) else replace(node, args=tuple(args))
+
+    new = images(topological([node for _, node in outputs]), turned)
     result = tuple((name, new[node]) for name, node in outputs)
     return result, topological([node for _, node in result])
 

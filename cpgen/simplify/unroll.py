@@ -10,6 +10,7 @@ import sympy
 
 from cpgen.ir.build import axis, constant_index, make_map
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
+from cpgen.ir.rewrite import rebuilt
 from cpgen.ir.stack import Place, stack
 from cpgen.scalar import placeholder
 
@@ -119,7 +120,7 @@ class _Unrolled:
 
     def _with_whole_arguments(self, node: Map) -> Node:
         args = [Access(self._array(a.node), a.index) for a in node.args]
-        return make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
+        return rebuilt(node, args)
 
     def _elements_of(self, node: Map) -> dict[Place, Node]:
         output, summed = node.extents[: node.rank], node.extents[node.rank :]
