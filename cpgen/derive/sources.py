@@ -25,7 +25,7 @@ from cpgen.derive.forward import tangents
 from cpgen.derive.linear import Extra, element_index, kept_dims, output_axes, own_output, pull, target_of
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
-from cpgen.derive.signs import sign_of_node
+from cpgen.derive.signs import signs
 from cpgen.derive.units import fold
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, constant, elementwise, is_zero, new_input
@@ -65,7 +65,7 @@ class Curvature:
         self.adjoints = Adjoints(graph.objective, self.uses, lift=True)
         self.rows: tuple[Dim, ...] = (ROWS,) if graph.objective.has_rows else ()
         self.inside = {n for region in graph.regions for n in region.nodes}
-        self.signs: dict[Node, int | None] = {}
+        self.sign = signs()
         self._self: dict[tuple[Node, bool], Node | None] = {}
         self._slopes: dict[Node, dict[Node, Node | None]] = {}
         self._below: dict[Node, Adjoints] = {}
@@ -177,9 +177,6 @@ class Curvature:
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
         """A fresh noise input of ``shape`` elements a row."""
         return new_input(name, (COLUMNS, *(self.rows if rows else ()), *shape), "noise", Origin(name))
-
-    def sign(self, node: Node) -> int | None:
-        return sign_of_node(node, self.signs)
 
 
 class Source:
