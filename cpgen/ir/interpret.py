@@ -200,8 +200,3 @@ def _contract(
         value = np.ones((), dtype)
     value = _broadcast((np.asarray(value, dtype), tuple(out_axes)), node.rank)
     return np.broadcast_to(value * np.asarray(scale, dtype), extents[: node.rank])
-
-
-def outputs_of(nodes: Sequence[Node]) -> tuple[tuple[str, Node], ...]:
-    """Give nodes the names "0", "1", ... so that they can be run as a program's outputs."""
-    return tuple((str(k), node) for k, node in enumerate(nodes))

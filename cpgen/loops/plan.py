@@ -141,7 +141,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Operations:
+class OperationCounts:
     """Operations of a program for given extents; ``calls`` are (function, how often), sorted by name."""
 
     adds: int
@@ -247,7 +247,7 @@ class Plan:
             numbers += self.chunk_rows(n_rows, threads) * self.rows.of(columns)
         return numbers * (8 if self.real == "float64" else 4) + self.alignment
 
-    def operations(self, rows: int, columns: int) -> Operations:
+    def operations(self, rows: int, columns: int) -> OperationCounts:
         """Floating-point operations of one run; guards and blocking are not taken into account."""
         sizes = {ROWS: rows, COLUMNS: columns}
         adds = muls = divs = 0
@@ -265,7 +265,7 @@ class Plan:
             divs += points * local.divs
             for name, number in local.calls:
                 calls[name] = calls.get(name, 0) + number * points
-        return Operations(adds, muls, divs, tuple(sorted(calls.items())))
+        return OperationCounts(adds, muls, divs, tuple(sorted(calls.items())))
 
 
     def accesses(self, rows: int, columns: int) -> int:
