@@ -25,7 +25,10 @@ What the language means exactly:
 
 What it refuses: gathers by data, loops that carry state, control flow other than inside ``f``.
 
-Equal nodes are the same object: build nodes only with :func:`cpgen.ir.build.make_map` and the constructors here.
+Maps that compute the same of the same arguments are the same object, with the origin of the first: build them only with
+:func:`cpgen.ir.build.make_map`.  Two exceptions: maps that read nothing belong to no graph, so those of different origins
+are different objects (their values are folded into readers, so little is computed twice for it); and two inputs are never
+the same.  A map is remembered by its first argument, and so goes when the model goes.
 """
 
 from __future__ import annotations
@@ -109,7 +112,7 @@ class Guard:
 
 
 class Node:
-    """Common part of inputs and maps: ``shape``, ``origin``; hashed by identity because nodes are interned."""
+    """Common part of inputs and maps: ``shape``, ``origin``; equal and hashed by identity, so that nodes are keys."""
 
     shape: tuple[Extent, ...]
     origin: Origin
