@@ -132,8 +132,8 @@ def make_map(
     """The map ``out[p] = reduce_r expr(args)``, simplified and interned.
 
     Drops arguments that ``expr`` does not use, merges equal ones, folds constants and views, drops guards that always
-    hold and reduction axes that nothing reads.  Returns the argument itself when the map would copy it, and an existing map
-    of the same arguments, whatever its origin.
+    hold and reduction axes that nothing reads.  Returns the argument itself when the map would copy it, and an equal map
+    of the same arguments if there is one, whatever its origin.
     """
     if not isinstance(expr, sympy.Basic):
         expr = sympy.sympify(expr)
