@@ -18,18 +18,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import sympy
 
+from cpgen.derive.chains import Term, carries_diagonal, down, variance
 from cpgen.derive.forward import tangents
 from cpgen.derive.linear import Extra, element_index, kept_dims, output_axes, own_output, pull, target_of
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.signs import signs
 from cpgen.derive.units import fold
-from cpgen.derive.uses import Uses
-from cpgen.ir.build import add, constant, elementwise, is_zero, new_input
-from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region, topological
+from cpgen.derive.uses import Use, Uses
+from cpgen.ir.build import add, affine, axis, constant, elementwise, is_zero, make_map, new_input
+from cpgen.ir.nodes import (
+    COLUMNS,
+    ROWS,
+    Access,
+    Dim,
+    Graph,
+    Guard,
+    Input,
+    Map,
+    Node,
+    Origin,
+    Region,
+    topological,
+)
 from cpgen.scalar import diff, maximum, placeholder, vanishes
 
 Field = tuple[Node | None, Node | None]
@@ -38,6 +53,7 @@ _0, _1, _2, _3 = (placeholder(k) for k in range(4))
 # floor of a squared norm that scales the two sides of a product: only where both sides vanish does it matter
 _FLOOR = sympy.Float("1e-30")
 HALF = sympy.Rational(1, 2)
+MANY_NODES = 64  # of a graph: gradients of a number are then taken for all sources at once
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,10 @@ class Curvature:
             self._below[node] = Adjoints(node, self.uses, lift=True)
         return self._below[node]
 
+    def chain(self, node: Node, top: Node) -> list[Use] | None:
+        """The uses from ``node`` up to ``top`` by which a diagonal can be carried down, if there is one path."""
+        return carries_diagonal(self.uses, self.inside, node, top)
+
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
         """A fresh noise input of ``shape`` elements a row."""
         return new_input(name, (COLUMNS, *(self.rows if rows else ()), *shape), "noise", Origin(name))
@@ -211,6 +231,32 @@ class Source:
         """What noise ``v`` adds to the fields of each variable."""
         raise AssertionError
 
+    @property
+    def sides(self) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+        """The variables that an entry of the Hessian must depend on, by its first and by its second element."""
+        return self.variables, self.variables
+
+    @property
+    def on_number(self) -> bool:
+        """Whether it acts on one number a row: then :meth:`straight` knows its diagonal wherever it is seen."""
+        return False
+
+    def straight(self, node: Node) -> list[Term] | None:
+        """The diagonal it gives ``node`` where one path leads up to it, or no way matters; None if that is not so."""
+        depends = self.curvature.uses.depends
+        return self._straight(node) if any(depends(v, node) for v in self.variables) else []
+
+    def _straight(self, node: Node) -> list[Term] | None:
+        """The same for a node that sees it."""
+        return None
+
+    def block(self, first: Input, second: Input) -> list[Node] | None:
+        """What it adds to the block ``B[row, i.., j..]`` of two leaves, if it acts on these directly or not at all; else
+        None."""
+        depends = self.curvature.uses.depends
+        seen = all(any(depends(v, leaf) for v in self.variables) for leaf in (first, second))
+        return None if seen else []
+
     def unit_weights(self) -> tuple[Node | None, ...]:
         """With unit vectors: what multiplies ``p p^T`` of the column of each element, shaped like the noise arrays.
 
@@ -246,12 +292,9 @@ class Sides:
     def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
         sides: tuple[dict[Node, int], dict[Node, int]] = ({}, {})
         for source in sources:
-            if isinstance(source, Cross):
-                pairs = list(zip(sides, source.variables, strict=True))
-            else:
-                pairs = [(side, variable) for side in sides for variable in source.variables]
-            for side, variable in pairs:
-                side[variable] = side.get(variable, 0) | source.parts
+            for side, variables in zip(sides, source.sides, strict=True):
+                for variable in variables:
+                    side[variable] = side.get(variable, 0) | source.parts
         for node in reversed(curvature.uses.nodes):
             for side in sides:
                 found = side.get(node, 0)
@@ -328,6 +371,39 @@ class Self(Source):
         assert m is not None
         return m
 
+    @property
+    def on_number(self) -> bool:
+        return prod(self.variable.element_shape) == 1
+
+    def _straight(self, node: Node) -> list[Term] | None:
+        if self.variable is node:
+            return [Term(self.diagonal)]
+        if self.on_number:
+            form = self._along_gradient(node)
+            return [] if form is None else [Term(form)]
+        chain = self.curvature.chain(node, self.variable)
+        return None if chain is None else [Term(self.diagonal, tuple(chain))]
+
+    def _along_gradient(self, node: Node) -> Node | None:
+        """``m G**2`` for the curvature of a variable that is one number a row: of rank one, along its gradient."""
+        curvature, variable = self.curvature, self.variable
+        numbers = not node.element_shape and not variable.element_shape
+        if numbers and len(curvature.uses.nodes) >= MANY_NODES:
+            # one pass upwards for all sources, where each would go down on its own
+            gradient = curvature.slopes(node)[variable]
+        else:
+            gradient = curvature.adjoints_below(variable).of(node)
+        if gradient is None:
+            return None
+        m, extents, origin = self.diagonal, variable.element_shape, adjoint_origin(node, "curv")
+        if extents:
+            m = over((), [(m, range(len(extents)))], _0, extents, origin)
+        return elementwise(_0 * _1**2, [m, gradient], origin)
+
+    def block(self, first: Input, second: Input) -> list[Node] | None:
+        found = super().block(first, second)
+        return [_diagonal_block(self.diagonal)] if found is None and isinstance(self.variable, Input) else found
+
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         m, sign = self.diagonal, self.curvature.sign(self.diagonal)
         origin = adjoint_origin(self.variable)
@@ -391,6 +467,24 @@ class Cross(Source):
         pairs = zip(self.map.args[self.a].index, self.map.args[self.b].index, strict=True)
         return any(i.terms == j.terms and i.divisor == j.divisor and i.offset != j.offset for i, j in pairs)
 
+    @property
+    def sides(self) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+        return self.variables[:1], self.variables[1:]
+
+    def straight(self, node: Node) -> list[Term] | None:
+        if not all(self.curvature.uses.depends(v, node) for v in self.variables):
+            return []
+        on_node = all(v is node for v in self.variables)
+        return [] if on_node and self.never_meets() else None
+
+    def block(self, first: Input, second: Input) -> list[Node] | None:
+        depends = self.curvature.uses.depends
+        a, b = self.variables
+        straight, swapped = depends(a, first) and depends(b, second), depends(a, second) and depends(b, first)
+        if (straight or swapped) and not all(isinstance(v, Input) for v in self.variables):
+            return None
+        return [self.pair_block(swap) for swap, seen in ((False, straight), (True, swapped)) if seen]
+
     def _adjoint(self) -> Node:
         cotangent = self.curvature.adjoints.of(self.map)
         assert cotangent is not None
@@ -446,6 +540,8 @@ def _count(node: Node) -> int:
 
 
 class RegionSource(Source):
+    """The curvature of a region as a whole, of all elements along its axis with each other."""
+
     def __init__(self, curvature: Curvature, region: Region) -> None:
         super().__init__(curvature)
         self.region = region
@@ -464,6 +560,9 @@ class RegionSource(Source):
     def diagonal(self) -> Node:
         """The diagonal of the region's curvature, shaped like its source."""
         raise AssertionError
+
+    def _straight(self, node: Node) -> list[Term] | None:
+        return [Term(self.diagonal)] if self.region.source is node else None
 
     def adjoint(self) -> Node:
         g = self.curvature.adjoints.of(self.region.output)
@@ -503,9 +602,18 @@ class Logsumexp(RegionSource):
             [(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), with_role(self.origin, "curv")
         )
 
-    def diagonal_and_column(self) -> tuple[Node, Node, Node]:
-        """``(d, p, g)`` with ``M = diag(d) - g p p^T``, for a region without further axes."""
-        return self.weight, self.region.softmax, self.adjoint()
+    def _straight(self, node: Node) -> list[Term] | None:
+        chain = None if self.rest else self.curvature.chain(node, self.region.source)
+        if self.region.source is node or chain is None:
+            return super()._straight(node)
+        # M = diag(weight) - g p p^T
+        squares, p, g, origin = self.weight, self.region.softmax, self.adjoint(), adjoint_origin(node, "curv")
+        whole = variance(chain, p, g, origin)
+        if whole is not None:
+            return [Term(whole)]
+        mean = down(chain, p, 1, origin)
+        minus = [] if mean is None else [Term(elementwise(-_0 * _1**2, [g, mean], origin))]
+        return [Term(squares, tuple(chain)), *minus]
 
     @cached_property
     def weight(self) -> Node:
@@ -639,6 +747,17 @@ class MixedRegion(RegionSource):
             total = self.summed([w], _0, with_role(origin, "root_sum"))
             t = self.spread([(w, False), (y, False), (total, True)], _0 - _1 * _2, origin)
         return [(self.region.source, from_pair(_0, _1, [t, v[0]], origin))]
+
+
+def _diagonal_block(diagonal: Node) -> Node:
+    """``B[row, i.., j..] = diagonal[row, i..] if i == j else 0``."""
+    lead, elements = diagonal.lead, diagonal.element_shape
+    extents = (*diagonal.shape, *elements)
+    access = Access(diagonal, tuple(axis(a) for a in range(len(diagonal.shape))))
+    guards = [Guard(affine({lead + a: 1, lead + len(elements) + a: -1}), 1) for a in range(len(elements))]
+    return make_map(
+        extents, len(extents), [access], placeholder(0), guards, origin=adjoint_origin(diagonal, "block")
+    )
 
 
 def squared_difference(p: Node | None, q: Node | None) -> tuple[sympy.Expr, list[Node]] | None:
