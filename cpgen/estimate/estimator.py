@@ -453,8 +453,8 @@ class Estimator:
         return {f"diag_{v.name}": v.name for v in self.wrt}
 
     def _diagonal_key(self, method: str, sampling: Sampling) -> tuple[str, str]:
-        if method not in ("auto", *programs.ESTIMATORS, "directions"):
-            raise RequestError(f"method={method!r} is not one of auto, {', '.join(programs.ESTIMATORS)}, directions")
+        if method not in ("auto", *programs.ESTIMATORS):
+            raise RequestError(f"method={method!r} is not one of auto, {', '.join(programs.ESTIMATORS)}")
         return self._key("diagonal", method, sampling)
 
     def value_gradient_and_diagonal(
