@@ -12,7 +12,7 @@ from cpgen.emit.views import ProgramView, arrays
 from cpgen.errors import BudgetError
 from cpgen.ir.nodes import COLUMNS, ROWS, Node
 from cpgen.loops import Plan
-from cpgen.loops.plan import Operations
+from cpgen.loops.plan import OperationCounts
 
 # Bytes of Thumb-2 code (gcc -Os, Cortex-M4F: float in hardware, double in software) for each operator, subscript and loop
 # of the C text, each built-in function and each program, fitted to the catalogue and rounded up;
@@ -34,7 +34,7 @@ class ProgramReport:
     name: str
     stages: int
     columns: int
-    operations: Operations
+    operations: OperationCounts
     workspace: int
     inputs: int
     outputs: int

@@ -13,7 +13,7 @@ from cpgen.emit.views import arrays, scale_inputs
 from cpgen.errors import CheckError, EnvironmentProblem, ShapeError
 from cpgen.ir.draws import draws
 from cpgen.ir.nodes import ROWS, Input
-from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT, noise_array
+from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT, noise_array, variance_of_columns
 from cpgen.ir.rounding import arithmetic, run_bounded
 from cpgen.loops import Plan
 from cpgen.native import NativeModule, load
@@ -137,11 +137,10 @@ def _exercised(found: Mapping[str, Referred]) -> float:
 
 def _call(p: Plan, directions: int, rows: int, real: str) -> Call:
     columns = directions or (COLUMNS_TESTED if p.has_columns else 0)
-    pairs = max(columns * (columns - 1), 1)
     numbers = {
         "row_scale": 1.0 / rows,
         "column_scale": 1.0 if directions else 1.0 / COLUMNS_TESTED,
-        "variance_scale": 0.0 if directions else 1.0 / pairs,
+        "variance_scale": 0.0 if directions else variance_of_columns(columns),
     }
     design = IDENTITY if directions else HADAMARD if p.has_noise else INDEPENDENT
     return Call(columns, design, {key: float(np.dtype(real).type(value)) for key, value in numbers.items()})

@@ -56,12 +56,12 @@ def program_of(graph: Graph, name: str, outputs: Iterable[tuple[str, Node]]) -> 
     listed = tuple(outputs)
     probe = Program(name, listed, ())
     used = [n for n in probe.nodes() if isinstance(n, Input)]
-    declared = {id(v): k for k, v in enumerate(graph.variables)}
+    declared = {v: k for k, v in enumerate(graph.variables)}
     rank = {"tangent": 1, "noise": 2, "scale": 3}
 
     def key(node: Input) -> tuple[int, int, str]:
-        if id(node) in declared:
-            return 0, declared[id(node)], node.name
+        if node in declared:
+            return 0, declared[node], node.name
         return rank.get(node.kind, 0), node.offset, node.name
 
     return Program(name, listed, tuple(sorted(used, key=key)), graph.origin)

@@ -11,10 +11,10 @@ from cpgen.ir.nodes import Input, Map, Node, topological
 
 def tangents(roots: Sequence[Node], directions: Mapping[Input, Node] | Mapping[Node, Node]) -> list[Node | None]:
     """The derivative of each root along ``directions`` (node -> tangent shaped like it, run-time axes in front)."""
-    known: dict[int, Node | None] = {id(leaf): direction for leaf, direction in directions.items()}
+    known: dict[Node, Node | None] = dict(directions.items())
     for node in topological(list(roots)):
-        if id(node) in known or not isinstance(node, Map):
+        if node in known or not isinstance(node, Map):
             continue
-        moving = {k: t for k, a in enumerate(node.args) if (t := known.get(id(a.node))) is not None}
-        known[id(node)] = push_forward(node, moving, origin=adjoint_origin(node, "dot")) if moving else None
-    return [known.get(id(root)) for root in roots]
+        moving = {k: t for k, a in enumerate(node.args) if (t := known.get(a.node)) is not None}
+        known[node] = push_forward(node, moving, origin=adjoint_origin(node, "dot")) if moving else None
+    return [known.get(root) for root in roots]

@@ -104,7 +104,7 @@ class _Chains:
 
     def __init__(self, curvature: Curvature, asked: Sequence[Asked]) -> None:
         self.curvature = curvature
-        self.kept = {id(n) for a in asked for n in a.pair}
+        self.kept = {n for a in asked for n in a.pair}
         self._below: dict[Node, list[tuple[int, Node]]] = {}
         self._slopes: dict[tuple[Node, int], Node | None] = {}
 
@@ -121,8 +121,8 @@ class _Chains:
             not isinstance(node, Map)
             or node.reduced
             or node.guards
-            or id(node) in curvature.inside
-            or id(node) in self.kept
+            or node in curvature.inside
+            or node in self.kept
         ):
             return []
         found = []
@@ -185,7 +185,7 @@ class _Group:
     """Sources whose sum is a matrix for each element of the variables in ``support``."""
 
     def __init__(self, support: Sequence[Node], members: Sequence[Source]) -> None:
-        self.support = tuple({id(n): n for n in support}.values())
+        self.support = tuple(dict.fromkeys(support))
         self.members = tuple(members)
 
     @property
@@ -278,7 +278,7 @@ def _is_one_sided(curvature: Curvature, group: _Group) -> bool:
 
 
 def _within(inner: _Group, outer: _Group) -> bool:
-    return {id(v) for v in inner.support} <= {id(v) for v in outer.support}
+    return set(inner.support) <= set(outer.support)
 
 
 def _merge(groups: _Groups, alike: _Alike, inside: bool) -> None:
@@ -372,7 +372,7 @@ class Products(Source):
         super().__init__(curvature)
         self.crosses = tuple(crosses)
         small = crosses[0].variables[1]
-        larger = list({id(c.variables[0]): c.variables[0] for c in crosses}.values())
+        larger = list(dict.fromkeys(c.variables[0] for c in crosses))
         self.variables = (*larger, small)
         self.name = f"v_{small.name}_products"  # type: ignore[attr-defined]
         names = [n.name for n in self.variables]  # type: ignore[attr-defined]

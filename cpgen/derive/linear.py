@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from cpgen.ir.build import NOWHERE, affine, axis, make_map, substitute
+from cpgen.ir.build import NOWHERE, affine, axis, make_map, moved, moved_guard, substitute
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin
 from cpgen.scalar import diff, placeholder, vanishes
 
@@ -57,7 +57,7 @@ def solve(indices: Sequence[Index], extents: Sequence[Extent], first: Sequence[i
             terms = {a: -d for a, d in coefficients.items()}
             terms[-1 - t] = terms.get(-1 - t, 0) + current.divisor
             guards.append(Guard(affine(terms, -current.offset), 1))
-    guards = [Guard(substitute(g.index, replacement), g.extent) for g in guards]
+    guards = [moved_guard(g, replacement) for g in guards]
     guards += [Guard(index, extents[a]) for a, index in sorted(replacement.items())]
     return Solution(replacement, tuple(guards), tuple(a for a in candidates if a not in replacement))
 
@@ -116,25 +116,14 @@ def pull(
         new_extents.append(extents[a])
     replacement = {a: substitute(i, final) for a, i in solution.replacement.items()} | final
 
-    def moved(index: Index) -> Index:
-        return substitute(substitute(index, shift), replacement)
-
-    args = [Access(a.node, tuple(moved(i) for i in a.index)) for a in m.args]
+    args = [moved(moved(a, shift), replacement) for a in m.args]
     for extra in extras:
-        remaining = iter(extra.index)
-        index = [
-            axis_of(position, d, replacement) if isinstance(d, Dim) else moved(next(remaining))
-            for d in extra.node.shape
-        ]
+        remaining = (substitute(substitute(i, shift), replacement) for i in extra.index)
+        index = [replacement[position[d]] if isinstance(d, Dim) else next(remaining) for d in extra.node.shape]
         args.append(Access(extra.node, tuple(index)))
-    guards = [Guard(moved(g.index), g.extent) for g in m.guards]
-    guards += [Guard(substitute(g.index, final), g.extent) for g in solution.guards]
+    guards = [moved_guard(moved_guard(g, shift), replacement) for g in m.guards]
+    guards += [moved_guard(g, final) for g in solution.guards]
     return make_map(new_extents, rank, args, factor, guards, origin=origin)
-
-
-def axis_of(position: dict[Dim, int], dim: Dim, replacement: dict[int, Index]) -> Index:
-    """The index of a run-time axis after replacement."""
-    return replacement[position[dim]]
 
 
 def own_output(m: Map, factor: sympy.Expr, number: int) -> tuple[sympy.Expr, list[Extra]]:
@@ -195,7 +184,7 @@ def push_forward(
     extents: tuple[Extent, ...] = (*added, *m.extents)
     shift = {a: axis(a + len(added)) for a in range(len(m.extents))}
     position = {e: a for a, e in enumerate(extents) if isinstance(e, Dim)}
-    args = [Access(a.node, tuple(substitute(i, shift) for i in a.index)) for a in m.args]
+    args = [moved(a, shift) for a in m.args]
     total = sympy.Integer(0)
     for k, tangent in tangents.items():
         derivative = diff(m.expr, placeholder(k))
@@ -213,7 +202,7 @@ def push_forward(
     if not m.reduced and not m.guards and not m.expr.is_Symbol and total.has(m.expr):
         total = total.xreplace({m.expr: placeholder(len(args))})
         args.append(Access(m, tuple(axis(a + len(added)) for a in range(m.rank))))
-    guards = [type(g)(substitute(g.index, shift), g.extent) for g in m.guards]
+    guards = [moved_guard(g, shift) for g in m.guards]
     return make_map(extents, len(added) + m.rank, args, total, guards, origin=origin)
 
 

@@ -25,8 +25,9 @@ from cpgen.derive.linear import Extra, output_axes, own_output, solve
 from cpgen.derive.reverse import adjoint_origin
 from cpgen.derive.sources import Cross, Curvature, Logsumexp, Self, Softmax, Source
 from cpgen.derive.uses import Use
-from cpgen.ir.build import always_valid, axis, make_map, substitute
+from cpgen.ir.build import always_valid, axis, make_map, moved, moved_guard, substitute
 from cpgen.ir.nodes import ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Region
+from cpgen.ir.rewrite import from_position
 from cpgen.scalar import diff, free_symbols, operations, placeholder, vanishes
 
 LONGEST = 8  # maps on a path
@@ -96,7 +97,7 @@ class Product:
     def inside(self, m: Map, expr: sympy.Expr, loop: Sequence[Index], extras: Sequence[Extra] = ()) -> None:
         """The factors of ``expr`` of the arguments of ``m``, then of ``extras``, at a point of its loop."""
         here = dict(enumerate(loop))
-        accesses = [Access(a.node, tuple(substitute(i, here) for i in a.index)) for a in m.args]
+        accesses = [moved(a, here) for a in m.args]
         for extra in extras:
             remaining = iter(extra.index)
             place = [axis(0) if isinstance(e, Dim) else substitute(next(remaining), here) for e in extra.node.shape]
@@ -105,7 +106,7 @@ class Product:
             used = [k for k in range(len(accesses)) if placeholder(k) in free_symbols(part)]
             renumbered = {placeholder(k): placeholder(n) for n, k in enumerate(used)}
             self.factors.append(Factor(part.xreplace(renumbered), tuple(accesses[k] for k in used)))
-        self.guards += [Guard(substitute(g.index, here), g.extent) for g in m.guards]
+        self.guards += [moved_guard(g, here) for g in m.guards]
 
     def down(self, step: Step, place: Place) -> Place:
         """Multiply by the derivative of what is read at ``place``; where its argument is read."""
@@ -116,8 +117,7 @@ class Product:
         loop = (*place, *self.fresh(m.extents[m.rank :]))
         derivative, own = own_output(m, diff(m.expr, placeholder(step.position)), len(m.args))
         self.inside(m, derivative, loop, own)
-        here = dict(enumerate(loop))
-        return tuple(substitute(i, here) for i in m.args[step.position].index)
+        return moved(m.args[step.position], dict(enumerate(loop))).index
 
     def _through(self, step: Through, place: Place) -> Place:
         region = step.region
@@ -168,16 +168,16 @@ class _Ways:
 
     def __init__(self, curvature: Curvature, node: Node) -> None:
         self.curvature, self.node = curvature, node
-        self.outputs = {id(r.output): r for r in curvature.graph.regions}
+        self.outputs = {r.output: r for r in curvature.graph.regions}
         self.origin = adjoint_origin(node, "curv")
-        self._paths: dict[int, list[tuple[Step, ...]] | None] = {}
+        self._paths: dict[Node, list[tuple[Step, ...]] | None] = {}
 
     def paths(self, top: Node) -> list[tuple[Step, ...]] | None:
         """The paths from ``top`` down to the node; None if they are too many or too long."""
-        if id(top) not in self._paths:
+        if top not in self._paths:
             found: list[tuple[Step, ...]] = []
-            self._paths[id(top)] = found if self._collect(top, (), found) else None
-        return self._paths[id(top)]
+            self._paths[top] = found if self._collect(top, (), found) else None
+        return self._paths[top]
 
     def _collect(self, current: Node, above: tuple[Step, ...], found: list[tuple[Step, ...]]) -> bool:
         if current is self.node:
@@ -186,11 +186,11 @@ class _Ways:
         if len(above) == LONGEST:
             return False
         depends = self.curvature.uses.depends
-        region = self.outputs.get(id(current))
+        region = self.outputs.get(current)
         if region is not None:
             parts = ("same", "mean") if region.kind == "softmax" else ("shares",)
             return all(self._collect(region.source, (*above, Through(region, part)), found) for part in parts)
-        if not isinstance(current, Map) or current.reduce != "sum" or id(current) in self.curvature.inside:
+        if not isinstance(current, Map) or current.reduce != "sum" or current in self.curvature.inside:
             return False
         return all(
             self._collect(access.node, (*above, Use(current, k)), found)
@@ -201,7 +201,7 @@ class _Ways:
     def sum_of(self, seeds: Sequence[Seed], most: int) -> list[Node] | None:
         """What the seeds add up to, if it costs no more than ``most`` times a pull-back from them."""
         terms: list[Node] = []
-        made: dict[int, int] = {}
+        made: dict[Node, int] = {}
         price: dict[object, int] = {}
         for seed in seeds:
             first, second = self.paths(seed.sides[0]), self.paths(seed.sides[1])
@@ -252,7 +252,7 @@ def _cost(factors: Sequence[Factor], extents: Sequence[Extent], points: int) -> 
 
 
 def meet(
-    space: Product, here: Place, there: Place, node: Node, factor: int, origin: Origin, made: dict[int, int]
+    space: Product, here: Place, there: Place, node: Node, factor: int, origin: Origin, made: dict[Node, int]
 ) -> Node | None:
     """``factor`` times the sum of a product over the points where two places of ``node`` are the same, by element.
 
@@ -269,16 +269,13 @@ def meet(
     for a in solution.free:
         final[a] = axis(len(extents))
         extents.append(space.extents[a])
-    moved = {a: substitute(i, final) for a, i in solution.replacement.items()} | final
-    guards = [Guard(substitute(g.index, moved), g.extent) for g in space.guards]
-    guards += [Guard(substitute(g.index, final), g.extent) for g in solution.guards]
+    to = {a: substitute(i, final) for a, i in solution.replacement.items()} | final
+    guards = [moved_guard(g, to) for g in space.guards]
+    guards += [moved_guard(g, final) for g in solution.guards]
     guards = [g for g in dict.fromkeys(guards) if not always_valid(g.index, g.extent, extents)]
     if any(_never_valid(g, extents) for g in guards):
         return None
-    factors = [
-        Factor(f.expr, tuple(Access(a.node, tuple(substitute(i, moved) for i in a.index)) for a in f.args))
-        for f in space.factors
-    ]
+    factors = [Factor(f.expr, tuple(moved(a, to) for a in f.args)) for f in space.factors]
     return _eliminated(extents, rank, factors, guards, factor, origin, made)
 
 
@@ -305,7 +302,7 @@ def _eliminated(
     guards: list[Guard],
     number: int,
     origin: Origin,
-    made: dict[int, int],
+    made: dict[Node, int],
 ) -> Node:
     """The sum over the axes from ``rank`` on, the cheapest axis first; what is summed early has maps of its own."""
     factors = [_folded(f, extents) for f in factors]
@@ -321,12 +318,12 @@ def _eliminated(
         args: list[Access] = []
         expr: sympy.Expr = sympy.Integer(1)
         for f in taken:
-            expr *= f.expr.xreplace({placeholder(k): placeholder(len(args) + k) for k in range(len(f.args))})
-            args += [Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in f.args]
-        own = [Guard(substitute(g.index, place), g.extent) for g in held]
+            expr *= from_position(f.expr, len(f.args), len(args))
+            args += [moved(a, place) for a in f.args]
+        own = [moved_guard(g, place) for g in held]
         box = [extents[a] for a in (*kept, *summed)]
         node = make_map(box, len(kept), args, expr, own, origin=origin)
-        made[id(node)] = max(made.get(id(node), 0), _cost(taken, extents, _points(box)))
+        made[node] = max(made.get(node, 0), _cost(taken, extents, _points(box)))
         return node
 
     while open_axes:

@@ -48,16 +48,16 @@ class _Probed:
     sources: tuple[Source, ...]
     known: frozenset[str]
     readouts: tuple[Readout, ...]
-    own: Mapping[int, Node]
-    """By the id of a read-out's variable: its own second derivatives, which are known there but not elsewhere."""
-    probes: Mapping[int, Input]
-    """By the id of a read-out's variable."""
+    own: Mapping[Node, Node]
+    """By a read-out's variable: its own second derivatives, which are known there but not elsewhere."""
+    probes: Mapping[Node, Input]
+    """By a read-out's variable."""
 
     def summary(self, program_name: str, outputs: Iterable[tuple[str, Node]], exact: Iterable[str]) -> Derived:
         graph, wrt = self.curvature.graph, [r.leaf for r in self.readouts]
         program = program_of(graph, program_name, [*outputs, *kink_outputs(graph, wrt)])
         used = {i.name for i in program.inputs if i.kind == "noise"}
-        where = {id(r.variable): r.variable.name for r in self.readouts}  # type: ignore[attr-defined]
+        where = {r.variable: r.variable.name for r in self.readouts}  # type: ignore[attr-defined]
         return Derived(
             program,
             "hutchinson",
@@ -67,7 +67,7 @@ class _Probed:
                 Drawn(v.name, f"direction of {where[k]}", elements(v)) for k, v in self.probes.items() if v.name in used
             ),
             tuple(Drawn(s.name, s.describe(), s.size) for s in self.sources if s.name in self.known),
-            tuple((r.leaf.name, where[id(r.variable)]) for r in self.readouts),
+            tuple((r.leaf.name, where[r.variable]) for r in self.readouts),
         )
 
 
@@ -78,18 +78,18 @@ def _probed(graph: Graph, wrt: Sequence[Input]) -> _Probed:
     drawn = sum(s.parts for s in needed(sources, [r.exact for r in first]))
     known = [s for s in sources if not s.parts & drawn]
     readouts = find_readouts(curvature, wrt, known)
-    mine = {id(s.variable): s.diagonal for s in sources if isinstance(s, Self) and s.parts & drawn}
+    mine = {s.variable: s.diagonal for s in sources if isinstance(s, Self) and s.parts & drawn}
     offset = 0
-    probes: dict[int, Input] = {}
-    apart = list({id(r.variable): r.variable for r in readouts}.values())
+    probes: dict[Node, Input] = {}
+    apart = list(dict.fromkeys(r.variable for r in readouts))
     names = graph.fresh(f"v_{node.name}" for node in apart)  # type: ignore[attr-defined]
     for node, name in zip(apart, names, strict=True):
         # rows share the signs of a parameter, as they share the parameter
         rows = () if isinstance(node, Input) and not node.has_rows else curvature.rows
         noise = Input(name, (COLUMNS, *rows, *node.element_shape), "noise", Origin(name), offset)
         offset += elements(noise)
-        probes[id(node)] = noise
-    own = {id(n): mine[id(n)] for n in apart if id(n) in mine}
+        probes[node] = noise
+    own = {n: mine[n] for n in apart if n in mine}
     return _Probed(curvature, tuple(sources), frozenset(s.name for s in known), tuple(readouts), own, probes)
 
 
@@ -100,63 +100,63 @@ def _countable(curvature: Curvature, source: Source) -> bool:
     return isinstance(source, (Cross, Logsumexp, Softmax))
 
 
-def _form(probed: _Probed, directions: Mapping[int, Node]) -> tuple[Node | None, dict[int, Node]]:
-    """``v'Hv`` of each column and row, without the sources that are known, and the tangents by the id of their node.
+def _form(probed: _Probed, directions: Mapping[Node, Node]) -> tuple[Node | None, dict[Node, Node]]:
+    """``v'Hv`` of each column and row, without the sources that are known, and the tangents by their node.
 
-    ``directions``: what is added to the tangent of a variable, by its id.
+    ``directions``: what is added to the tangent of a variable.
     """
     curvature = probed.curvature
-    moving: dict[int, Node] = {}
+    moving: dict[Node, Node] = {}
     for node in curvature.uses.nodes:
-        parts: list[Node | None] = [directions.get(id(node))]
+        parts: list[Node | None] = [directions.get(node)]
         if isinstance(node, Map):
-            below = {k: moving[id(a.node)] for k, a in enumerate(node.args) if id(a.node) in moving}
+            below = {k: moving[a.node] for k, a in enumerate(node.args) if a.node in moving}
             if below:
                 parts.append(push_forward(node, below, origin=adjoint_origin(node, "dot")))
         tangent = add(parts, adjoint_origin(node, "dot"))
         if tangent is not None:
-            moving[id(node)] = tangent
+            moving[node] = tangent
     left_out = {s.name for s in probed.sources} & probed.known
-    without_self = {id(s.variable) for s in probed.sources if isinstance(s, Self) and s.name in left_out}
+    without_self = {s.variable for s in probed.sources if isinstance(s, Self) and s.name in left_out}
     without_pair = {
-        (id(s.map), *sorted((s.a, s.b))) for s in probed.sources if isinstance(s, Cross) and s.name in left_out
+        (s.map, *sorted((s.a, s.b))) for s in probed.sources if isinstance(s, Cross) and s.name in left_out
     }
     # inside a region that is not known every map counts for itself
     inner = Curvature(replace(curvature.graph, regions=()), list(curvature.leaves))
     known_maps = {
-        id(n)
+        n
         for s in probed.sources
         if isinstance(s, RegionSource) and s.name in left_out
         for n in s.region.nodes
     }
     terms: list[Node | None] = []
     for node in curvature.uses.nodes:
-        tangent = moving.get(id(node))
-        if tangent is not None and id(node) not in without_self:
+        tangent = moving.get(node)
+        if tangent is not None and node not in without_self:
             curved = curvature.self_curvature(node)
             if curved is not None:
                 axes = range(len(node.element_shape))
                 origin = adjoint_origin(node, "form")
                 terms.append(over((), [(curved, axes), (tangent, axes)], _0 * _1**2, node.element_shape, origin))
-        if not isinstance(node, Map) or node.reduce != "sum" or id(node) in known_maps:
+        if not isinstance(node, Map) or node.reduce != "sum" or node in known_maps:
             continue
-        inside = id(node) in curvature.inside
-        known = [k for k, a in enumerate(node.args) if id(a.node) in moving]
+        inside = node in curvature.inside
+        known = [k for k, a in enumerate(node.args) if a.node in moving]
         for position, a in enumerate(known):
             for b in known[position if inside else position + 1 :]:
-                if (id(node), a, b) not in without_pair:
+                if (node, a, b) not in without_pair:
                     terms.append(second_form(inner, node, a, b, moving))
     return add(terms, Origin("form")), moving
 
 
-def second_form(curvature: Curvature, m: Map, a: int, b: int, moving: Mapping[int, Node]) -> Node | None:
+def second_form(curvature: Curvature, m: Map, a: int, b: int, moving: Mapping[Node, Node]) -> Node | None:
     """What the second derivative of ``m`` by its arguments ``a`` and ``b`` adds to ``t' M t``; the pair counts twice."""
     mixed = diff(diff(m.expr, placeholder(a)), placeholder(b))
     cotangent = curvature.adjoints.of(m)
     if cotangent is None or vanishes(mixed):
         return None
     extras = [Extra(cotangent, output_axes(m))]
-    extras += [Extra(moving[id(m.args[k].node)], element_index(m.args[k])) for k in (a, b)]
+    extras += [Extra(moving[m.args[k].node], element_index(m.args[k])) for k in (a, b)]
     factor = mixed if a == b else 2 * mixed
     for k in range(len(extras)):
         factor *= placeholder(len(m.args) + k)
@@ -168,7 +168,7 @@ def probed_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     probed = _probed(graph, wrt)
     curvature = probed.curvature
     form, moving = _form(probed, probed.probes)
-    slopes: dict[int, Node | None] = {}
+    slopes: dict[Node, Node | None] = {}
     if form is not None:
         total = reduce_sum(form, range(len(form.shape)), Origin("form"))
         adjoints = Adjoints(total, Uses([total], list(probed.probes.values())))
@@ -177,7 +177,7 @@ def probed_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
     for readout in probed.readouts:
-        name, key, origin = readout.leaf.name, id(readout.variable), adjoint_origin(readout.variable, "diag")
+        name, key, origin = readout.leaf.name, readout.variable, adjoint_origin(readout.variable, "diag")
         known: list[Node | None] = [*readout.diagonals()]
         sampled: tuple[Node, Node] | None = None
         slope, probe = slopes.get(key), probed.probes[key]
@@ -214,10 +214,10 @@ def probed_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     curvature = probed.curvature
     origin = Origin("trace")
     known: list[Node | None] = []
-    weights: dict[int, list[Node]] = {}
+    weights: dict[Node, list[Node]] = {}
     for readout in probed.readouts:
         up = weights_up(curvature, readout)
-        weights.setdefault(id(readout.variable), []).append(up[-1][1])
+        weights.setdefault(readout.variable, []).append(up[-1][1])
         known += readout.forms(up[-1][1], origin)
         for lower, weight in up[:-1]:
             curved = curvature.self_curvature(lower)
@@ -225,8 +225,8 @@ def probed_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
                 extents = lower.element_shape
                 along = range(len(extents))
                 known.append(over((), [(curved, along), (weight, along)], _0 * _1, extents, origin))
-    leaves = {id(r.leaf) for r in probed.readouts}
-    directions: dict[int, Node] = {}
+    leaves = {r.leaf for r in probed.readouts}
+    directions: dict[Node, Node] = {}
     for key, probe in probed.probes.items():
         directions[key] = probe
         if key not in leaves:

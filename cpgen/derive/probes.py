@@ -96,10 +96,10 @@ def quadratic_form(graph: Graph, directions: Mapping[Input, Node]) -> Node:
     # the closed forms of regions are for factoring; here every map counts for itself
     curvature = Curvature(replace(graph, regions=()), list(directions))
     nodes = curvature.uses.nodes
-    moving = {id(n): t for n, t in zip(nodes, tangents(nodes, directions), strict=True) if t is not None}
+    moving = {n: t for n, t in zip(nodes, tangents(nodes, directions), strict=True) if t is not None}
     parts: list[Node | None] = []
     for node in nodes:
-        tangent = moving.get(id(node))
+        tangent = moving.get(node)
         curved = curvature.self_curvature(node) if tangent is not None else None
         if tangent is not None and curved is not None:
             axes = range(len(node.element_shape))
@@ -113,20 +113,20 @@ def quadratic_form(graph: Graph, directions: Mapping[Input, Node]) -> Node:
     return rows_summed(total, all(v.has_rows for v in directions))
 
 
-def _crosses(curvature: Curvature, m: Map, moving: Mapping[int, Node]) -> list[Node]:
+def _crosses(curvature: Curvature, m: Map, moving: Mapping[Node, Node]) -> list[Node]:
     """``2 t_a t_b d2f/da db`` times the adjoint of ``m``, summed, for each pair of its arguments."""
     cotangent = curvature.adjoints.of(m)
     if cotangent is None:
         return []
     found = []
-    known = [k for k, a in enumerate(m.args) if id(a.node) in moving]
+    known = [k for k, a in enumerate(m.args) if a.node in moving]
     for position, a in enumerate(known):
         for b in known[position + 1 :]:
             mixed = diff(diff(m.expr, placeholder(a)), placeholder(b))
             if vanishes(mixed):
                 continue
             extras = [Extra(cotangent, output_axes(m))]
-            extras += [Extra(moving[id(m.args[k].node)], element_index(m.args[k])) for k in (a, b)]
+            extras += [Extra(moving[m.args[k].node], element_index(m.args[k])) for k in (a, b)]
             factor = 2 * mixed
             for k in range(len(extras)):
                 factor *= placeholder(len(m.args) + k)

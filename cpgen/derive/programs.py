@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import sympy
 
-from cpgen.derive import probes
+from cpgen.derive import becker_lecun, probes
 from cpgen.derive.derived import (
     Derived,
     Drawn,
@@ -25,7 +25,7 @@ from cpgen.derive.derived import (
 )
 from cpgen.derive.forward import tangents
 from cpgen.derive.joint import Asked, join
-from cpgen.derive.linear import pull_back
+from cpgen.derive.methods import Method, plain
 from cpgen.derive.points import over
 from cpgen.derive.probed import probed_diagonal, probed_trace
 from cpgen.derive.restrict import restrict
@@ -35,7 +35,6 @@ from cpgen.derive.sources import (
     UNIT,
     Curvature,
     Field,
-    RegionSource,
     Setting,
     Sides,
     Source,
@@ -61,12 +60,7 @@ from cpgen.scalar import placeholder
 
 _0, _1, _2, _3 = (placeholder(k) for k in range(4))
 
-BIASED = {
-    "gauss_newton": "Gauss-Newton: the curvature of the loss only, not of what feeds it",
-    "becker_lecun": "Becker-LeCun recursion: off-diagonal curvature is ignored on the way down",
-}
 Entry = tuple[Input, tuple[int, ...]]
-ESTIMATORS = ("cp", "s", "tu", "hutchinson", "hutchinson_plain", "gauss_newton", "becker_lecun")
 
 
 # First order
@@ -169,30 +163,21 @@ def _summary(
         tuple(Drawn(s.name, s.describe(), s.size) for s in sweep.sources),
         tuple(Drawn(s.name, s.describe(), s.size) for s in every if not s.parts & drawn),
         tuple(readouts),
-        BIASED.get(estimator, ""),
+        METHODS[estimator].biased,
         unit=sweep.is_unit and columns > 0,
     )
 
 
 def diagonal(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
-    """``diag_<leaf>`` and ``var_diag_<leaf>`` by one of :data:`ESTIMATORS`, or "directions".
+    """``diag_<leaf>`` and ``var_diag_<leaf>`` by one of :data:`METHODS`."""
+    make = METHODS[estimator].diagonal if estimator in METHODS else None
+    if make is None:
+        raise RequestError(f"the diagonal is estimated by {_by('diagonal')}, not by {estimator}")
+    return make(graph, wrt, setting)
 
-    "cp" is curvature propagation in its least-variance form (see :mod:`cpgen.derive.sweep`); "s" and "tu" are the
-    estimators of the 2012 paper on the whole graph, rows summed before squaring; "hutchinson_plain" is ``v * Hv``, and
-    "hutchinson" the same of what is not known in closed form, at the read-outs (:mod:`cpgen.derive.probed`);
-    "gauss_newton" and "becker_lecun" are biased and say so.  "units" is "cp" with a unit vector for each sign, and
-    "directions" is ``e * He`` summed over unit vectors: both exact, and cheap where there are few of them.
-    """
-    if estimator == "hutchinson":
-        return probed_diagonal(graph, wrt)
-    if estimator == "hutchinson_plain":
-        return probes.hutchinson_diagonal(graph, wrt)
-    if estimator == "directions":
-        return probes.directions_diagonal(graph, wrt)
-    if estimator == "becker_lecun":
-        return _becker_lecun(graph, wrt)
-    if estimator in ("s", "tu"):
-        return _whole_graph(graph, wrt, estimator)
+
+def _swept_diagonal(graph: Graph, wrt: Sequence[Input], estimator: str, setting: Setting) -> Derived:
+    """By a sweep of "cp", "gauss_newton" or "units"."""
     if estimator == "units":
         estimator, setting = "cp", UNIT
     curvature = Curvature(graph, list(wrt), setting)
@@ -267,16 +252,16 @@ def _counts(curvature: Curvature, estimator: str) -> Callable[[Node], bool]:
 
 def trace(graph: Graph, wrt: Sequence[Input], estimator: str = "cp", setting: Setting = SIGNED) -> Derived:
     """``trace`` and ``var_trace``: per row if every leaf has rows (the Laplacian), else over everything."""
-    if estimator == "hutchinson":
-        return probed_trace(graph, wrt)
-    if estimator == "hutchinson_plain":
-        return probes.hutchinson_trace(graph, wrt)
-    if estimator == "directions":
-        return probes.directions_trace(graph, wrt)
+    make = METHODS[estimator].trace if estimator in METHODS else None
+    if make is None:
+        raise RequestError(f"the trace is estimated by {_by('trace')}, not by {estimator}")
+    return make(graph, wrt, setting)
+
+
+def _swept_trace(graph: Graph, wrt: Sequence[Input], estimator: str, setting: Setting) -> Derived:
+    """By a sweep of "cp", "gauss_newton" or "units"."""
     if estimator == "units":
         estimator, setting = "cp", UNIT
-    if estimator not in ("cp", "gauss_newton"):
-        raise RequestError(f"the trace is estimated by cp, gauss_newton or hutchinson, not by {estimator}")
     curvature = Curvature(graph, list(wrt), setting)
     sources, left_out = _selected(curvature, estimator)
     readouts = find_readouts(curvature, wrt, sources)
@@ -502,39 +487,6 @@ def _whole_graph(graph: Graph, wrt: Sequence[Input], estimator: str) -> Derived:
     return Derived(program, estimator, columns, summary.exact, summary.drawn)
 
 
-# Becker-LeCun
-
-
-def _becker_lecun(graph: Graph, wrt: Sequence[Input]) -> Derived:
-    """Diagonals carried down by squared derivatives with the loss exact at the top.
-
-    Becker & LeCun 1989, with the exact diagonal of the log-sum-exp as in HesScale (Elsayed, Farrahi, Dangel & Mahmood,
-    ICML 2024).  Deterministic and biased: off-diagonal curvature is ignored on the way.
-    """
-    curvature = Curvature(graph, list(wrt))
-    regions = {id(s.variables[0]): s for s in curvature.sources() if isinstance(s, RegionSource)}
-    known: dict[int, Node | None] = {}
-    for node in reversed(curvature.uses.nodes):
-        if not curvature.uses.active(node):
-            continue
-        lift = not (isinstance(node, Input) and not node.has_rows)
-        parts: list[Node | None] = []
-        for use in curvature.uses.of(node):
-            above = known.get(id(use.map))
-            if above is not None:
-                origin = adjoint_origin(node, "diag")
-                parts.append(pull_back(use.map, use.position, above, power=2, lift=lift, origin=origin))
-        parts.append(curvature.self_curvature(node, lift=lift))
-        region = regions.get(id(node))
-        if region is not None:
-            parts.append(region.diagonal)
-        known[id(node)] = add(parts, adjoint_origin(node, "diag"))
-    outputs = [(f"diag_{v.name}", own_shape(known.get(id(v)), v)) for v in wrt]
-    program = program_of(graph, "diagonal_becker_lecun", [*outputs, *kink_outputs(graph, wrt)])
-    names = frozenset(f"diag_{v.name}" for v in wrt)
-    return Derived(program, "becker_lecun", 0, names, biased=BIASED["becker_lecun"])
-
-
 # Third order
 
 
@@ -556,3 +508,40 @@ def estimate_gradient(
     return Derived(
         program, "cp", estimate.columns, frozenset(), estimate.drawn, estimate.dropped, estimate.readouts
     )
+
+
+# What can be asked for by name
+
+
+def _swept(name: str, biased: str = "", named: bool = True) -> Method:
+    return Method(
+        lambda graph, wrt, setting: _swept_diagonal(graph, wrt, name, setting),
+        lambda graph, wrt, setting: _swept_trace(graph, wrt, name, setting),
+        biased,
+        named,
+    )
+
+
+METHODS = {
+    # curvature propagation in its least-variance form (cpgen.derive.sweep)
+    "cp": _swept("cp"),
+    # those of the 2012 paper on the whole graph, rows summed before squaring
+    "s": Method(lambda graph, wrt, setting: _whole_graph(graph, wrt, "s")),
+    "tu": Method(lambda graph, wrt, setting: _whole_graph(graph, wrt, "tu")),
+    # of what is not known in closed form, at the read-outs (cpgen.derive.probed); and v * Hv as it stands
+    "hutchinson": Method(plain(probed_diagonal), plain(probed_trace)),
+    "hutchinson_plain": Method(plain(probes.hutchinson_diagonal), plain(probes.hutchinson_trace)),
+    "gauss_newton": _swept("gauss_newton", "Gauss-Newton: the curvature of the loss only, not of what feeds it"),
+    "becker_lecun": Method(plain(becker_lecun.diagonal), biased=becker_lecun.BIASED),
+    # e * He summed over unit vectors e, and "cp" with a unit vector for each sign: exact, and cheap where those are few
+    "directions": Method(plain(probes.directions_diagonal), plain(probes.directions_trace)),
+    "units": _swept("units", named=False),
+}
+"""Every estimator by its name, in the order in which messages list them."""
+ESTIMATORS = tuple(name for name, method in METHODS.items() if method.named)
+
+
+def _by(what: str) -> str:
+    """The names that a user may give for a diagonal or a trace, as a list in words."""
+    names = [name for name in ESTIMATORS if getattr(METHODS[name], what) is not None]
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
-from cpgen.ir.build import axis, constant_index, make_map, substitute
-from cpgen.ir.nodes import Access, Dim, Extent, Guard, Index, Input, Map, Node
+from cpgen.ir.build import axis, constant_index, make_map, moved, moved_guard
+from cpgen.ir.nodes import Access, Dim, Extent, Index, Input, Map, Node
+from cpgen.ir.rewrite import Memo
 from cpgen.scalar import placeholder
+
+_Element = tuple[Node, tuple[int, ...]]
 
 
 def restrict(node: Node, element: Sequence[int]) -> Node:
@@ -14,6 +17,11 @@ def restrict(node: Node, element: Sequence[int]) -> Node:
 
     Maps are specialised down to the first ones that are still read at more than one element.
     """
+    return Memo(_restricted)((node, tuple(element)))
+
+
+def _restricted(key: _Element) -> Generator[_Element, Node, Node]:
+    node, element = key
     if isinstance(node, Input):
         lead = node.lead
         index = (*(axis(a) for a in range(lead)), *(constant_index(e) for e in element))
@@ -32,18 +40,13 @@ def restrict(node: Node, element: Sequence[int]) -> Node:
     rank = sum(isinstance(e, Dim) for e in node.shape)
     args = []
     for access in node.args:
-        index = tuple(substitute(i, fixed) for i in access.index)
-        constants = [i for i, e in zip(index, access.node.shape, strict=True) if not isinstance(e, Dim)]
-        inside = all(
-            not i.terms and i.divisor == 1 and 0 <= i.offset < e
-            for i, e in zip(index, access.node.shape, strict=True)
-            if not isinstance(e, Dim)
-        )
+        access = moved(access, fixed)
+        where = list(zip(access.index, access.node.shape, strict=True))
+        constants = [(i, e) for i, e in where if not isinstance(e, Dim)]
+        inside = all(not i.terms and i.divisor == 1 and 0 <= i.offset < e for i, e in constants)
         if constants and inside and isinstance(access.node, Map):
-            source = restrict(access.node, [i.offset for i in constants])
-            lead_index = tuple(i for i, e in zip(index, access.node.shape, strict=True) if isinstance(e, Dim))
-            args.append(Access(source, lead_index))
-        else:
-            args.append(Access(access.node, index))
-    guards = [Guard(substitute(g.index, fixed), g.extent) for g in node.guards]
+            source = yield access.node, tuple(i.offset for i, _ in constants)
+            access = Access(source, tuple(i for i, e in where if isinstance(e, Dim)))
+        args.append(access)
+    guards = [moved_guard(g, fixed) for g in node.guards]
     return make_map(extents_left, rank, args, node.expr, guards, node.reduce, node.origin)

@@ -22,16 +22,16 @@ class Adjoints:
     def __init__(self, root: Node, uses: Uses, lift: bool = False, seed: Node | None = None) -> None:
         self.root, self.uses, self.lift = root, uses, lift
         self._seed = seed if seed is not None else constant(sympy.Integer(1), root.shape)
-        self._known: dict[int, Node | None] = {}
+        self._known: dict[Node, Node | None] = {}
         for node in reversed(uses.nodes):
             if isinstance(node, Map) and uses.active(node):
-                self._known[id(node)] = self._sum_over_uses(node, lift)
+                self._known[node] = self._sum_over_uses(node, lift)
 
     def of(self, node: Node) -> Node | None:
         """The adjoint of ``node``; None if it is structurally zero."""
-        if id(node) not in self._known:
-            self._known[id(node)] = self._sum_over_uses(node, self.lift)
-        return self._known[id(node)]
+        if node not in self._known:
+            self._known[node] = self._sum_over_uses(node, self.lift)
+        return self._known[node]
 
     def summed(self, node: Node) -> Node | None:
         """The adjoint of ``node`` in its own shape, rows summed."""

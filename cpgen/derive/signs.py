@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from cpgen.ir.nodes import Input, Map, Node
+from collections.abc import Generator
+from typing import TypeAlias
+
+from cpgen.ir.nodes import Map, Node
+from cpgen.ir.rewrite import Memo
 from cpgen.scalar import placeholder, sign_of
 
+Sign: TypeAlias = int | None
 
-def sign_of_node(node: Node, cache: dict[Node, int | None], depth: int = 12) -> int | None:
-    """+1 if every entry is provably >= 0, -1 if <= 0, 0 if identically zero, None if unknown."""
-    if node in cache:
-        return cache[node]
-    result: int | None = None
-    if isinstance(node, Input):
-        result = 1 if node.kind == "scale" else None
-    elif isinstance(node, Map) and depth > 0:
-        signs = {placeholder(k): sign_of_node(a.node, cache, depth - 1) for k, a in enumerate(node.args)}
-        result = sign_of(node.expr, signs)
-    cache[node] = result
-    return result
+
+def signs() -> Memo[Node, Sign]:
+    """+1 for a node every entry of which is provably >= 0, -1 if <= 0, 0 if identically zero, None if unknown."""
+    return Memo(_sign)
+
+
+def _sign(node: Node) -> Generator[Node, Sign, Sign]:
+    if not isinstance(node, Map):
+        return 1 if node.kind == "scale" else None  # type: ignore[attr-defined]
+    known = {}
+    for k, access in enumerate(node.args):
+        known[placeholder(k)] = yield access.node
+    return sign_of(node.expr, known)

@@ -18,18 +18,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import sympy
 
+from cpgen.derive.chains import Term, carries_diagonal, down, variance
 from cpgen.derive.forward import tangents
 from cpgen.derive.linear import Extra, element_index, kept_dims, output_axes, own_output, pull, target_of
 from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
-from cpgen.derive.signs import sign_of_node
+from cpgen.derive.signs import signs
 from cpgen.derive.units import fold
-from cpgen.derive.uses import Uses
-from cpgen.ir.build import add, constant, elementwise, is_zero, new_input
-from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Node, Origin, Region, topological
+from cpgen.derive.uses import Use, Uses
+from cpgen.ir.build import add, affine, axis, constant, elementwise, is_zero, make_map, new_input
+from cpgen.ir.nodes import (
+    COLUMNS,
+    ROWS,
+    Access,
+    Dim,
+    Graph,
+    Guard,
+    Input,
+    Map,
+    Node,
+    Origin,
+    Region,
+    topological,
+)
 from cpgen.scalar import diff, maximum, placeholder, vanishes
 
 Field = tuple[Node | None, Node | None]
@@ -38,6 +53,7 @@ _0, _1, _2, _3 = (placeholder(k) for k in range(4))
 # floor of a squared norm that scales the two sides of a product: only where both sides vanish does it matter
 _FLOOR = sympy.Float("1e-30")
 HALF = sympy.Rational(1, 2)
+MANY_NODES = 64  # of a graph: gradients of a number are then taken for all sources at once
 
 
 @dataclass(frozen=True)
@@ -64,9 +80,9 @@ class Curvature:
         self.uses = Uses([graph.objective], leaves)
         self.adjoints = Adjoints(graph.objective, self.uses, lift=True)
         self.rows: tuple[Dim, ...] = (ROWS,) if graph.objective.has_rows else ()
-        self.inside = {id(n) for region in graph.regions for n in region.nodes}
-        self.signs: dict[Node, int | None] = {}
-        self._self: dict[tuple[int, bool], Node | None] = {}
+        self.inside = {n for region in graph.regions for n in region.nodes}
+        self.sign = signs()
+        self._self: dict[tuple[Node, bool], Node | None] = {}
         self._slopes: dict[Node, dict[Node, Node | None]] = {}
         self._below: dict[Node, Adjoints] = {}
 
@@ -82,7 +98,7 @@ class Curvature:
             if (
                 isinstance(node, Map)
                 and node.reduce == "sum"
-                and id(node) not in self.inside
+                and node not in self.inside
                 and self.uses.active(node)
             ):
                 found += self._crosses(node)
@@ -99,7 +115,7 @@ class Curvature:
             if (
                 isinstance(node, Map)
                 and node.reduce == "sum"
-                and id(node) not in self.inside
+                and node not in self.inside
                 and self.uses.active(node)
             ):
                 source = Mixed(self, node)
@@ -115,11 +131,11 @@ class Curvature:
 
         With ``lift=False`` a node without a row axis has its rows summed.
         """
-        key = (id(node), lift)
+        key = (node, lift)
         if key not in self._self:
             parts = []
             for use in self.uses.of(node):
-                if id(use.map) not in self.inside:
+                if use.map not in self.inside:
                     parts.append(self._second(use.map, use.position, lift))
             self._self[key] = add(parts, adjoint_origin(node, "curv"))
         return self._self[key]
@@ -174,12 +190,13 @@ class Curvature:
             self._below[node] = Adjoints(node, self.uses, lift=True)
         return self._below[node]
 
+    def chain(self, node: Node, top: Node) -> list[Use] | None:
+        """The uses from ``node`` up to ``top`` by which a diagonal can be carried down, if there is one path."""
+        return carries_diagonal(self.uses, self.inside, node, top)
+
     def noise(self, name: str, shape: tuple[int, ...], rows: bool = True) -> Input:
         """A fresh noise input of ``shape`` elements a row."""
         return new_input(name, (COLUMNS, *(self.rows if rows else ()), *shape), "noise", Origin(name))
-
-    def sign(self, node: Node) -> int | None:
-        return sign_of_node(node, self.signs)
 
 
 class Source:
@@ -213,6 +230,32 @@ class Source:
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         """What noise ``v`` adds to the fields of each variable."""
         raise AssertionError
+
+    @property
+    def sides(self) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+        """The variables that an entry of the Hessian must depend on, by its first and by its second element."""
+        return self.variables, self.variables
+
+    @property
+    def on_number(self) -> bool:
+        """Whether it acts on one number a row: then :meth:`straight` knows its diagonal wherever it is seen."""
+        return False
+
+    def straight(self, node: Node) -> list[Term] | None:
+        """The diagonal it gives ``node`` where one path leads up to it, or no way matters; None if that is not so."""
+        depends = self.curvature.uses.depends
+        return self._straight(node) if any(depends(v, node) for v in self.variables) else []
+
+    def _straight(self, node: Node) -> list[Term] | None:
+        """The same for a node that sees it."""
+        return None
+
+    def block(self, first: Input, second: Input) -> list[Node] | None:
+        """What it adds to the block ``B[row, i.., j..]`` of two leaves, if it acts on these directly or not at all; else
+        None."""
+        depends = self.curvature.uses.depends
+        seen = all(any(depends(v, leaf) for v in self.variables) for leaf in (first, second))
+        return None if seen else []
 
     def unit_weights(self) -> tuple[Node | None, ...]:
         """With unit vectors: what multiplies ``p p^T`` of the column of each element, shaped like the noise arrays.
@@ -249,12 +292,9 @@ class Sides:
     def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
         sides: tuple[dict[Node, int], dict[Node, int]] = ({}, {})
         for source in sources:
-            if isinstance(source, Cross):
-                pairs = list(zip(sides, source.variables, strict=True))
-            else:
-                pairs = [(side, variable) for side in sides for variable in source.variables]
-            for side, variable in pairs:
-                side[variable] = side.get(variable, 0) | source.parts
+            for side, variables in zip(sides, source.sides, strict=True):
+                for variable in variables:
+                    side[variable] = side.get(variable, 0) | source.parts
         for node in reversed(curvature.uses.nodes):
             for side in sides:
                 found = side.get(node, 0)
@@ -331,6 +371,39 @@ class Self(Source):
         assert m is not None
         return m
 
+    @property
+    def on_number(self) -> bool:
+        return prod(self.variable.element_shape) == 1
+
+    def _straight(self, node: Node) -> list[Term] | None:
+        if self.variable is node:
+            return [Term(self.diagonal)]
+        if self.on_number:
+            form = self._along_gradient(node)
+            return [] if form is None else [Term(form)]
+        chain = self.curvature.chain(node, self.variable)
+        return None if chain is None else [Term(self.diagonal, tuple(chain))]
+
+    def _along_gradient(self, node: Node) -> Node | None:
+        """``m G**2`` for the curvature of a variable that is one number a row: of rank one, along its gradient."""
+        curvature, variable = self.curvature, self.variable
+        numbers = not node.element_shape and not variable.element_shape
+        if numbers and len(curvature.uses.nodes) >= MANY_NODES:
+            # one pass upwards for all sources, where each would go down on its own
+            gradient = curvature.slopes(node)[variable]
+        else:
+            gradient = curvature.adjoints_below(variable).of(node)
+        if gradient is None:
+            return None
+        m, extents, origin = self.diagonal, variable.element_shape, adjoint_origin(node, "curv")
+        if extents:
+            m = over((), [(m, range(len(extents)))], _0, extents, origin)
+        return elementwise(_0 * _1**2, [m, gradient], origin)
+
+    def block(self, first: Input, second: Input) -> list[Node] | None:
+        found = super().block(first, second)
+        return [_diagonal_block(self.diagonal)] if found is None and isinstance(self.variable, Input) else found
+
     def inject(self, v: tuple[Node, ...]) -> list[tuple[Node, Field]]:
         m, sign = self.diagonal, self.curvature.sign(self.diagonal)
         origin = adjoint_origin(self.variable)
@@ -394,6 +467,24 @@ class Cross(Source):
         pairs = zip(self.map.args[self.a].index, self.map.args[self.b].index, strict=True)
         return any(i.terms == j.terms and i.divisor == j.divisor and i.offset != j.offset for i, j in pairs)
 
+    @property
+    def sides(self) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+        return self.variables[:1], self.variables[1:]
+
+    def straight(self, node: Node) -> list[Term] | None:
+        if not all(self.curvature.uses.depends(v, node) for v in self.variables):
+            return []
+        on_node = all(v is node for v in self.variables)
+        return [] if on_node and self.never_meets() else None
+
+    def block(self, first: Input, second: Input) -> list[Node] | None:
+        depends = self.curvature.uses.depends
+        a, b = self.variables
+        straight, swapped = depends(a, first) and depends(b, second), depends(a, second) and depends(b, first)
+        if (straight or swapped) and not all(isinstance(v, Input) for v in self.variables):
+            return None
+        return [self.pair_block(swap) for swap, seen in ((False, straight), (True, swapped)) if seen]
+
     def _adjoint(self) -> Node:
         cotangent = self.curvature.adjoints.of(self.map)
         assert cotangent is not None
@@ -449,6 +540,8 @@ def _count(node: Node) -> int:
 
 
 class RegionSource(Source):
+    """The curvature of a region as a whole, of all elements along its axis with each other."""
+
     def __init__(self, curvature: Curvature, region: Region) -> None:
         super().__init__(curvature)
         self.region = region
@@ -467,6 +560,9 @@ class RegionSource(Source):
     def diagonal(self) -> Node:
         """The diagonal of the region's curvature, shaped like its source."""
         raise AssertionError
+
+    def _straight(self, node: Node) -> list[Term] | None:
+        return [Term(self.diagonal)] if self.region.source is node else None
 
     def adjoint(self) -> Node:
         g = self.curvature.adjoints.of(self.region.output)
@@ -506,9 +602,18 @@ class Logsumexp(RegionSource):
             [(p, False), (self.adjoint(), True)], _1 * _0 * (1 - _0), with_role(self.origin, "curv")
         )
 
-    def diagonal_and_column(self) -> tuple[Node, Node, Node]:
-        """``(d, p, g)`` with ``M = diag(d) - g p p^T``, for a region without further axes."""
-        return self.weight, self.region.softmax, self.adjoint()
+    def _straight(self, node: Node) -> list[Term] | None:
+        chain = None if self.rest else self.curvature.chain(node, self.region.source)
+        if self.region.source is node or chain is None:
+            return super()._straight(node)
+        # M = diag(weight) - g p p^T
+        squares, p, g, origin = self.weight, self.region.softmax, self.adjoint(), adjoint_origin(node, "curv")
+        whole = variance(chain, p, g, origin)
+        if whole is not None:
+            return [Term(whole)]
+        mean = down(chain, p, 1, origin)
+        minus = [] if mean is None else [Term(elementwise(-_0 * _1**2, [g, mean], origin))]
+        return [Term(squares, tuple(chain)), *minus]
 
     @cached_property
     def weight(self) -> Node:
@@ -588,7 +693,7 @@ class Mixed(Source):
             if not vanishes(diff(diff(m.expr, placeholder(a)), placeholder(b)))
         ]
         touched = sorted({a for pair in self.pairs for a in pair})
-        self.variables = tuple({id(m.args[a].node): m.args[a].node for a in touched}.values())
+        self.variables = tuple(dict.fromkeys(m.args[a].node for a in touched))
         self.name = f"v_{m.name}"
         self.shapes = tuple(n.element_shape for n in self.variables)
 
@@ -599,7 +704,7 @@ class Mixed(Source):
         m, number = self.map, len(self.map.args)
         g = self.curvature.adjoints.of(m)
         assert g is not None
-        drawn = {id(n): noise for n, noise in zip(self.variables, v, strict=True)}
+        drawn = dict(zip(self.variables, v, strict=True))
         result: list[tuple[Node, Field]] = []
         for variable in self.variables:
             parts = []
@@ -609,13 +714,13 @@ class Mixed(Source):
                 second = diff(diff(m.expr, placeholder(a)), placeholder(b))
                 extras = [
                     Extra(g, output_axes(m)),
-                    Extra(drawn[id(m.args[b].node)], element_index(m.args[b])),
+                    Extra(drawn[m.args[b].node], element_index(m.args[b])),
                 ]
                 factor = second * placeholder(number) * placeholder(number + 1)
                 parts.append(pull(m, target_of(m.args[a]), factor, extras, [COLUMNS, *self.curvature.rows]))
             t = add(parts)
             assert t is not None
-            result.append((variable, from_pair(_0, _1, [t, drawn[id(variable)]], adjoint_origin(variable))))
+            result.append((variable, from_pair(_0, _1, [t, drawn[variable]], adjoint_origin(variable))))
         return result
 
 
@@ -642,6 +747,17 @@ class MixedRegion(RegionSource):
             total = self.summed([w], _0, with_role(origin, "root_sum"))
             t = self.spread([(w, False), (y, False), (total, True)], _0 - _1 * _2, origin)
         return [(self.region.source, from_pair(_0, _1, [t, v[0]], origin))]
+
+
+def _diagonal_block(diagonal: Node) -> Node:
+    """``B[row, i.., j..] = diagonal[row, i..] if i == j else 0``."""
+    lead, elements = diagonal.lead, diagonal.element_shape
+    extents = (*diagonal.shape, *elements)
+    access = Access(diagonal, tuple(axis(a) for a in range(len(diagonal.shape))))
+    guards = [Guard(affine({lead + a: 1, lead + len(elements) + a: -1}), 1) for a in range(len(elements))]
+    return make_map(
+        extents, len(extents), [access], placeholder(0), guards, origin=adjoint_origin(diagonal, "block")
+    )
 
 
 def squared_difference(p: Node | None, q: Node | None) -> tuple[sympy.Expr, list[Node]] | None:

@@ -16,34 +16,29 @@ Three things make the estimate tight, all decided here before anything runs:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from heapq import heappop, heappush
 from operator import and_
 
-from cpgen.derive.linear import one_to_one, pull_back, push_forward, reads_one, single_path
+from cpgen.derive.chains import Term, down
+from cpgen.derive.linear import one_to_one, pull_back, push_forward
 from cpgen.derive.paths import LONGEST, MOST, closed_form
 from cpgen.derive.points import over
 from cpgen.derive.reverse import adjoint_origin
-from cpgen.derive.sources import Cross, Curvature, Field, Logsumexp, RegionSource, Self, Sides, Source
+from cpgen.derive.sources import Curvature, Field, Sides, Source
 from cpgen.derive.units import by_column, fold, is_thin, unit_vectors
 from cpgen.derive.uses import Use
-from cpgen.ir.build import add, affine, axis, constant, elementwise, make_map, reduce_sum
-from cpgen.ir.nodes import ROWS, Access, Guard, Input, Map, Node, Origin
-from cpgen.scalar import diff, placeholder
+from cpgen.ir.build import add, constant, reduce_sum
+from cpgen.ir.nodes import ROWS, Input, Map, Node, Origin
+from cpgen.ir.rewrite import Memo
+from cpgen.scalar import placeholder
 
 Pair = tuple[Input, Input]
-MANY_NODES = 64  # of a graph: gradients of a number are then taken for all sources at once
+_Without = tuple[Node, int]  # a node, and the bits of sources that are left out of its fields
+_Sums = tuple[list[Node], list[Node]]
 _0, _1 = placeholder(0), placeholder(1)
-
-
-@dataclass(frozen=True)
-class Term:
-    """The part of a diagonal that is ``top`` carried down ``chain`` (from the bottom up) by squared derivatives."""
-
-    top: Node
-    chain: tuple[Use, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Readout:
     def diagonals(self) -> list[Node | None]:
         """The terms at ``variable``."""
         origin = adjoint_origin(self.variable, "curv")
-        return [_down(term.chain, term.top, 2, origin) for term in self.terms]
+        return [down(term.chain, term.top, 2, origin) for term in self.terms]
 
     def forms(self, weight: Node, origin: Origin) -> list[Node]:
         """``sum_e weight[e] diagonal[e]`` of the terms, from the top.
@@ -103,10 +98,11 @@ class Sweep:
         self.sources = tuple(sources)
         self.is_unit = curvature.setting.factor == "unit"
         self.columns = 0
-        self._injected: dict[int, list[tuple[int, Field]]] = {}  # by the parts of their source
-        self._reach: dict[int, int] = {}
-        self._fields: dict[tuple[int, int], Field] = {}
-        self._known: dict[tuple[int, int], tuple[list[Node], list[Node]]] = {}
+        self._injected: dict[Node, list[tuple[int, Field]]] = {}  # by the parts of their source
+        self._fields: dict[tuple[Node, int], Field] = {}
+        self._parts = Memo(self._sums)
+        self.reach = Memo(self._arriving)
+        """The bits of the sources that arrive at a node."""
         weights: list[Node | None] = []
         taken = {v.name for v in curvature.graph.variables}
         for source in self.sources:
@@ -128,50 +124,45 @@ class Sweep:
                     drawn.append(Input(noise.name, noise.shape, "noise", noise.origin, self.columns))
                 self.columns += math.prod(shape)
             for variable, pair in source.inject(tuple(drawn)):
-                self._injected.setdefault(id(variable), []).append((source.parts, pair))
+                self._injected.setdefault(variable, []).append((source.parts, pair))
         self.weight = add(weights, Origin("weight"))
         for node in reversed(curvature.uses.nodes):
             if isinstance(node, Map) and curvature.uses.active(node):
                 self.fields(node)
 
-    def reach(self, node: Node) -> int:
-        """The bits of the sources that arrive at ``node``."""
-        if id(node) not in self._reach:
-            found = 0
-            for parts, _ in self._injected.get(id(node), []):
-                found |= parts
-            for use in self.curvature.uses.of(node):
-                found |= self.reach(use.map)
-            self._reach[id(node)] = found
-        return self._reach[id(node)]
+    def _arriving(self, node: Node) -> Generator[Node, int, int]:
+        found = 0
+        for parts, _ in self._injected.get(node, []):
+            found |= parts
+        for use in self.curvature.uses.of(node):
+            found |= yield use.map
+        return found
 
     def fields(self, node: Node, without: int = 0) -> Field:
         """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out sources whose parts are all in ``without``."""
-        key = (id(node), without & self.reach(node))
+        key = (node, without & self.reach(node))
         if key not in self._fields:
-            p, q = self._parts(node, without)
+            p, q = self._parts(key)
             self._fields[key] = (add(p, adjoint_origin(node, "p")), add(q, adjoint_origin(node, "q")))
         return self._fields[key]
 
-    def _parts(self, node: Node, without: int) -> tuple[list[Node], list[Node]]:
+    def _sums(self, key: _Without) -> Generator[_Without, _Sums, _Sums]:
         """What the fields are sums of: one node each, and beside it columns that are still nearly unit vectors, which go
         down on their own as long as that costs next to nothing."""
-        key = (id(node), without & self.reach(node))
-        if key not in self._known:
-            found: list[list[Node]] = []
-            for side, role in enumerate("pq"):
-                origin = adjoint_origin(node, role)
-                parts: list[Node | None] = []
-                for use in self.curvature.uses.of(node):
-                    for above in self._parts(use.map, key[1])[side]:
-                        parts.append(pull_back(use.map, use.position, above, lift=True, origin=origin))
-                parts += [pair[side] for of, pair in self._injected.get(id(node), []) if of & ~without]
-                present = [fold(part) if self.is_unit else part for part in parts if part is not None]
-                thin = [part for part in present if self.is_unit and is_thin(part)]
-                dense = add([part for part in present if part not in thin], origin)
-                found.append(thin if dense is None else [*thin, dense])
-            self._known[key] = (found[0], found[1])
-        return self._known[key]
+        node, without = key
+        found: list[list[Node]] = []
+        for side, role in enumerate("pq"):
+            origin = adjoint_origin(node, role)
+            parts: list[Node | None] = []
+            for use in self.curvature.uses.of(node):
+                above = yield use.map, without & self.reach(use.map)
+                parts += [pull_back(use.map, use.position, part, lift=True, origin=origin) for part in above[side]]
+            parts += [pair[side] for of, pair in self._injected.get(node, []) if of & ~without]
+            present = [fold(part) if self.is_unit else part for part in parts if part is not None]
+            thin = [part for part in present if self.is_unit and is_thin(part)]
+            dense = add([part for part in present if part not in thin], origin)
+            found.append(thin if dense is None else [*thin, dense])
+        return found[0], found[1]
 
 
 def needed(sources: Sequence[Source], exact: Sequence[int]) -> list[Source]:
@@ -201,8 +192,8 @@ class _Readouts:
     def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
         self.curvature, self.sources = curvature, sources
         self.every = sum(s.parts for s in sources)
-        self._known: dict[tuple[int, int], list[Term] | None] = {}  # by source and variable
-        self._numbers = [k for k, s in enumerate(sources) if isinstance(s, Self) and _is_number(s.variable)]
+        self._known: dict[tuple[int, Node], list[Term] | None] = {}  # by source and variable
+        self._numbers = [k for k, s in enumerate(sources) if s.on_number]
         self._acting: dict[Node, list[int]] = {}  # the sources on a variable, by position
         for k, source in enumerate(sources):
             for variable in dict.fromkeys(source.variables):
@@ -220,7 +211,7 @@ class _Readouts:
         chain: list[Use] = []
         while node is not curvature.graph.objective:
             readers = uses.of(node)
-            if len(readers) != 1 or id(readers[0].map) in curvature.inside:
+            if len(readers) != 1 or readers[0].map in curvature.inside:
                 break
             use = readers[0]
             if use.map.reduce != "sum" or not one_to_one(use.map, use.position):
@@ -234,7 +225,7 @@ class _Readouts:
             source = self.sources[k]
             if not source.parts & seen:
                 continue
-            key = (k, id(node))
+            key = (k, node)
             if key not in self._known:
                 self._known[key] = _exact_diagonal(curvature, source, node)
             answer = self._known[key]
@@ -259,7 +250,7 @@ class _Readouts:
 
         def offer(below: Node) -> None:
             for use in uses.of(below):
-                if id(use.map) not in inside:
+                if use.map not in inside:
                     heappush(waiting, uses.order[use.map])
             if below in above_source and above_source[below].output in uses.order:
                 heappush(waiting, uses.order[above_source[below].output])
@@ -283,157 +274,25 @@ class _Readouts:
         return list(ways)
 
 
-def _is_number(node: Node) -> bool:
-    return math.prod(node.element_shape) == 1
-
-
 def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
     """The diagonal that ``source`` alone gives ``node``, if it is known in closed form; None if it has to be sampled."""
-    found = _straight(curvature, source, node)
+    found = source.straight(node)
     if found is not None:
         return found
     over_paths = closed_form(curvature, source, node)
     return None if over_paths is None else [Term(part) for part in over_paths]
 
 
-def _straight(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
-    """:func:`_exact_diagonal` where one path leads from ``node`` to the source, or no way matters."""
-    seen = [curvature.uses.depends(v, node) for v in source.variables]
-    if isinstance(source, Cross):
-        if not all(seen):
-            return []
-        both = all(v is node for v in source.variables)
-        return [] if both and source.never_meets() and source.variables[0] is source.variables[1] else None
-    if not any(seen):
-        return []
-    if not isinstance(source, (Self, RegionSource)):
-        return None
-    if source.variables[0] is node:
-        return [Term(source.diagonal)]
-    origin = adjoint_origin(node, "curv")
-    if isinstance(source, Self) and _is_number(source.variable):
-        form = _of_one_number(curvature, source, node, origin)
-        return [] if form is None else [Term(form)]
-    if isinstance(source, Self):
-        chain = _carries_diagonal(curvature, node, source.variable)
-        return None if chain is None else [Term(source.diagonal, tuple(chain))]
-    if isinstance(source, Logsumexp) and not source.rest:
-        chain = _carries_diagonal(curvature, node, source.variables[0])
-        if chain is not None:
-            squares, column, weight = source.diagonal_and_column()
-            variance = _variance(chain, column, weight, origin)
-            if variance is not None:
-                return [Term(variance)]
-            mean = _down(chain, column, 1, origin)
-            minus = [] if mean is None else [Term(elementwise(-_0 * _1**2, [weight, mean], origin))]
-            return [Term(squares, tuple(chain)), *minus]
-    return None
-
-
-def _variance(chain: Sequence[Use], p: Node, weight: Node, origin: Origin) -> Node | None:
-    """``weight`` times the variance of the derivatives ``J`` under ``p``, if one map leads from ``node`` to every logit.
-
-    Summed as ``p (J - mean)**2``: the difference ``sum p J**2 - mean**2`` cancels where one logit has all the weight.
-    """
-    if len(chain) != 1:
-        return None
-    mean = pull_back(chain[0].map, chain[0].position, p, lift=True, origin=origin)
-    if not isinstance(mean, Map) or mean.reduce != "sum" or mean.guards or len(mean.extents) != mean.rank + 1:
-        return None
-    places = [k for k, a in enumerate(mean.args) if a.node is p]
-    if len(places) != 1 or mean.args[places[0]].index[-1].axis != mean.rank or mean.extents[-1] != p.shape[-1]:
-        return None
-    share = placeholder(places[0])
-    slope = diff(mean.expr, share)
-    if share in slope.free_symbols:
-        return None
-    args = [*mean.args, Access(mean, tuple(axis(a) for a in range(mean.rank)))]
-    expr = share * (slope - placeholder(len(mean.args))) ** 2
-    total = make_map(mean.extents, mean.rank, args, expr, origin=origin)
-    return elementwise(_0 * _1, [weight, total], origin)
-
-
-def _of_one_number(curvature: Curvature, source: Self, node: Node, origin: Origin) -> Node | None:
-    """``m G**2`` for the curvature of a variable that is one number a row: a matrix of rank one along its gradient."""
-    numbers = not node.element_shape and not source.variable.element_shape
-    if numbers and len(curvature.uses.nodes) >= MANY_NODES:
-        # one pass upwards for all sources, where each would go down on its own
-        gradient = curvature.slopes(node)[source.variable]
-    else:
-        gradient = curvature.adjoints_below(source.variable).of(node)
-    if gradient is None:
-        return None
-    m, extents = source.diagonal, source.variable.element_shape
-    if extents:
-        m = over((), [(m, range(len(extents)))], _0, extents, origin)
-    return elementwise(_0 * _1**2, [m, gradient], origin)
-
-
-def _carries_diagonal(curvature: Curvature, node: Node, top: Node) -> list[Use] | None:
-    """The uses from ``node`` up to ``top`` if a diagonal matrix at ``top`` has a known diagonal at ``node``.
-
-    There must be one path.  As long as each output of its maps reads one element, a diagonal matrix stays diagonal; the
-    first map that mixes elements leaves a matrix of which only the diagonal is known (sums of squared derivatives), and
-    that passes only through maps in which each element is read once.
-    """
-    depends = curvature.uses.depends
-    chain: list[Use] = []
-    current = top
-    is_diagonal = True
-    # from the top, where most chains that do not carry break off
-    while current is not node:
-        if not isinstance(current, Map) or current.reduce != "sum" or id(current) in curvature.inside:
-            return None
-        uses = [Use(current, k) for k, access in enumerate(current.args) if depends(access.node, node)]
-        if len(uses) != 1 or not (single_path if is_diagonal else one_to_one)(current, uses[0].position):
-            return None
-        is_diagonal = is_diagonal and reads_one(current, uses[0].position)
-        chain.append(uses[0])
-        current = current.args[uses[0].position].node
-    return chain[::-1]
-
-
-def _down(chain: Sequence[Use], cotangent: Node | None, power: int, origin: Origin) -> Node | None:
-    for use in reversed(chain):
-        if cotangent is not None:
-            cotangent = pull_back(use.map, use.position, cotangent, power=power, lift=True, origin=origin)
-    return cotangent
-
-
 def find_block_readout(curvature: Curvature, pair: Pair, sources: Sequence[Source]) -> BlockReadout:
     """Which sources reach the block of ``pair`` in closed form: those that act on the two leaves directly."""
-    first, second = pair
-    depends = curvature.uses.depends
     exact = 0
     terms: list[Node] = []
     for source in sources:
-        variables = source.variables
-        if isinstance(source, Cross):
-            straight = depends(variables[0], first) and depends(variables[1], second)
-            swapped = depends(variables[0], second) and depends(variables[1], first)
-            if not straight and not swapped:
-                exact |= source.parts
-            elif all(isinstance(v, Input) for v in source.variables):
-                exact |= source.parts
-                terms += [source.pair_block(swap=False)] if straight else []
-                terms += [source.pair_block(swap=True)] if swapped else []
-        elif not all(any(depends(v, leaf) for v in variables) for leaf in pair):
+        found = source.block(*pair)
+        if found is not None:
             exact |= source.parts
-        elif isinstance(source, Self) and isinstance(source.variable, Input):
-            exact |= source.parts
-            terms.append(_diagonal_block(source.diagonal))
+            terms += found
     return BlockReadout(pair, exact, tuple(terms))
-
-
-def _diagonal_block(diagonal: Node) -> Node:
-    """``B[row, i.., j..] = diagonal[row, i..] if i == j else 0``."""
-    lead, elements = diagonal.lead, diagonal.element_shape
-    extents = (*diagonal.shape, *elements)
-    access = Access(diagonal, tuple(axis(a) for a in range(len(diagonal.shape))))
-    guards = [Guard(affine({lead + a: 1, lead + len(elements) + a: -1}), 1) for a in range(len(elements))]
-    return make_map(
-        extents, len(extents), [access], placeholder(0), guards, origin=adjoint_origin(diagonal, "block")
-    )
 
 
 def carry_down(

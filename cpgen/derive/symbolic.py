@@ -12,7 +12,7 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
-from cpgen.ir.nodes import Access, Dim, Extent, Graph, Guard, Index, Input, Map, topological
+from cpgen.ir.nodes import Access, Dim, Extent, Graph, Guard, Index, Input, Map, Node, topological
 from cpgen.scalar import placeholder, to_numpy
 
 Expressions = NDArray[np.object_]
@@ -29,13 +29,13 @@ def element_symbols(variable: Input) -> Expressions:
 def written_out(graph: Graph, limit: int | None) -> tuple[sympy.Expr, dict[str, Expressions]] | None:
     """``(objective of one row, symbols by variable)``, or None if it would exceed ``limit`` operations."""
     symbols = {v.name: element_symbols(v) for v in graph.variables}
-    values: dict[int, Expressions] = {}
+    values: dict[Node, Expressions] = {}
     size: dict[sympy.Expr, int] = {}
     for node in topological([graph.objective]):
         if isinstance(node, Input):
             value = symbols.get(node.name)
             # the only input that is not a variable is the scale of a mean over rows, which is 1 for one row
-            values[id(node)] = value if value is not None else np.array(sympy.Integer(1), dtype=object)
+            values[node] = value if value is not None else np.array(sympy.Integer(1), dtype=object)
             continue
         assert isinstance(node, Map)
         array = np.empty(node.element_shape, dtype=object)
@@ -43,8 +43,8 @@ def written_out(graph: Graph, limit: int | None) -> tuple[sympy.Expr, dict[str, 
             array[position] = _element(node, position, values)
             if limit is not None and _operations(array[position], size) > limit:
                 return None
-        values[id(node)] = array
-    return values[id(graph.objective)][()], symbols
+        values[node] = array
+    return values[graph.objective][()], symbols
 
 
 RowDerivatives = Callable[
@@ -99,7 +99,7 @@ def _operations(expr: sympy.Expr, known: dict[sympy.Expr, int]) -> int:
     return known[expr]
 
 
-def _element(node: Map, position: Sequence[int], values: dict[int, Expressions]) -> sympy.Expr:
+def _element(node: Map, position: Sequence[int], values: dict[Node, Expressions]) -> sympy.Expr:
     lead = node.lead
     terms = []
     spaces = [range(1) if isinstance(e, Dim) else range(e) for e in node.extents[node.rank :]]
@@ -129,7 +129,7 @@ def _at(index: Index, point: Sequence[int]) -> int | None:
     return numerator // index.divisor if numerator % index.divisor == 0 else None
 
 
-def _read(access: Access, point: Sequence[int], values: dict[int, Expressions]) -> sympy.Expr:
+def _read(access: Access, point: Sequence[int], values: dict[Node, Expressions]) -> sympy.Expr:
     position = []
     for index, extent in zip(access.index, access.node.shape, strict=True):
         at = _at(index, point)
@@ -137,4 +137,4 @@ def _read(access: Access, point: Sequence[int], values: dict[int, Expressions]) 
             return sympy.Integer(0)
         if not isinstance(extent, Dim):
             position.append(at)
-    return values[id(access.node)][tuple(position)]
+    return values[access.node][tuple(position)]

@@ -7,13 +7,13 @@ vector has one term, so it is a read at an index of the column (:func:`fold`): `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 
 import sympy
 
-from cpgen.ir.build import add, affine, always_valid, axis, constant, make_map, substitute
+from cpgen.ir.build import add, affine, always_valid, axis, constant, make_map, moved, moved_guard, substitute
 from cpgen.ir.nodes import COLUMNS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
+from cpgen.ir.rewrite import behind, from_position, reading, rebuilt, renewed, rewritten
 from cpgen.scalar import operations, placeholder, remembered
 
 _0, _1 = placeholder(0), placeholder(1)
@@ -60,9 +60,9 @@ def fold(node: Node) -> Node:
         a, guard, solution = found
         after = {b: axis(b - 1) for b in range(a + 1, len(extents))}
         place = after | {a: substitute(solution, after)}
-        args = [Access(k.node, tuple(substitute(i, place) for i in k.index)) for k in args]
+        args = [moved(k, place) for k in args]
         inside = Guard(place[a], extents[a])
-        guards = [Guard(substitute(g.index, place), g.extent) for g in guards if g is not guard] + [inside]
+        guards = [moved_guard(g, place) for g in guards if g is not guard] + [inside]
         del extents[a]
     if expr.is_polynomial(*expr.free_symbols):
         # what is read where an index is not valid is zero, and so is the product
@@ -117,22 +117,21 @@ def _inlined(node: Map) -> tuple[list[Access], sympy.Expr, list[Guard]]:
     """Arguments, expression and guards of ``node`` with its partial factors inside."""
     args: list[Access] = []
     guards = list(node.guards)
-    moved: dict[sympy.Expr, sympy.Expr] = {}
+    numbered: dict[sympy.Expr, sympy.Expr] = {}
     factors = _factors(node.args, node.expr)
     for k, access in enumerate(node.args):
         source = access.node
         if k not in factors or not isinstance(source, Map) or not _is_partial(source) or not _is_cheap(node, source):
-            moved[placeholder(k)] = placeholder(len(args))
+            numbered[placeholder(k)] = placeholder(len(args))
             args.append(access)
             continue
         place = dict(enumerate(access.index))
         reads = zip(access.index, source.shape, strict=True)
         guards += [Guard(i, e) for i, e in reads if not always_valid(i, e, node.extents)]
-        guards += [Guard(substitute(g.index, place), g.extent) for g in source.guards]
-        numbered = {placeholder(j): placeholder(len(args) + j) for j in range(len(source.args))}
-        args += [Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in source.args]
-        moved[placeholder(k)] = source.expr.xreplace(numbered)
-    return args, node.expr.xreplace(moved), guards
+        guards += [moved_guard(g, place) for g in source.guards]
+        numbered[placeholder(k)] = from_position(source.expr, len(source.args), len(args))
+        args += behind(access)
+    return args, node.expr.xreplace(numbered), guards
 
 
 def _is_cheap(reader: Map, source: Map) -> bool:
@@ -166,8 +165,8 @@ def _without_columns(node: Node) -> Node:
     if any(g.index.axes != (column,) for g in own) or not (node.reduced or operations(node.expr)):
         return node
     place = {a: axis(a - 1) for a in range(column + 1, len(node.extents))}
-    args = [Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in node.args]
-    guards = [Guard(substitute(g.index, place), g.extent) for g in node.guards if g not in own]
+    args = [moved(a, place) for a in node.args]
+    guards = [moved_guard(g, place) for g in node.guards if g not in own]
     inner = make_map(node.extents[1:], node.rank - 1, args, node.expr, guards, origin=node.origin)
     read = Access(inner, tuple(axis(a) for a in range(1, node.rank)))
     return make_map(node.shape, node.rank, [read], _0, own, origin=node.origin)
@@ -179,40 +178,30 @@ def _without_columns(node: Node) -> Node:
 def with_units(program: Program, columns: int) -> Program:
     """``program``, to be run with ``columns`` columns, with its unit vectors folded and its long sums left out in the
     columns for which they are zero."""
-    known: dict[int, Node] = {}
-    for node in program.nodes():
-        known[id(node)] = fold(_rebuilt(node, known))
-    return _bounded(replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs)), columns)
-
-
-def _rebuilt(node: Node, known: dict[int, Node], guards: Sequence[Guard] = ()) -> Node:
-    if not isinstance(node, Map):
-        return node
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
-    return make_map(node.extents, node.rank, args, node.expr, (*node.guards, *guards), node.reduce, node.origin)
+    return _bounded(rewritten(program, lambda node, new: fold(renewed(node, new))), columns)
 
 
 def _bounded(program: Program, columns: int) -> Program:
     """Guards for sums over elements that are zero in some columns, and zeros for what is zero in all."""
-    known: dict[int, Node] = {}
-    support: dict[int, range] = {}
-    for node in program.nodes():
-        guards = []
-        if isinstance(node, Map) and COLUMNS in node.shape:
+    support: dict[Node, range] = {}
+
+    def bounded(node: Map, new: Mapping[Node, Node]) -> Node:
+        guards = list(node.guards)
+        if COLUMNS in node.shape:
             found = _support(node, columns, support)
-            support[id(node)] = found
+            support[node] = found
             if not found:
-                known[id(node)] = constant(0, node.shape, node.origin)
-                continue
+                return constant(0, node.shape, node.origin)
             guard = Guard(affine({node.extents.index(COLUMNS): 1}, -found.start), len(found))
             said = (guard.index, guard.extent) in _conditions(node)
             if node.reduced and node.reduce == "sum" and len(found) < columns and not said:
                 guards.append(guard)
-        known[id(node)] = _rebuilt(node, known, guards)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+        return rebuilt(node, reading(node, new), guards=guards)
+
+    return rewritten(program, bounded)
 
 
-def _support(node: Map, columns: int, support: dict[int, range]) -> range:
+def _support(node: Map, columns: int, support: dict[Node, range]) -> range:
     """The columns outside which ``node`` is zero, given those of what it reads."""
     column = node.extents.index(COLUMNS)
     found = range(0)
@@ -220,7 +209,7 @@ def _support(node: Map, columns: int, support: dict[int, range]) -> range:
         here = range(columns)
         for k in _factors(node.args, term):
             access = node.args[k]
-            here = _common(here, support.get(id(access.node), here))
+            here = _common(here, support.get(access.node, here))
             for index, extent in zip(access.index, access.node.shape, strict=True):
                 here = _common(here, _valid(index, extent, column, node.extents, here))
         found = _hull(found, here)

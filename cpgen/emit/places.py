@@ -62,7 +62,7 @@ class Places:
         self.stage = stage
         self.real = "double" if plan.real == "float64" else "float"
         self.zero, self.lowest = zero(plan.real), lowest(plan.real)
-        self.inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
+        self.inside = set(stage.nodes) if stage.kind == "map" else set[Node]()
         nest = stage.nest
         self.summed = nest is not None and bool(nest.reduction or nest.carried)  # with sums in local variables
         self.grouped = nest is not None and nest.lanes and nest.vector_width > 0  # sums of some lanes at a time
@@ -189,7 +189,7 @@ class Places:
     def element(self, access: Access) -> Expression:
         """An access whose indices are valid."""
         node = access.node
-        if id(node) in self.inside:
+        if node in self.inside:
             return Name(self.plan.value(node).name)
         if is_scale(node):
             name = self.plan.value(node).name

@@ -16,7 +16,7 @@ from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call, Cuda
 from cpgen.estimate.sampling import Sampling, variance_of_mean
 from cpgen.ir.nodes import ROWS
-from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
+from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 from cpgen.native import CudaProgram, DeviceArray
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Captured:
         mode, columns = self._sampling.decide(loaded.derived)
         if mode != "sample":
             return Call(rows or 1, columns, design=IDENTITY, row_scale=scale), True
-        spread = 1.0 / (columns - 1) if columns > 1 else 0.0  # of one column, as where several batches make up a mean
+        spread = variance_of_column(columns)  # as where several batches make up a mean
         design, seed = DESIGNS[self._sampling.design], self._sampling.seed
         return Call(rows or 1, columns, seed, design, 0, 0, scale, 1.0 / columns, spread), False
 

@@ -40,7 +40,7 @@ from cpgen.estimate.stream import Stream
 from cpgen.estimate.tune import Tuning, choose_methods, tune
 from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
-from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
+from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 from cpgen.ir.verify import verify_constants
 from cpgen.loops.device import device_plan
 from cpgen.native import arithmetic, rows_of, warn_of_arithmetic
@@ -453,8 +453,8 @@ class Estimator:
         return {f"diag_{v.name}": v.name for v in self.wrt}
 
     def _diagonal_key(self, method: str, sampling: Sampling) -> tuple[str, str]:
-        if method not in ("auto", *programs.ESTIMATORS, "directions"):
-            raise RequestError(f"method={method!r} is not one of auto, {', '.join(programs.ESTIMATORS)}, directions")
+        if method not in ("auto", *programs.ESTIMATORS):
+            raise RequestError(f"method={method!r} is not one of auto, {', '.join(programs.ESTIMATORS)}")
         return self._key("diagonal", method, sampling)
 
     def value_gradient_and_diagonal(
@@ -729,7 +729,7 @@ class Estimator:
                 design=DESIGNS[sampling.design],
                 first_row=sampling.first_row,
                 column_scale=1.0 / size,
-                variance_scale=1.0 / (size - 1) if size > 1 else 0.0,  # of one column, until all have come
+                variance_scale=variance_of_column(size),  # until all have come
             )
             with np.errstate(invalid="ignore"):
                 total = combine(total, used, part, size)

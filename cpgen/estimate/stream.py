@@ -12,7 +12,7 @@ from cpgen.errors import CheckError, RequestError
 from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Call
 from cpgen.estimate.sampling import variance_of_mean
-from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
+from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 
 if TYPE_CHECKING:
     from cpgen.estimate.estimator import Estimator
@@ -77,7 +77,7 @@ class Stream:
             self._sampling.first_row + self.rows,
             row_scale=1.0 / (self._total_rows or 1),
             column_scale=1.0 if exact else 1.0 / k,
-            variance_scale=1.0 / (k - 1) if not exact and k > 1 else 0.0,
+            variance_scale=0.0 if exact else variance_of_column(k),
         )
         self._estimator.check_memory(self._loaded, call)
         before = {name: array.copy() for name, array in self._sums.items()}

@@ -68,6 +68,16 @@ def substitute(index: Index, replacement: Mapping[int, Index]) -> Index:
     return affine(terms, offset, index.divisor * divisor)
 
 
+def moved(access: Access, place: Mapping[int, Index]) -> Access:
+    """``access`` in a loop whose axes are elsewhere: its loop axes replaced by those at ``place``."""
+    return Access(access.node, tuple(substitute(i, place) for i in access.index))
+
+
+def moved_guard(guard: Guard, place: Mapping[int, Index]) -> Guard:
+    """``guard`` likewise."""
+    return Guard(substitute(guard.index, place), guard.extent)
+
+
 def always_valid(index: Index, extent: Extent, extents: Sequence[Extent]) -> bool:
     """Whether ``index`` provably is an integer inside ``extent`` at every point of the loop space."""
     if index.axis is not None and extents[index.axis] == extent:
@@ -122,7 +132,8 @@ def make_map(
     """The map ``out[p] = reduce_r expr(args)``, simplified and interned.
 
     Drops arguments that ``expr`` does not use, merges equal ones, folds constants and views, drops guards that always
-    hold and reduction axes that nothing reads.  Returns the argument itself when the map would copy it.
+    hold and reduction axes that nothing reads.  Returns the argument itself when the map would copy it, and an equal map
+    of the same arguments if there is one, whatever its origin.
     """
     if not isinstance(expr, sympy.Basic):
         expr = sympy.sympify(expr)
@@ -189,9 +200,7 @@ def _through_views(access: Access, extents: tuple[Extent, ...]) -> Access:
             return access
         if not all(always_valid(i, e, extents) for i, e in zip(access.index, node.shape, strict=True)):
             return access
-        replacement = dict(enumerate(access.index))
-        source = node.args[0]
-        access = Access(source.node, tuple(substitute(i, replacement) for i in source.index))
+        access = moved(node.args[0], dict(enumerate(access.index)))
 
 
 def _drop_reductions(
@@ -212,8 +221,8 @@ def _drop_reductions(
         if a not in keep and reduce == "sum":
             expr = expr * extent
     renumber = {old: axis(new) for new, old in enumerate(keep)}
-    args = tuple(Access(a.node, tuple(substitute(i, renumber) for i in a.index)) for a in args)
-    guards = tuple(Guard(substitute(g.index, renumber), g.extent) for g in guards)
+    args = tuple(moved(a, renumber) for a in args)
+    guards = tuple(moved_guard(g, renumber) for g in guards)
     return tuple(extents[a] for a in keep), args, guards, expr
 
 

@@ -51,7 +51,7 @@ def draws(
         for node in inputs:
             which = attempt if attempt < len(INTERVALS) else MIXED[int(rng.integers(len(MIXED)))]
             shape = tuple(sizes[e] if isinstance(e, Dim) else e for e in node.shape)
-            made[node.name] = _draw(rng, node, shape, which, terms.get(id(node), 1))
+            made[node.name] = _draw(rng, node, shape, which, terms.get(node, 1))
         yield made
 
 
@@ -69,18 +69,18 @@ def _draw(rng: np.random.Generator, node: Input, shape: tuple[int, ...], which: 
     return rng.uniform(low, high, shape) / (np.sqrt(terms) if divided else 1.0)
 
 
-def _terms(nodes: Sequence[Node]) -> Mapping[int, int]:
+def _terms(nodes: Sequence[Node]) -> Mapping[Node, int]:
     """For each parameter the most terms of a sum in which its elements are weights of something else."""
-    found: dict[int, int] = {}
+    found: dict[Node, int] = {}
     for node in nodes:
-        if not isinstance(node, Map) or not node.reduced or len({id(a.node) for a in node.args}) < 2:
+        if not isinstance(node, Map) or not node.reduced or len({a.node for a in node.args}) < 2:
             continue
         for access in node.args:
             if isinstance(access.node, Input) and access.node.kind == "param":
                 own = {a for index in access.index for a in index.axes}
                 extents = [node.extents[a] for a in node.reduced if a in own]
                 count = int(np.prod([e for e in extents if isinstance(e, int)], dtype=np.int64))
-                found[id(access.node)] = max(found.get(id(access.node), 1), count)
+                found[access.node] = max(found.get(access.node, 1), count)
     return found
 
 

@@ -25,7 +25,7 @@ def run(
     missing, ValueError on a wrong shape and UnsupportedError for a constant that the number type does not hold.
     """
     sizes = {ROWS: rows, COLUMNS: columns}
-    values: dict[int, Array] = {}
+    values: dict[Node, Array] = {}
     given = [np.asarray(arrays[i.name]).dtype for i in program.inputs]
     dtype = np.result_type(*given) if given else np.dtype(np.float64)
     for node in program.nodes():
@@ -34,14 +34,14 @@ def run(
             expected = _sizes(node.shape, sizes)
             if value.shape != expected:
                 raise ValueError(f"input {node.name}: shape {value.shape}, expected {expected}")
-            values[id(node)] = value
+            values[node] = value
         else:
             assert isinstance(node, Map)
             try:
-                values[id(node)] = _evaluate(node, values, sizes, dtype, first_column)
+                values[node] = _evaluate(node, values, sizes, dtype, first_column)
             except UnsupportedError as error:
                 raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
-    return {name: values[id(node)] for name, node in program.outputs}
+    return {name: values[node] for name, node in program.outputs}
 
 
 def _sizes(extents: Sequence[Extent], sizes: Mapping[Dim, int]) -> tuple[int, ...]:
@@ -49,11 +49,11 @@ def _sizes(extents: Sequence[Extent], sizes: Mapping[Dim, int]) -> tuple[int, ..
 
 
 def _evaluate(
-    node: Map, values: Mapping[int, Array], sizes: Mapping[Dim, int], dtype: np.dtype, first_column: int
+    node: Map, values: Mapping[Node, Array], sizes: Mapping[Dim, int], dtype: np.dtype, first_column: int
 ) -> Array:
     extents = _sizes(node.extents, sizes)
     points = [np.arange(n) + (first_column if e is COLUMNS else 0) for n, e in zip(extents, node.extents, strict=True)]
-    gathered = [_gather(access, values[id(access.node)], points) for access in node.args]
+    gathered = [_gather(access, values[access.node], points) for access in node.args]
     mask = _mask(node.guards, points, sizes, dtype)
     # a mask multiplies, which is no way to leave out a point where something is infinite
     maskable = mask is None or all(np.isfinite(array).all() for array, _ in gathered)
@@ -200,8 +200,3 @@ def _contract(
         value = np.ones((), dtype)
     value = _broadcast((np.asarray(value, dtype), tuple(out_axes)), node.rank)
     return np.broadcast_to(value * np.asarray(scale, dtype), extents[: node.rank])
-
-
-def outputs_of(nodes: Sequence[Node]) -> tuple[tuple[str, Node], ...]:
-    """Give nodes the names "0", "1", ... so that they can be run as a program's outputs."""
-    return tuple((str(k), node) for k, node in enumerate(nodes))

@@ -25,7 +25,10 @@ What the language means exactly:
 
 What it refuses: gathers by data, loops that carry state, control flow other than inside ``f``.
 
-Equal nodes are the same object: build nodes only with :func:`cpgen.ir.build.make_map` and the constructors here.
+Maps that compute the same of the same arguments are the same object, with the origin of the first: build them only with
+:func:`cpgen.ir.build.make_map`.  Two exceptions: maps that read nothing belong to no graph, so those of different origins
+are different objects (their values are folded into readers, so little is computed twice for it); and two inputs are never
+the same.  A map is remembered by its first argument, and so goes when the model goes.
 """
 
 from __future__ import annotations
@@ -109,7 +112,7 @@ class Guard:
 
 
 class Node:
-    """Common part of inputs and maps: ``shape``, ``origin``; hashed by identity because nodes are interned."""
+    """Common part of inputs and maps: ``shape``, ``origin``; equal and hashed by identity, so that nodes are keys."""
 
     shape: tuple[Extent, ...]
     origin: Origin
@@ -249,21 +252,21 @@ class Program:
 def topological(roots: list[Node]) -> tuple[Node, ...]:
     """Nodes reachable from ``roots``, arguments first (iterative, so that deep graphs do not hit the recursion limit)."""
     order: list[Node] = []
-    done: set[int] = set()
+    done: set[Node] = set()
     for root in roots:
         stack: list[tuple[Node, bool]] = [(root, False)]
         while stack:
             node, expanded = stack.pop()
-            if id(node) in done:
+            if node in done:
                 continue
             if expanded or isinstance(node, Input):
-                done.add(id(node))
+                done.add(node)
                 order.append(node)
                 continue
             stack.append((node, True))
             assert isinstance(node, Map)
             stack.extend(
-                (access.node, False) for access in reversed(node.args) if id(access.node) not in done
+                (access.node, False) for access in reversed(node.args) if access.node not in done
             )
     return tuple(order)
 

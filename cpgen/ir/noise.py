@@ -55,6 +55,16 @@ def elements(node: Input) -> int:
     return int(np.prod(node.element_shape, dtype=np.int64))
 
 
+def variance_of_column(columns: int) -> float:
+    """``1 / (K - 1)``: times their sum of squared deviations the variance of one of K columns; 0 where none is seen."""
+    return 1.0 / (columns - 1) if columns > 1 else 0.0
+
+
+def variance_of_columns(columns: int) -> float:
+    """``1 / (K (K - 1))``: times their sum of squared deviations the variance of the mean of K independent columns."""
+    return 1.0 / (columns * (columns - 1)) if columns > 1 else 0.0
+
+
 def noise_count(program: Program) -> int:
     """p: noise elements per row (unused ones in between included), the number of columns an exact answer needs."""
     return max((i.offset + elements(i) for i in noise_inputs(program)), default=0)

@@ -9,7 +9,7 @@ import sympy
 from numpy.typing import NDArray
 
 from cpgen.ir.interpret import Labelled, _as_product, _broadcast, _contract, _gather, _mask, _sizes
-from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Input, Map, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Input, Map, Node, Program
 from cpgen.scalar import placeholder
 from cpgen.scalar.rounding import Arithmetic, with_rounding
 
@@ -44,32 +44,32 @@ def run_bounded(
     """
     sizes = {ROWS: rows, COLUMNS: columns}
     how = arithmetic(real)
-    values: dict[int, tuple[Array, Array | None]] = {}
+    values: dict[Node, tuple[Array, Array | None]] = {}
     with np.errstate(all="ignore"):
         for node in program.nodes():
             if isinstance(node, Input):
-                values[id(node)] = np.asarray(arrays[node.name], np.float64), None
+                values[node] = np.asarray(arrays[node.name], np.float64), None
             else:
                 assert isinstance(node, Map)
-                values[id(node)] = _evaluate(node, values, sizes, first_column, how)
-    found = {name: values[id(node)] for name, node in program.outputs}
+                values[node] = _evaluate(node, values, sizes, first_column, how)
+    found = {name: values[node] for name, node in program.outputs}
     bounds = {name: np.zeros(value.shape) if bound is None else bound for name, (value, bound) in found.items()}
     return {name: value for name, (value, _) in found.items()}, bounds
 
 
 def _evaluate(
     node: Map,
-    values: Mapping[int, tuple[Array, Array | None]],
+    values: Mapping[Node, tuple[Array, Array | None]],
     sizes: Mapping[Dim, int],
     first_column: int,
     how: Arithmetic,
 ) -> tuple[Array, Array]:
     extents = _sizes(node.extents, sizes)
     points = [np.arange(n) + (first_column if e is COLUMNS else 0) for n, e in zip(extents, node.extents, strict=True)]
-    given = [_gather(access, values[id(access.node)][0], points) for access in node.args]
+    given = [_gather(access, values[access.node][0], points) for access in node.args]
     errors: list[Labelled | None] = []
     for access in node.args:
-        bound = values[id(access.node)][1]
+        bound = values[access.node][1]
         errors.append(None if bound is None else _gather(access, bound, points))
     mask = _mask(node.guards, points, sizes, np.dtype(np.float64))
     finite = all(np.isfinite(a).all() for a, _ in given) and all(np.isfinite(e[0]).all() for e in errors if e)

@@ -33,15 +33,15 @@ def extent_text(extent: Extent) -> str:
     return extent.value if isinstance(extent, Dim) else str(extent)
 
 
-def names(program: Program) -> dict[int, str]:
+def names(program: Program) -> dict[Node, str]:
     """A unique printed name for every node: its own, numbered where two share one."""
     used: dict[str, int] = {}
-    result: dict[int, str] = {}
+    result: dict[Node, str] = {}
     for node in program.nodes():
         base = node.name or "node"  # type: ignore[attr-defined]
         count = used.get(base, 0)
         used[base] = count + 1
-        result[id(node)] = base if count == 0 else f"{base}_{count + 1}"
+        result[node] = base if count == 0 else f"{base}_{count + 1}"
     return result
 
 
@@ -49,9 +49,9 @@ def access_text(access: Access, name: str) -> str:
     return f"{name}[{', '.join(index_text(i) for i in access.index)}]" if access.index else name
 
 
-def equation(node: Map, name: dict[int, str]) -> str:
+def equation(node: Map, name: dict[Node, str]) -> str:
     """The definition of a map in index notation."""
-    reads = {placeholder(k): sympy.Symbol(access_text(a, name[id(a.node)])) for k, a in enumerate(node.args)}
+    reads = {placeholder(k): sympy.Symbol(access_text(a, name[a.node])) for k, a in enumerate(node.args)}
     body = str(node.expr.xreplace(reads))
     if node.reduced:
         axes = ", ".join(f"{letter(a)}<{extent_text(node.extents[a])}" for a in node.reduced)
@@ -60,7 +60,7 @@ def equation(node: Map, name: dict[int, str]) -> str:
         body += " where " + ", ".join(
             f"0<={index_text(g.index)}<{extent_text(g.extent)}" for g in node.guards
         )
-    left = name[id(node)]
+    left = name[node]
     if node.rank:
         left += f"[{', '.join(letter(a) for a in range(node.rank))}]"
     return f"{left} = {body}"
@@ -72,12 +72,12 @@ def text(program: Program) -> str:
     lines = [f"program {program.name}"]
     for given in program.inputs:
         about = f", {given.range_text}" if given.range_text else ""
-        lines.append(f"{given.kind} {_declared(given, name.get(id(given), given.name))}{about}")
+        lines.append(f"{given.kind} {_declared(given, name.get(given, given.name))}{about}")
     for node in program.nodes():
         if isinstance(node, Map):
             shape = ", ".join(extent_text(e) for e in node.shape)
             lines.append(f"({shape}) {equation(node, name)}")
-    lines += [f"output {label} = {name[id(node)]}" for label, node in program.outputs]
+    lines += [f"output {label} = {name[node]}" for label, node in program.outputs]
     return "\n".join(lines) + "\n"
 
 

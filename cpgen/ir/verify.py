@@ -9,10 +9,10 @@ from cpgen.scalar import check_constants, placeholder
 
 def verify(program: Program) -> None:
     """Raise AssertionError, naming the node, if ``program`` breaks a rule of :mod:`cpgen.ir.nodes`."""
-    listed = {id(i) for i in program.inputs}
+    listed = set(program.inputs)
     for node in program.nodes():
         if isinstance(node, Input):
-            assert id(node) in listed, f"input {node.name} is used but not listed"
+            assert node in listed, f"input {node.name} is used but not listed"
             _check_lead(node.shape, node.name)
             continue
         assert isinstance(node, Map)

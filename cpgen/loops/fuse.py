@@ -112,14 +112,14 @@ class _Groups:
     def __init__(self, carried: Callable[[Map], bool], alone: Callable[[Map], bool]) -> None:
         self.carried, self.alone = carried, alone
         self.groups: list[_Group] = []
-        self._of: dict[int, _Group] = {}
+        self._of: dict[Node, _Group] = {}
         # groups that begin without sums and are not full, in order: by their space, and (True) without its first axis
         self._open: dict[tuple[bool, tuple[Extent, ...]], list[_Group]] = {}
         self._reading: dict[Access, list[_Group]] = {}  # groups that begin with a sum without a twin
 
     def place(self, node: Map) -> None:
         """Add the next map to the group that it joins, or to one of its own."""
-        latest = max((self._of[id(n)].place for n in reads(node) if id(n) in self._of), default=-1)
+        latest = max((self._of[n].place for n in reads(node) if n in self._of), default=-1)
         carried, alone = self.carried(node), self.alone(node)
         adds = carried and len(node.reduced) == 1 and node.reduce == "sum"
         chosen = self._without_sums(node, latest, adds) if not node.reduced or adds else None
@@ -135,7 +135,7 @@ class _Groups:
                 for key in _keys(chosen):
                     if chosen in self._open.get(key, ()):
                         self._open[key].remove(chosen)
-        self._of[id(node)] = chosen
+        self._of[node] = chosen
 
     def _offer(self, group: _Group, carried: bool, alone: bool) -> None:
         root = group.members[0]
@@ -166,20 +166,20 @@ class _Groups:
             and not self.carried(root)
             and not self.alone(root)
             and not (node.guards and root.reduced)
-            and all(is_identity(node, a.node) for a in node.args if self._of.get(id(a.node)) is group)
+            and all(is_identity(node, a.node) for a in node.args if self._of.get(a.node) is group)
         )
 
     def _twin(self, node: Map, latest: int) -> _Group | None:
         """The group of the twin of ``node``, moved behind the one at ``latest`` if need be; None if there is none."""
         if not _may_have_twin(node):
             return None
-        candidates = {id(g): g for access in node.args for g in self._reading.get(access, ())}
-        for group in sorted(candidates.values(), key=lambda g: -g.place):
+        candidates = dict.fromkeys(g for access in node.args for g in self._reading.get(access, ()))
+        for group in sorted(candidates, key=lambda g: -g.place):
             if not are_twins(group.members[0], node) or len(group.members) == LARGEST:
                 continue
-            inside = {id(m) for m in group.members}
+            inside = set(group.members)
             between = [m for other in self.groups[group.place + 1 : latest + 1] for m in other.members]
-            if any(id(n) in inside for m in [*between, node] for n in reads(m)):
+            if any(n in inside for m in [*between, node] for n in reads(m)):
                 continue
             for access in dict.fromkeys(group.members[0].args):
                 self._reading[access].remove(group)

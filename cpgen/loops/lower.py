@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Node, Program
 from cpgen.ir.noise import noise_order
+from cpgen.ir.rewrite import readers
 from cpgen.ir.stack import viewed
 from cpgen.loops.beside import shares_lanes
 from cpgen.loops.fuse import groups, reads, space
@@ -116,18 +117,18 @@ class _Lowering:
     schedule: Schedule = Schedule()
     blas: int = 0
     wide: int = 0  # multiplications a row from which on weights are taken to lie in no cache; 0 for never
-    phase: dict[int, str] = field(default_factory=dict)
-    output_names: dict[int, list[str]] = field(default_factory=dict)
-    row_direct: dict[int, str] = field(default_factory=dict)  # values with rows that only live in an output
+    phase: dict[Node, str] = field(default_factory=dict)
+    output_names: dict[Node, list[str]] = field(default_factory=dict)
+    row_direct: dict[Node, str] = field(default_factory=dict)  # values with rows that only live in an output
     row_size: int = 0  # numbers that one row of a full tile needs, and one column of it
 
     def plan(self) -> Plan:
         self.phase = phases(self.nodes)
         for name, node in self.outputs:
-            self.output_names.setdefault(id(node), []).append(name)
-        self._find_readers()
+            self.output_names.setdefault(node, []).append(name)
+        self.readers = readers(self.nodes, reads)
         self.nodes = tuple(
-            n for n in self.nodes if viewed(n) is None or id(n) in self.readers or id(n) in self.output_names
+            n for n in self.nodes if viewed(n) is None or n in self.readers or n in self.output_names
         )
         self._find_uses()
         setup = self._plain_phase(SETUP)
@@ -156,15 +157,14 @@ class _Lowering:
         names = node_names((*self.program.inputs, *self.nodes))
         values = []
         for node in dict.fromkeys((*self.program.inputs, *self.nodes)):
-            key = id(node)
             values.append(
                 Value(
                     node,
-                    names[key],
-                    work_slots.get(key),
-                    tile_slots.get(key),
-                    row_slots.get(key),
-                    direct.get(key, ""),
+                    names[node],
+                    work_slots.get(node),
+                    tile_slots.get(node),
+                    row_slots.get(node),
+                    direct.get(node, ""),
                 )
             )
         count = len(segments)
@@ -192,34 +192,27 @@ class _Lowering:
             alignment=ALIGNMENT if self.device or not self.compact else 8 if self.real == "float64" else 4,
         )
 
-    # Who reads what
-
-    def _find_readers(self) -> None:
-        self.readers: dict[int, list[Map]] = {}
-        for node in self.nodes:
-            if isinstance(node, Map):
-                for read in reads(node):
-                    self.readers.setdefault(id(read), []).append(node)
+    # Who needs what
 
     def _find_uses(self) -> None:
         """The outputs that each node leads to, as the bits of a number."""
-        self.uses: dict[int, int] = {}
+        self.uses: dict[Node, int] = {}
         for position, (_, node) in enumerate(self.outputs):
-            self.uses[id(node)] = self.uses.get(id(node), 0) | 1 << position
+            self.uses[node] = self.uses.get(node, 0) | 1 << position
         for node in reversed(self.nodes):
             if isinstance(node, Map):
                 for read in reads(node):
-                    self.uses[id(read)] = self.uses.get(id(read), 0) | self.uses[id(node)]
+                    self.uses[read] = self.uses.get(read, 0) | self.uses[node]
 
-    def _conditional(self, stage: Stage, direct: dict[int, str]) -> Stage:
+    def _conditional(self, stage: Stage, direct: dict[Node, str]) -> Stage:
         """``stage`` with the outputs that it is needed by, if those are few or it writes to the only one itself."""
         if stage.kind in ("store", "copy"):
             return stage  # these test their output themselves
         used = 0
         for node in stage.nodes:
-            used |= self.uses[id(node)]
+            used |= self.uses[node]
         count = used.bit_count()
-        alone = count == 1 and any(id(n) in direct for n in stage.nodes)
+        alone = count == 1 and any(n in direct for n in stage.nodes)
         if not alone and count > min(FEW, len(self.outputs) - 1):
             return stage
         names = []
@@ -230,7 +223,7 @@ class _Lowering:
         return replace(stage, needed_by=tuple(names))
 
     def _maps(self, phase: str) -> list[Map]:
-        return [n for n in self.nodes if isinstance(n, Map) and self.phase[id(n)] == phase]
+        return [n for n in self.nodes if isinstance(n, Map) and self.phase[n] == phase]
 
     def _kept(self, node: Node) -> bool:
         """Whether a sum over rows reads ``node`` from the ``rows`` space.
@@ -239,7 +232,7 @@ class _Lowering:
         """
         if not node.has_rows or (isinstance(node, Input) and not is_noise(node)):
             return False
-        return any(self.phase[id(r)] == ACCUMULATE for r in self.readers.get(id(node), ()))
+        return any(self.phase[r] == ACCUMULATE for r in self.readers.get(node, ()))
 
     # Phases without rows
 
@@ -252,46 +245,46 @@ class _Lowering:
             stages.append(Stage(0, "map", phase, tuple(group), self._nest(group, phase)))
         return stages
 
-    def _work_demands(self, stages: Sequence[Stage]) -> tuple[list[Demand], dict[int, str]]:
+    def _work_demands(self, stages: Sequence[Stage]) -> tuple[list[Demand], dict[Node, str]]:
         """Values without rows that need memory, and those whose only memory is an output array."""
         demands, direct = [], {}
         for stage in stages:
-            inside = {id(n) for n in stage.nodes}
+            inside = set(stage.nodes)
             for node in stage.nodes:
-                read = any(id(r) not in inside for r in self.readers.get(id(node), ()))
-                names = self.output_names.get(id(node), [])
+                read = any(r not in inside for r in self.readers.get(node, ()))
+                names = self.output_names.get(node, [])
                 if not read and len(names) == 1 and stage.kind == "map":
-                    direct[id(node)] = names[0]
+                    direct[node] = names[0]
                 elif read or names:
-                    demands.append(Demand(id(node), _count(node.element_shape), node.has_columns, 0, 0))
+                    demands.append(Demand(node, _count(node.element_shape), node.has_columns, 0, 0))
         return demands, direct
 
-    def _copies(self, direct: dict[int, str]) -> list[Stage]:
+    def _copies(self, direct: dict[Node, str]) -> list[Stage]:
         return [
             Stage(0, "copy", FINISH, (node,), None, name)
             for name, node in self.outputs
-            if not node.has_rows and id(node) not in direct
+            if not node.has_rows and node not in direct
         ]
 
-    def _accumulable(self, direct: dict[int, str]) -> bool:
+    def _accumulable(self, direct: dict[Node, str]) -> bool:
         return all(
-            node.has_rows or (self.phase[id(node)] == ACCUMULATE and id(node) in direct)
+            node.has_rows or (self.phase[node] == ACCUMULATE and node in direct)
             for _, node in self.outputs
         )
 
     # The row phase
 
-    def _segment_of(self) -> dict[int, int]:
+    def _segment_of(self) -> dict[Node, int]:
         """Segment of each row map: even ones run once, odd ones for each column."""
-        segment: dict[int, int] = {}
+        segment: dict[Node, int] = {}
         for node in self._maps(ROW):
             needed = 0
             for arg in reads(node):
-                if id(arg) in segment:
+                if arg in segment:
                     assert isinstance(arg, Map)
-                    needed = max(needed, segment[id(arg)] + (1 if _over_columns(arg) else 0))
+                    needed = max(needed, segment[arg] + (1 if _over_columns(arg) else 0))
             inside = COLUMNS in node.extents
-            segment[id(node)] = needed if (needed % 2 == 1) == inside else needed + 1
+            segment[node] = needed if (needed % 2 == 1) == inside else needed + 1
         return segment
 
     def _row_segments(self) -> list[Segment]:
@@ -299,30 +292,30 @@ class _Lowering:
         maps = self._maps(ROW)
         sources = [n for n in self.nodes if isinstance(n, Input) and n.has_rows]
         for node in sources:  # an input is loaded or drawn where it is first needed
-            uses = [segment[id(r)] for r in self.readers.get(id(node), ()) if id(r) in segment]
-            if uses or self._kept(node) or id(node) in self.output_names:
+            uses = [segment[r] for r in self.readers.get(node, ()) if r in segment]
+            if uses or self._kept(node) or node in self.output_names:
                 first = min(uses, default=0)
                 if (first % 2 == 1) != node.has_columns:
                     first = 1 if node.has_columns else first - 1
-                segment[id(node)] = first
+                segment[node] = first
         last = max(segment.values(), default=-1)
         self.segment = segment
         result: list[list[Stage]] = [[] for _ in range(last + 2)]
         maps_in: list[list[Map]] = [[] for _ in range(last + 1)]
         for m in maps:
-            maps_in[segment[id(m)]].append(m)
+            maps_in[segment[m]].append(m)
         # inputs that are still to be loaded or drawn, in order
-        waiting: list[dict[int, Input]] = [{} for _ in range(last + 1)]
-        place = {id(n): k for k, n in enumerate(sources)}
+        waiting: list[dict[Node, Input]] = [{} for _ in range(last + 1)]
+        place = {source: k for k, source in enumerate(sources)}
         for source in sources:
-            if id(source) in segment:
-                waiting[segment[id(source)]][id(source)] = source
+            if source in segment:
+                waiting[segment[source]][source] = source
         for number in range(last + 1):
             here = waiting[number]
             for group in groups(maps_in[number], _over_columns, self._alone):
-                wanted = {id(n) for m in group for n in reads(m) if id(n) in here}
-                for key in sorted(wanted, key=place.__getitem__):
-                    result[number] += self._source(here.pop(key))
+                wanted = {here[n] for m in group for n in reads(m) if n in here}
+                for source in sorted(wanted, key=place.__getitem__):
+                    result[number] += self._source(here.pop(source))
                 result[number].append(Stage(0, "map", ROW, tuple(group), self._nest(group, ROW)))
                 self._write_in_place(group)
                 for member in group:
@@ -343,27 +336,27 @@ class _Lowering:
 
     def _write_in_place(self, group: Sequence[Map]) -> None:
         """Let a stage write an output itself, where a tile is a row and that output is all the stage is for."""
-        inside = {id(m) for m in group}
+        inside = set(group)
         stored = [
             m
             for m in group
-            if id(m) in self.output_names or any(id(r) not in inside for r in self.readers.get(id(m), ()))
+            if m in self.output_names or any(r not in inside for r in self.readers.get(m, ()))
         ]
         if self._in_place and len(stored) == 1:
             (node,) = stored
-            names = self.output_names.get(id(node), [])
-            if len(names) == 1 and all(id(r) in inside for r in self.readers.get(id(node), ())):
-                self.row_direct[id(node)] = names[0]
+            names = self.output_names.get(node, [])
+            if len(names) == 1 and all(r in inside for r in self.readers.get(node, ())):
+                self.row_direct[node] = names[0]
 
     def _exports(self, node: Node) -> list[Stage]:
         stages = [Stage(0, "keep", ROW, (node,))] if self._kept(node) and not self._in_place else []
         return stages + [
             Stage(0, "store", ROW, (node,), None, name)
-            for name in self.output_names.get(id(node), [])
-            if self.row_direct.get(id(node)) != name
+            for name in self.output_names.get(node, [])
+            if self.row_direct.get(node) != name
         ]
 
-    def _tile_memory(self, segments: Sequence[Segment], beside: bool = False) -> tuple[dict[int, Slot], Totals]:
+    def _tile_memory(self, segments: Sequence[Segment], beside: bool = False) -> tuple[dict[Node, Slot], Totals]:
         """Liveness over the row stages; a value used in a column loop lives through all of it.
 
         Where columns may lie ``beside`` each other, the sums over them lie behind their terms.
@@ -373,14 +366,14 @@ class _Lowering:
         for segment in segments:
             first.append(position)
             position += len(segment.stages)
-        lives: dict[int, _Life] = {}
-        defined_in: dict[int, int] = {}
-        nodes: dict[int, Node] = {}
+        lives: dict[Node, _Life] = {}
+        defined_in: dict[Node, int] = {}
+        used: set[Node] = set()
         position = 0
         for number, segment in enumerate(segments):
             end_of_segment = first[number] + len(segment.stages) - 1
             for stage in segment.stages:
-                inside = {id(n) for n in stage.nodes} if stage.kind == "map" else set()
+                inside = set(stage.nodes) if stage.kind == "map" else set()
                 read: Iterable[Node] = (
                     [n for m in stage.nodes if isinstance(m, Map) for n in reads(m)]
                     if stage.kind == "map"
@@ -389,38 +382,38 @@ class _Lowering:
                     else []
                 )
                 for node in read:
-                    life = lives.get(id(node))
-                    if id(node) in inside or life is None:
+                    life = lives.get(node)
+                    if node in inside or life is None:
                         continue
-                    nodes[id(node)] = node
-                    passing = not (node.has_columns and defined_in[id(node)] == number)
+                    used.add(node)
+                    passing = not (node.has_columns and defined_in[node] == number)
                     life.end = max(life.end, end_of_segment if segment.columns and passing else position)
-                    if node.has_columns and defined_in[id(node)] != number:
+                    if node.has_columns and defined_in[node] != number:
                         life.full = True
-                        life.start = first[defined_in[id(node)]]
+                        life.start = first[defined_in[node]]
                         life.end = max(life.end, end_of_segment)
                 if stage.kind in ("map", "load", "noise"):
                     for node in stage.nodes:
-                        defined_in[id(node)] = number
+                        defined_in[node] = number
                         carried = _over_columns(node)
-                        lives[id(node)] = _Life(first[number] if carried else position, position)
+                        lives[node] = _Life(first[number] if carried else position, position)
                         if carried:
-                            lives[id(node)].end = end_of_segment
+                            lives[node].end = end_of_segment
                 position += 1
         # a full value must outlive the whole loop that makes it
-        for key, life in lives.items():
+        for node, life in lives.items():
             if life.full:
-                made = defined_in[key]
+                made = defined_in[node]
                 life.end = max(life.end, first[made] + len(segments[made].stages) - 1)
         demands = []
-        for key, life in lives.items():
-            if key not in nodes or (self._in_place and self._kept(nodes[key])) or key in self.row_direct:
+        for node, life in lives.items():
+            if node not in used or (self._in_place and self._kept(node)) or node in self.row_direct:
                 continue
-            together = self.schedule.columns if nodes[key].has_columns and not life.full else 1
-            if beside and _over_columns(nodes[key]):
+            together = self.schedule.columns if node.has_columns and not life.full else 1
+            if beside and _over_columns(node):
                 together = 2
-            count = together * _count(nodes[key].element_shape)
-            demands.append(Demand(key, count, life.full, life.start, life.end))
+            count = together * _count(node.element_shape)
+            demands.append(Demand(node, count, life.full, life.start, life.end))
         return place("tile", demands)
 
     def _alone(self, node: Map) -> bool:
@@ -432,7 +425,7 @@ class _Lowering:
 
     def _kept_demands(self) -> list[Demand]:
         return [
-            Demand(id(n), _count(n.element_shape), n.has_columns, 0, 0) for n in self.nodes if self._kept(n)
+            Demand(n, _count(n.element_shape), n.has_columns, 0, 0) for n in self.nodes if self._kept(n)
         ]
 
     # Loops

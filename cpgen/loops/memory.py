@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from cpgen.ir.nodes import Node
 from cpgen.loops.plan import Slot, Totals
 
 ROUND = 16  # numbers; keeps every array of ``work`` on its own cache lines
@@ -16,19 +17,19 @@ ROUND = 16  # numbers; keeps every array of ``work`` on its own cache lines
 class Demand:
     """``elements`` numbers (times the number of columns if ``columns``) needed from stage ``start`` to ``end``."""
 
-    key: int
+    node: Node
     elements: int
     columns: bool
     start: int
     end: int
 
 
-def place(space: str, demands: Sequence[Demand], granule: int = 1) -> tuple[dict[int, Slot], Totals]:
+def place(space: str, demands: Sequence[Demand], granule: int = 1) -> tuple[dict[Node, Slot], Totals]:
     """Slots by key, and the size of the space.
 
     Two demands alive at the same stage never overlap, so a stage never writes what it reads.
     """
-    slots: dict[int, Slot] = {}
+    slots: dict[Node, Slot] = {}
     totals = []
     for columns in (False, True):
         wanted = [d for d in demands if d.columns == columns]
@@ -41,7 +42,7 @@ def place(space: str, demands: Sequence[Demand], granule: int = 1) -> tuple[dict
             size = -(-demand.elements // granule) * granule
             offset = free.take(size)
             heappush(alive, (demand.end, offset, size))
-            slots[demand.key] = Slot(space, demand.elements, columns, offset)
+            slots[demand.node] = Slot(space, demand.elements, columns, offset)
         totals.append(free.end)
     return slots, Totals(totals[0], totals[1])
 

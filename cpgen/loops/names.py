@@ -74,14 +74,14 @@ def unique(name: str, taken: set[str], fixed: Collection[str] = frozenset(), tri
     return candidate
 
 
-def node_names(nodes: Iterable[Node]) -> dict[int, str]:
-    """A C name for each node by identity: inputs keep their names, maps that share one are numbered in order."""
+def node_names(nodes: Iterable[Node]) -> dict[Node, str]:
+    """A C name for each node: inputs keep their names, maps that share one are numbered in order."""
     nodes = tuple(dict.fromkeys(nodes))
     taken: set[str] = set()
     tried: dict[str, int] = {}
-    names: dict[int, str] = {}
+    names: dict[Node, str] = {}
     for kind in (Input, Map):
         for node in nodes:
             if isinstance(node, kind):
-                names[id(node)] = unique(identifier(node.name), taken, tried=tried)
+                names[node] = unique(identifier(node.name), taken, tried=tried)
     return names

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cpgen.errors import UnsupportedError
-from cpgen.ir.build import axis, make_map, read, substitute
-from cpgen.ir.nodes import (
-    COLUMNS,
-    ROWS,
-    Access,
-    Extent,
-    Guard,
-    Input,
-    Map,
-    Node,
-    Origin,
-    Program,
-    topological,
-)
+from cpgen.ir.build import axis, make_map, read
+from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Input, Map, Node, Origin, Program
+from cpgen.ir.rewrite import behind, from_position, in_loop, reading, rebuilt, rewritten
 from cpgen.loops.plan import is_noise
 from cpgen.loops.ranges import check
 from cpgen.scalar import cost, placeholder
@@ -31,25 +22,17 @@ def split_sums(program: Program) -> tuple[tuple[tuple[str, Node], ...], tuple[No
     Row values are computed in parallel over tiles; the plain sum, which is sequential, then has little to do.  A sum
     whose result is larger than what it reads for one row (an outer product) stays as it is.
     """
-    new: dict[int, Node] = {}
-    for node in program.nodes():
-        if isinstance(node, Input):
-            new[id(node)] = node
-            continue
-        assert isinstance(node, Map)
+
+    def written(node: Map, new: Mapping[Node, Node]) -> Node:
         _check_run_time_axes(node)
-        args = tuple(Access(new[id(a.node)], a.index) for a in node.args)
-        if any(a.node is not b.node for a, b in zip(args, node.args, strict=True)):
-            node_now = make_map(
-                node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin
-            )
-        else:
-            node_now = node
-        if isinstance(node_now, Map) and ROWS in node_now.extents[node_now.rank :]:
-            node_now = _split(node_now) if _worth_splitting(node_now) else _recompute(node_now)
-        new[id(node)] = node_now
-    outputs = tuple((name, new[id(node)]) for name, node in program.outputs)
-    return outputs, topological([node for _, node in outputs])
+        args = reading(node, new)
+        found = node if args == list(node.args) else rebuilt(node, args)
+        if isinstance(found, Map) and ROWS in found.extents[found.rank :]:
+            return _split(found) if _worth_splitting(found) else _recompute(found)
+        return found
+
+    split = rewritten(program, written)
+    return split.outputs, split.nodes()
 
 
 def _check_run_time_axes(node: Map) -> None:
@@ -89,18 +72,16 @@ def _recompute(node: Map) -> Node:
         source = access.node
         if not (isinstance(source, Map) and source.has_rows and _is_cheap(source)):
             continue
-        place = dict(enumerate(access.index))
-        parts = [Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in source.args]
+        parts = behind(access)
         here = all(
             check(i, e, node.extents) is None
             for a in (access, *parts)
             for i, e in zip(a.index, a.node.shape, strict=True)
         )
         if here:
-            moved = {placeholder(j): placeholder(len(args) + j) for j in range(len(parts))}
-            expr = expr.xreplace({placeholder(k): source.expr.xreplace(moved)})
+            expr = expr.xreplace({placeholder(k): from_position(source.expr, len(parts), len(args))})
             args += parts
-    return make_map(node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin)
+    return rebuilt(node, args, expr)
 
 
 def _is_cheap(node: Map) -> bool:
@@ -123,43 +104,27 @@ def _split(node: Map) -> Node:
         *(a for a in node.reduced if a != rows),
     ]
     place = {old: axis(new) for new, old in enumerate(order)}
-    args = tuple(Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in node.args)
-    guards = tuple(Guard(substitute(g.index, place), g.extent) for g in node.guards)
     origin = node.origin
     role = f"{origin.role}_row" if origin.role else "row"
-    each = make_map(
-        [node.extents[a] for a in order],
-        node.rank + 1,
-        args,
-        node.expr,
-        guards,
-        node.reduce,
-        Origin(origin.name, origin.file, origin.line, "", (), role),
-    )
-    positions = [(*lead, node.rank, *(a for a in range(node.rank) if a not in lead))]
-    return make_map(
-        (*node.shape, ROWS),
-        node.rank,
-        [read(each, *positions[0])],
-        placeholder(0),
-        (),
-        node.reduce,
-        node.origin,
-    )
+    own = Origin(origin.name, origin.file, origin.line, "", (), role)
+    each = in_loop(node, [node.extents[a] for a in order], node.rank + 1, place, own)
+    positions = (*lead, node.rank, *(a for a in range(node.rank) if a not in lead))
+    total = [read(each, *positions)]
+    return make_map((*node.shape, ROWS), node.rank, total, placeholder(0), (), node.reduce, origin)
 
 
-def phases(nodes: tuple[Node, ...]) -> dict[int, str]:
-    """The phase of each node by identity; inputs are "row" or "setup".
+def phases(nodes: tuple[Node, ...]) -> dict[Node, str]:
+    """The phase of each node; inputs are "row" or "setup".
 
     Raises UnsupportedError if a row value needs a sum over rows, which would take a second pass over the rows.
     """
-    phase: dict[int, str] = {}
+    phase: dict[Node, str] = {}
     for node in nodes:
         if isinstance(node, Input):
-            phase[id(node)] = ROW if node.has_rows else SETUP
+            phase[node] = ROW if node.has_rows else SETUP
             continue
         assert isinstance(node, Map)
-        summed = next((a.node for a in node.args if phase[id(a.node)] in (ACCUMULATE, FINISH)), None)
+        summed = next((a.node for a in node.args if phase[a.node] in (ACCUMULATE, FINISH)), None)
         if ROWS in node.extents:
             if summed is not None:
                 raise UnsupportedError(
@@ -167,9 +132,9 @@ def phases(nodes: tuple[Node, ...]) -> dict[int, str]:
                     "this needs a second pass over the data: compute the sum first and pass it in as a parameter",
                     node.origin,
                 )
-            phase[id(node)] = ROW if node.has_rows else ACCUMULATE
+            phase[node] = ROW if node.has_rows else ACCUMULATE
         else:
-            phase[id(node)] = SETUP if summed is None else FINISH
+            phase[node] = SETUP if summed is None else FINISH
     return phase
 
 

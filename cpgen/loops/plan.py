@@ -141,7 +141,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Operations:
+class OperationCounts:
     """Operations of a program for given extents; ``calls`` are (function, how often), sorted by name."""
 
     adds: int
@@ -247,7 +247,7 @@ class Plan:
             numbers += self.chunk_rows(n_rows, threads) * self.rows.of(columns)
         return numbers * (8 if self.real == "float64" else 4) + self.alignment
 
-    def operations(self, rows: int, columns: int) -> Operations:
+    def operations(self, rows: int, columns: int) -> OperationCounts:
         """Floating-point operations of one run; guards and blocking are not taken into account."""
         sizes = {ROWS: rows, COLUMNS: columns}
         adds = muls = divs = 0
@@ -265,7 +265,7 @@ class Plan:
             divs += points * local.divs
             for name, number in local.calls:
                 calls[name] = calls.get(name, 0) + number * points
-        return Operations(adds, muls, divs, tuple(sorted(calls.items())))
+        return OperationCounts(adds, muls, divs, tuple(sorted(calls.items())))
 
 
     def accesses(self, rows: int, columns: int) -> int:
@@ -283,17 +283,17 @@ class Plan:
 
         total = 0
         for stage in self.stages:
-            inside = {id(n) for n in stage.nodes}
+            inside = set(stage.nodes)
             for node in stage.nodes:
                 if stage.kind != "map" or not isinstance(node, Map):
                     total += points(node, node.shape) * (1 if stage.kind == "noise" else 2)
                     continue
                 numbers = stacked(node)
                 if numbers is not None:
-                    outside = sum(1 for n in numbers.values() if id(n) not in inside)
+                    outside = sum(1 for n in numbers.values() if n not in inside)
                     total += points(node, node.extents[: node.lead]) * outside
                 else:
-                    reads = sum(1 for a in node.args if id(a.node) not in inside)
+                    reads = sum(1 for a in node.args if a.node not in inside)
                     total += points(node, node.extents) * (reads + (2 if node.reduced else 0))
                 value = self.value(node)
                 if value.tile is not None or value.work is not None or value.direct:

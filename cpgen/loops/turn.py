@@ -7,11 +7,12 @@ row; in a tile of one row, and where there are no rows, it has to be an axis of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cpgen.ir.build import axis
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Input, Map, Node, topological
+from cpgen.ir.rewrite import images, reading
 from cpgen.loops.ranges import checked_axes
 from cpgen.scalar import placeholder
 
@@ -53,23 +54,21 @@ def turn(
 ) -> tuple[tuple[tuple[str, Node], ...], tuple[Node, ...]]:
     """``(outputs, nodes in order)`` with turned copies where sums need them, of parameters if possible: the sums of each
     row, or those that have nothing to do with rows."""
-    new: dict[int, Node] = {}
-    copies: dict[tuple[int, tuple[int, ...]], Node] = {}
-    for node in topological([node for _, node in outputs]):
-        if not isinstance(node, Map):
-            new[id(node)] = node
-            continue
-        args = [Access(new[id(a.node)], a.index) for a in node.args]
+    copies: dict[tuple[Node, tuple[int, ...]], Node] = {}
+
+    def turned(node: Map, new: Mapping[Node, Node]) -> Node:
+        args = reading(node, new)
         wanted = node.has_rows if rows else ROWS not in node.extents
         if node.reduced and wanted and inner_axis(node, width) is None:
             choice = _choose(node, width)
             if choice is not None:
                 for k in choice.turned:
                     args[k] = _turned(args[k], choice.axis, copies)
-        same = all(a.node is b.node and a.index == b.index for a, b in zip(args, node.args, strict=True))
         # not by make_map, which looks through what only changes the order of axes
-        new[id(node)] = node if same else replace(node, args=tuple(args))
-    result = tuple((name, new[id(node)]) for name, node in outputs)
+        return node if args == list(node.args) else replace(node, args=tuple(args))
+
+    new = images(topological([node for _, node in outputs]), turned)
+    result = tuple((name, new[node]) for name, node in outputs)
     return result, topological([node for _, node in result])
 
 
@@ -123,26 +122,26 @@ def _can_turn(access: Access, a: int) -> bool:
     return len(along) == 1 and along[0].axis == a and not (isinstance(access.node, Input) and access.node.kind == "noise")
 
 
-def _turned(access: Access, a: int, copies: dict[tuple[int, tuple[int, ...]], Node]) -> Access:
+def _turned(access: Access, a: int, copies: dict[tuple[Node, tuple[int, ...]], Node]) -> Access:
     """``access`` to a copy whose last axis is the one that ``a`` walks along."""
     source = access.node
     moved = next(k for k, index in enumerate(access.index) if index.axis == a)
     order = (*(k for k in range(len(source.shape)) if k != moved), moved)
-    if (id(source), order) not in copies:
+    if (source, order) not in copies:
         places = [axis(order.index(k)) for k in range(len(order))]
         origin = source.origin
         names = origin.axes
         if len(names) == len(source.element_shape):
             names = tuple(names[k - source.lead] for k in order if k >= source.lead)
         role = f"{origin.role}_turned".lstrip("_")
-        copies[id(source), order] = Map(
+        copies[source, order] = Map(
             tuple(source.shape[k] for k in order),
             len(order),
             (Access(source, tuple(places)),),
             placeholder(0),
             origin=replace(origin, axes=names, role=role, equation=""),
         )
-    return Access(copies[id(source), order], tuple(access.index[k] for k in order))
+    return Access(copies[source, order], tuple(access.index[k] for k in order))
 
 
 def _extent(node: Map, a: int) -> int:

@@ -117,9 +117,6 @@ class Read(sympy.Expr):
         return self._sympystr(printer)
 
 
-KINDS = ("sum", "prod", "logsumexp", "softmax", "layernorm")
-
-
 class Reduction(sympy.Expr):
     """``kind`` of ``body`` along ``axes``.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cpgen.errors import CheckError
 from cpgen.ir.draws import draws
 from cpgen.ir.interpret import run
-from cpgen.ir.noise import HADAMARD, noise_array
+from cpgen.ir.noise import HADAMARD, noise_array, variance_of_columns
 from cpgen.ir.rounding import run_bounded
 from cpgen.native.cuda import CudaProgram
 from cpgen.native.module import NativeProgram
@@ -103,7 +103,7 @@ def check_program(native: NativeProgram | CudaProgram, narrow: bool = False) -> 
     scales = {
         "row_scale": 1 / ROWS_CHECKED,
         "column_scale": 1 / COLUMNS_CHECKED,
-        "variance_scale": 1 / (COLUMNS_CHECKED * (COLUMNS_CHECKED - 1)),
+        "variance_scale": variance_of_columns(COLUMNS_CHECKED),
     }
     size = (ROWS_CHECKED, COLUMNS_CHECKED)
     reached: dict[str, NDArray[np.bool_]] = {}

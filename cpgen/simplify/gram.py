@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 import sympy
 
-from cpgen.ir.build import add, affine, axis, make_map, read, substitute
+from cpgen.ir.build import add, affine, axis, make_map, moved, moved_guard, read
 from cpgen.ir.cost import operations
 from cpgen.ir.nodes import Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
+from cpgen.ir.rewrite import renewed, rewritten, times_read
 from cpgen.scalar import placeholder
 
 MANY_ROWS = 8  # rows of a call that share a matrix of products
@@ -25,12 +27,7 @@ def gram(program: Program, columns: int) -> Program:
     arithmetic; where ``z`` is close to the null space of ``A`` the second has the square of the first one's condition.
     """
     while True:
-        readers: dict[int, int] = {}
-        for reader in program.maps():
-            for access in reader.args:
-                readers[id(access.node)] = readers.get(id(access.node), 0) + 1
-        for _, output in program.outputs:
-            readers[id(output)] = readers.get(id(output), 0) + 1
+        readers = times_read(program)
         better = None
         for node in program.maps():
             small = _in_small_space(node, readers)
@@ -45,15 +42,7 @@ def gram(program: Program, columns: int) -> Program:
 
 
 def _replaced(program: Program, old: Node, new: Node) -> Program:
-    known: dict[int, Node] = {}
-    for node in program.nodes():
-        known[id(node)] = node
-        if node is old:
-            known[id(node)] = new
-        elif isinstance(node, Map):
-            args = [Access(known[id(a.node)], a.index) for a in node.args]
-            known[id(node)] = make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+    return rewritten(program, lambda node, images: new if node is old else renewed(node, images))
 
 
 @dataclass(frozen=True)
@@ -68,13 +57,13 @@ class _Image:
     own: tuple[Guard, ...]
 
 
-def _in_small_space(node: Map, readers: dict[int, int]) -> Node | None:
+def _in_small_space(node: Map, readers: Mapping[Node, int]) -> Node | None:
     """``node`` as a quadratic form, if it is the sum of the squares of a linear image that nothing else reads."""
     coefficient, square = node.expr.as_coeff_Mul()
     if square != _0**2 or node.reduce != "sum" or not node.reduced or node.guards:
         return None
     source, lead = node.args[0].node, node.rank
-    if not isinstance(source, Map) or readers[id(source)] != 1 or source.lead != lead:
+    if not isinstance(source, Map) or readers[source] != 1 or source.lead != lead:
         return None
     axes = [i.axis for i in node.args[0].index if i.axis is not None]
     if axes[:lead] != list(range(lead)) or sorted(axes) != list(range(len(node.extents))):
@@ -119,16 +108,13 @@ def _form(image: _Image, coefficient: sympy.Expr, origin: Origin) -> Node:
         place = {a: axis(first + k) for k, a in enumerate(summed)}
         return place | {a: axis(others + k) for k, a in enumerate(long)}
 
-    def moved(access: Access, place: dict[int, Index]) -> Access:
-        return Access(access.node, tuple(substitute(i, place) for i in access.index))
-
     sides = [at(0, 2 * n), at(n, 2 * n)]
     products = make_map(
         [*extents, *extents, *(x.extents[a] for a in long)],
         2 * n,
         [moved(a, side) for side in sides for a in image.matrix],
         sympy.Mul(image.coefficient**2, *(placeholder(k) for k in range(2 * len(image.matrix)))),
-        [Guard(substitute(g.index, side), g.extent) for side in sides for g in image.guards],
+        [moved_guard(g, side) for side in sides for g in image.guards],
         origin=_named(x.origin, "gram"),
     )
     if n == 1 and _size(extents[0]) >= LEAST_HALVED:
@@ -163,7 +149,7 @@ def _half(image: _Image, products: Node, coefficient: sympy.Expr, origin: Origin
         matrix = make_map([end, run], 2, twice, 2 * _0 - _1, origin=_named(x.origin, "gram_part"))
 
         def vector(index: Index) -> Access:
-            return Access(image.vector.node, tuple(substitute(i, {summed: index}) for i in image.vector.index))
+            return moved(image.vector, {summed: index})
 
         part = make_map(
             [*x.extents[:lead], run, end],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import sympy
 
 from cpgen.ir.build import axis, make_map
 from cpgen.ir.nodes import Access, Dim, Map, Node, Origin, Program
+from cpgen.ir.rewrite import reading, rebuilt, rewritten
 from cpgen.scalar import free_symbols, placeholder, wide
 
 
@@ -17,14 +18,11 @@ def hoist(program: Program) -> Program:
     ``sum_n e[n, h] * x[n, i]**2`` becomes a contraction of ``e`` with a map of squares.  Only factors that
     read everything at plain axes are taken out, so the values are the same to the bit.
     """
-    known: dict[int, Node] = {}
-    for node in program.nodes():
-        known[id(node)] = _rebuild(node, known) if isinstance(node, Map) else node
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+    return rewritten(program, _hoisted)
 
 
-def _rebuild(node: Map, known: dict[int, Node]) -> Node:
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
+def _hoisted(node: Map, new: Mapping[Node, Node]) -> Node:
+    args = reading(node, new)
     expr = node.expr
     # a factor of a wide product may leave the range that the product keeps to
     if node.reduced and node.reduce == "sum" and expr.is_Mul and not wide(expr):
@@ -37,7 +35,7 @@ def _rebuild(node: Map, known: dict[int, Node]) -> Node:
                 replaced.append(placeholder(len(args)))
                 args.append(taken)
         expr = sympy.Mul(*replaced)
-    return make_map(node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin)
+    return rebuilt(node, args, expr)
 
 
 def _own_map(node: Map, args: list[Access], factor: sympy.Expr) -> Access | None:

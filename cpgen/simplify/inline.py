@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
-from cpgen.ir.build import always_valid, make_map, substitute
+from cpgen.ir.build import always_valid
 from cpgen.ir.nodes import Access, Map, Node, Program
+from cpgen.ir.rewrite import behind, from_position, rebuilt, rewritten, times_read
 from cpgen.ir.stack import viewed
 from cpgen.scalar import operations, placeholder
 
@@ -19,43 +20,30 @@ def inline(program: Program) -> Program:
     A map is folded only where the reader runs over exactly its points (no value is computed twice, no expensive call
     moves into a longer loop) and the result stays readable.  Outputs and maps that several nodes read stay.
     """
-    readers: dict[int, int] = {}
-    for reader in program.maps():
-        for access in reader.args:
-            readers[id(access.node)] = readers.get(id(access.node), 0) + 1
-    for _, node in program.outputs:
-        readers[id(node)] = readers.get(id(node), 0) + 2
-    known: dict[int, Node] = {}
-    for node in program.nodes():
-        known[id(node)] = _rebuild(node, known, readers) if isinstance(node, Map) else node
-    outputs = tuple((name, known[id(node)]) for name, node in program.outputs)
-    return replace(program, outputs=outputs)
+    readers = times_read(program)
+    return rewritten(program, lambda node, new: _inlined(node, new, readers))
 
 
-def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node:
+def _inlined(node: Map, new: Mapping[Node, Node], readers: Mapping[Node, int]) -> Node:
     args: list[Access] = []
     expr = node.expr
     folded: dict[object, object] = {}
     size = operations(expr)
-    for k, access in enumerate(node.args):
-        source = known[id(access.node)]
+    for k, old in enumerate(node.args):
+        access = Access(new[old.node], old.index)
+        source = access.node
         symbol = placeholder(k)
-        alone = readers[id(access.node)] == 1 and viewed(node) is None
+        alone = readers[old.node] == 1 and viewed(node) is None
         if alone and isinstance(source, Map) and _covers(source, access, node):
             cost = operations(source.expr)
             if size + cost <= MAX_OPERATIONS and len(node.args) + len(source.args) <= MAX_ARGUMENTS:
                 size += cost
-                replacement = dict(enumerate(access.index))
-                moved = {}
-                for j, inner in enumerate(source.args):
-                    moved[placeholder(j)] = placeholder(len(args))
-                    args.append(Access(inner.node, tuple(substitute(i, replacement) for i in inner.index)))
-                folded[symbol] = source.expr.xreplace(moved)
+                folded[symbol] = from_position(source.expr, len(source.args), len(args))
+                args += behind(access)
                 continue
         folded[symbol] = placeholder(len(args))
-        args.append(Access(source, access.index))
-    expr = expr.xreplace(folded)
-    return make_map(node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin)
+        args.append(access)
+    return rebuilt(node, args, expr.xreplace(folded))
 
 
 def _covers(source: Map, access: Access, reader: Map) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import sympy
 
 from cpgen.ir.build import axis, make_map
 from cpgen.ir.nodes import Access, Map, Node, Program
+from cpgen.ir.rewrite import from_position, reading, rebuilt, rewritten, times_read
 from cpgen.scalar import placeholder
 
 
@@ -17,20 +18,12 @@ def merge_sums(program: Program) -> Program:
     Saves a pass over memory, and leaves results that are sums over rows as such, so that they can be carried on when more
     rows arrive.
     """
-    readers: dict[int, int] = {}
-    for reader in program.maps():
-        for access in reader.args:
-            readers[id(access.node)] = readers.get(id(access.node), 0) + 1
-    for _, output in program.outputs:
-        readers[id(output)] = readers.get(id(output), 0) + 2
-    known: dict[int, Node] = {}
-    for node in program.nodes():
-        known[id(node)] = _rebuild(node, known, readers) if isinstance(node, Map) else node
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+    readers = times_read(program)
+    return rewritten(program, lambda node, new: _merged(node, new, readers))
 
 
-def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node:
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
+def _merged(node: Map, new: Mapping[Node, Node], readers: Mapping[Node, int]) -> Node:
+    args = reading(node, new)
     sums = [a.node for a in args]
     symbols = [placeholder(k) for k in range(len(args))]
     here = tuple(axis(a) for a in range(node.rank))
@@ -40,7 +33,7 @@ def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node
         and not node.guards
         and node.expr == sympy.Add(*symbols)
         and all(
-            a.index == here and readers[id(old.node)] == 1 for a, old in zip(args, node.args, strict=True)
+            a.index == here and readers[old.node] == 1 for a, old in zip(args, node.args, strict=True)
         )
         and all(
             isinstance(s, Map) and s.reduced and s.reduce == "sum" and s.shape == node.shape for s in sums
@@ -55,9 +48,8 @@ def _rebuild(node: Map, known: dict[int, Node], readers: dict[int, int]) -> Node
             assert isinstance(each, Map)
             if each.extents != first.extents or each.guards != first.guards:
                 break
-            moved = {placeholder(k): placeholder(len(inner) + k) for k in range(len(each.args))}
-            total += each.expr.xreplace(moved)
+            total += from_position(each.expr, len(each.args), len(inner))
             inner += each.args
         else:
             return make_map(first.extents, first.rank, inner, total, first.guards, origin=node.origin)
-    return make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
+    return rebuilt(node, args)

@@ -3,12 +3,14 @@ depend on the axis summed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import sympy
 
-from cpgen.ir.build import axis, make_map, substitute
+from cpgen.ir.build import axis, make_map, moved
 from cpgen.ir.nodes import Access, Dim, Extent, Map, Node, Origin, Program
+from cpgen.ir.rewrite import in_loop, renewed, rewritten
 from cpgen.ir.stack import viewed
 from cpgen.scalar import free_symbols, placeholder
 
@@ -20,21 +22,13 @@ def narrow(program: Program) -> Program:
     adjoints, and the rows can be such an axis of a sum.  ``w[i, g] = sum_t a[t, g] * s[i]`` becomes
     ``(sum_t a[t, g]) * s[i]``, which changes rounding.
     """
-    nodes = program.nodes()
-    parts = {id(viewed(node)) for node in nodes}  # numbers of stacks, which have all axes of the stack in front
-    known: dict[int, Node] = {}
-    for node in nodes:
-        known[id(node)] = node
-        if isinstance(node, Map):
-            new = _factored(_rebuilt(node, known))
-            known[id(node)] = new if id(node) in parts else _without_axes(new)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+    parts = {viewed(node) for node in program.nodes()}  # numbers of stacks, which have all axes of the stack in front
 
+    def narrowed(node: Map, new: Mapping[Node, Node]) -> Node:
+        found = _factored(renewed(node, new))
+        return found if node in parts else _without_axes(found)
 
-def _rebuilt(node: Map, known: dict[int, Node]) -> Node:
-    """``node`` reading the new nodes, through those that are views."""
-    args = [Access(known[id(a.node)], a.index) for a in node.args]
-    return make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
+    return rewritten(program, narrowed)
 
 
 def _without_axes(node: Node) -> Node:
@@ -50,15 +44,11 @@ def _without_axes(node: Node) -> Node:
         return node
     outer = [a for a in kept if a < node.rank]
     place = {old: axis(new) for new, old in enumerate(kept)}
-    args = [Access(a.node, tuple(substitute(i, place) for i in a.index)) for a in node.args]
-    guards = [replace(g, index=substitute(g.index, place)) for g in node.guards]
     origin = node.origin
     names = origin.axes
     if len(names) == node.rank - node.lead:
         names = tuple(names[a - node.lead] for a in outer if a >= node.lead)
-    small = make_map(
-        [node.extents[a] for a in kept], len(outer), args, node.expr, guards, node.reduce, replace(origin, axes=names)
-    )
+    small = in_loop(node, [node.extents[a] for a in kept], len(outer), place, replace(origin, axes=names))
     read = Access(small, tuple(axis(a) for a in outer))
     return make_map(node.shape, node.rank, [read], placeholder(0), origin=origin)
 
@@ -118,7 +108,7 @@ def _split(node: Map, inside: list[int], summed: list[int], outer: list[int]) ->
     part = sympy.Mul(*(factors[k] for k in inside))
     reads = [(k, a) for k, a in enumerate(node.args) if placeholder(k) in free_symbols(part)]
     place = {old: axis(new) for new, old in enumerate([*outer, *summed])}
-    inner = [Access(a.node, tuple(substitute(i, place) for i in a.index)) for _, a in reads]
+    inner = [moved(a, place) for _, a in reads]
     numbered = {placeholder(k): placeholder(j) for j, (k, _) in enumerate(reads)}
     source = reads[0][1].node.origin
     origin = Origin(source.name, node.origin.file, node.origin.line, "", (), f"{source.role}_total".lstrip("_"))
@@ -128,9 +118,6 @@ def _split(node: Map, inside: list[int], summed: list[int], outer: list[int]) ->
     kept = [a for a in range(len(node.extents)) if a not in summed]
     back = {old: axis(new) for new, old in enumerate(kept)}
     # axes that only the inner part still names are not read by the others
-    args = [
-        Access(a.node, tuple(substitute(i, back) for i in a.index)) if placeholder(k) in free_symbols(rest) else a
-        for k, a in enumerate(node.args)
-    ]
+    args = [moved(a, back) if placeholder(k) in free_symbols(rest) else a for k, a in enumerate(node.args)]
     args.append(Access(made, tuple(back[a] for a in outer)))
     return make_map([node.extents[a] for a in kept], node.rank, args, rest, (), node.reduce, node.origin)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from cpgen.ir.build import always_valid, make_map, substitute
+from cpgen.ir.build import always_valid
 from cpgen.ir.nodes import Access, Map, Node, Program
+from cpgen.ir.rewrite import behind, from_position, rebuilt
 from cpgen.ir.stack import viewed
 from cpgen.scalar import operations, placeholder
 
@@ -39,10 +40,10 @@ def _elementwise(node: Map) -> bool:
 
 def _folded(program: Program, target: Map) -> Program | None:
     """``program`` with ``target`` inside its readers; None if a reader cannot take it."""
-    known: dict[int, Node] = {}
+    new: dict[Node, Node] = {}
     for node in program.nodes():
         if not isinstance(node, Map):
-            known[id(node)] = node
+            new[node] = node
             continue
         args: list[Access] = []
         changes = {}
@@ -50,20 +51,15 @@ def _folded(program: Program, target: Map) -> Program | None:
         for k, access in enumerate(node.args):
             if access.node is not target:
                 changes[placeholder(k)] = placeholder(len(args))
-                args.append(Access(known[id(access.node)], access.index))
+                args.append(Access(new[access.node], access.index))
                 continue
             size += operations(target.expr)
             valid = all(always_valid(i, e, node.extents) for i, e in zip(access.index, target.shape, strict=True))
             if viewed(node) is not None or not valid or size > MAX_OPERATIONS:
                 return None
-            place = dict(enumerate(access.index))
-            moved = {}
-            for j, inner in enumerate(target.args):
-                moved[placeholder(j)] = placeholder(len(args))
-                args.append(Access(known[id(inner.node)], tuple(substitute(i, place) for i in inner.index)))
-            changes[placeholder(k)] = target.expr.xreplace(moved)
+            changes[placeholder(k)] = from_position(target.expr, len(target.args), len(args))
+            args += behind(access)  # what is below the target stays as it is
         if len(args) > MAX_ARGUMENTS and any(a.node is target for a in node.args):
             return None
-        expr = node.expr.xreplace(changes)
-        known[id(node)] = make_map(node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin)
-    return replace(program, outputs=tuple((name, known[id(node)]) for name, node in program.outputs))
+        new[node] = rebuilt(node, args, node.expr.xreplace(changes))
+    return replace(program, outputs=tuple((name, new[node]) for name, node in program.outputs))

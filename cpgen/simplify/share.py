@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import sympy
 
 from cpgen.ir.build import always_valid, axis, make_map, substitute
 from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Origin, Program
+from cpgen.ir.rewrite import reading, rebuilt, rewritten
 from cpgen.scalar import (
     canonical,
     free_symbols,
@@ -69,8 +70,7 @@ def share(program: Program) -> Program:
 
 
 def _once(program: Program, parts: _Parts) -> Program:
-    nodes = program.nodes()
-    parts.see(nodes)
+    parts.see(program.nodes())
     count: dict[_Part, int] = {}
     first: dict[_Part, Map] = {}
     repeated: set[_Part] = set()
@@ -84,12 +84,9 @@ def _once(program: Program, parts: _Parts) -> Program:
             first.setdefault(part, reader)
             if len(part.extents) < len(reader.extents):
                 repeated.add(part)
-    known: dict[int, Node] = {}
-    for node in nodes:
-        known[id(node)] = node
-        if not isinstance(node, Map):
-            continue
-        args = [Access(known[id(a.node)], a.index) for a in node.args]
+
+    def shared(node: Map, new: Mapping[Node, Node]) -> Node:
+        args = reading(node, new)
         taken: dict[sympy.Expr, sympy.Expr] = {}
         whole: _Part | None = None
         for sub, found in parts.of(node):
@@ -100,16 +97,13 @@ def _once(program: Program, parts: _Parts) -> Program:
             beside = family not in (None, whole) and relatives[family] > 1
             if not alone and (count[found.part] > 1 or found.part in repeated or beside):
                 taken[sub] = placeholder(len(args))
-                args.append(_access(found, known, first[found.part]))
-        if taken or any(new.node is not old.node for new, old in zip(args, node.args, strict=False)):
-            expr = _spelled(node.expr).xreplace(taken) if taken else node.expr
-            known[id(node)] = make_map(
-                node.extents, node.rank, args, expr, node.guards, node.reduce, node.origin
-            )
-    outputs = tuple((name, known[id(node)]) for name, node in program.outputs)
-    if all(new is old for (_, new), (_, old) in zip(outputs, program.outputs, strict=True)):
-        return program
-    return replace(program, outputs=outputs)
+                args.append(_access(found, new, first[found.part]))
+        if taken:
+            return rebuilt(node, args, _spelled(node.expr).xreplace(taken))
+        return node if args == list(node.args) else rebuilt(node, args)
+
+    changed = rewritten(program, shared)
+    return program if changed.outputs == program.outputs else changed
 
 
 @remembered
@@ -143,9 +137,9 @@ def _family_call(expr: sympy.Expr) -> sympy.Expr | None:
     return sympy.Function(name)(argument)
 
 
-def _access(found: _Found, known: dict[int, Node], origin_of: Map) -> Access:
+def _access(found: _Found, new: Mapping[Node, Node], origin_of: Map) -> Access:
     part = found.part
-    args = [Access(known[id(n)], index) for n, (_, index) in zip(found.nodes, part.reads, strict=True)]
+    args = [Access(new[n], index) for n, (_, index) in zip(found.nodes, part.reads, strict=True)]
     origin = origin_of.origin
     source = found.nodes[0].origin if len(found.nodes) == 1 else origin
     role = part.expr.func.__name__ if part.expr.is_Function else "part"
@@ -158,22 +152,20 @@ class _Parts:
     """The expensive subexpressions of maps, found once; nodes are told apart by the order in which they were seen."""
 
     def __init__(self) -> None:
-        self._number: dict[int, int] = {}
-        self._found: dict[int, tuple[tuple[sympy.Expr, _Found], ...]] = {}
-        self._alive: list[Node] = []  # an identity stays taken as long as its node lives
+        self._number: dict[Node, int] = {}
+        self._found: dict[Node, tuple[tuple[sympy.Expr, _Found], ...]] = {}
 
     def see(self, nodes: Sequence[Node]) -> None:
         """Number the nodes that are new."""
         for node in nodes:
-            if id(node) not in self._number:
-                self._number[id(node)] = len(self._number)
-                self._alive.append(node)
+            if node not in self._number:
+                self._number[node] = len(self._number)
 
     def of(self, node: Map) -> tuple[tuple[sympy.Expr, _Found], ...]:
         """Subexpressions of ``node`` with their part, larger ones before those inside them."""
-        if id(node) not in self._found:
-            self._found[id(node)] = tuple(self._find(node))
-        return self._found[id(node)]
+        if node not in self._found:
+            self._found[node] = tuple(self._find(node))
+        return self._found[node]
 
     def _find(self, node: Map) -> Iterator[tuple[sympy.Expr, _Found]]:
         reads = {placeholder(k): a for k, a in enumerate(node.args)}
@@ -190,8 +182,8 @@ class _Parts:
             axes = sorted(used, key=lambda a: (_rank(node.extents[a]), a))
             place = {a: axis(k) for k, a in enumerate(axes)}
             moved = {s: tuple(substitute(i, place) for i in reads[s].index) for s in symbols}
-            order = sorted(moved, key=lambda s: (self._number[id(reads[s].node)], repr(moved[s])))
-            where = tuple((self._number[id(reads[s].node)], moved[s]) for s in order)
+            order = sorted(moved, key=lambda s: (self._number[reads[s].node], repr(moved[s])))
+            where = tuple((self._number[reads[s].node], moved[s]) for s in order)
             extents = tuple(node.extents[a] for a in axes)
             part = _Part(extents, where, _numbered(sub, tuple(order)))
             yield sub, _Found(part, tuple(axes), tuple(reads[s].node for s in order))

@@ -10,6 +10,7 @@ import sympy
 
 from cpgen.ir.build import axis, constant_index, make_map
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
+from cpgen.ir.rewrite import rebuilt
 from cpgen.ir.stack import Place, stack
 from cpgen.scalar import placeholder
 
@@ -63,24 +64,24 @@ class _Unrolled:
 
     def __init__(self, columns: int | None, symmetric: bool) -> None:
         self.columns, self.symmetric = columns, symmetric
-        self.numbers: dict[int, dict[Place, Node]] = {}
-        self.whole: dict[int, Node] = {}
+        self.numbers: dict[Node, dict[Place, Node]] = {}
+        self.whole: dict[Node, Node] = {}
 
     def program(self, program: Program) -> Program:
         for node in program.nodes():
             if isinstance(node, Map):
                 if self._stays(node):
-                    self.whole[id(node)] = self._with_whole_arguments(node)
+                    self.whole[node] = self._with_whole_arguments(node)
                 else:
-                    self.numbers[id(node)] = self._elements_of(node)
+                    self.numbers[node] = self._elements_of(node)
             else:
-                self.whole[id(node)] = node
+                self.whole[node] = node
         if self.symmetric and self.columns is not None:
             self._mirror([node for _, node in program.outputs if node.has_columns])
         outputs = tuple((name, self._array(node)) for name, node in program.outputs)
         found = Program(program.name, outputs, (), program.origin)
-        used = {id(n) for n in found.nodes()}
-        return replace(found, inputs=tuple(i for i in program.inputs if id(i) in used))
+        used = set(found.nodes())
+        return replace(found, inputs=tuple(i for i in program.inputs if i in used))
 
     def _mirror(self, blocks: list[Node]) -> None:
         """Let both of two elements that are equal by symmetry be that of the later column."""
@@ -88,8 +89,8 @@ class _Unrolled:
         for column in range(len(places)):
             for element in range(column + 1, len(places)):
                 (above, place), (below, mirrored) = places[element], places[column]
-                if id(above) in self.numbers and id(below) in self.numbers:
-                    self.numbers[id(above)][(column, *place)] = self.numbers[id(below)][(element, *mirrored)]
+                if above in self.numbers and below in self.numbers:
+                    self.numbers[above][(column, *place)] = self.numbers[below][(element, *mirrored)]
 
     def _stays(self, node: Map) -> bool:
         """Whether ``node`` is left as a map: sums over rows, maxima, and columns that are not known."""
@@ -97,15 +98,15 @@ class _Unrolled:
 
     def _array(self, node: Node) -> Node:
         """The whole of ``node``."""
-        if id(node) not in self.whole:
+        if node not in self.whole:
             origin = node.origin
             lead = self._lead(node.shape)
-            numbers = {k: n for k, n in self.numbers[id(node)].items() if not _is_zero(n)}
+            numbers = {k: n for k, n in self.numbers[node].items() if not _is_zero(n)}
             extents = self._fixed(node.shape)
-            self.whole[id(node)] = (
-                stack(numbers, lead, extents, origin) if extents else self.numbers[id(node)][()]
+            self.whole[node] = (
+                stack(numbers, lead, extents, origin) if extents else self.numbers[node][()]
             )
-        return self.whole[id(node)]
+        return self.whole[node]
 
     def _lead(self, shape: tuple[Extent, ...]) -> tuple[Extent, ...]:
         return tuple(e for e in shape if isinstance(e, Dim) and (e is not COLUMNS or self.columns is None))
@@ -119,7 +120,7 @@ class _Unrolled:
 
     def _with_whole_arguments(self, node: Map) -> Node:
         args = [Access(self._array(a.node), a.index) for a in node.args]
-        return make_map(node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
+        return rebuilt(node, args)
 
     def _elements_of(self, node: Map) -> dict[Place, Node]:
         output, summed = node.extents[: node.rank], node.extents[node.rank :]
@@ -134,7 +135,7 @@ class _Unrolled:
         fixed = [a for a, e in enumerate(node.extents) if self._is_fixed(e)]
         run_time = {a: axis(k) for k, a in enumerate(a for a, e in enumerate(node.extents) if a not in fixed)}
         args: list[Access] = []
-        positions: dict[tuple[int, tuple[Index, ...]], sympy.Symbol] = {}
+        positions: dict[tuple[Node, tuple[Index, ...]], sympy.Symbol] = {}
         terms = []
         for point in points:
             at = dict(zip(fixed, (*place, *point), strict=True))
@@ -144,7 +145,7 @@ class _Unrolled:
             for k, access in enumerate(node.args):
                 found = self._read(access, at, run_time)
                 if isinstance(found, Access):
-                    key = (id(found.node), found.index)
+                    key = (found.node, found.index)
                     if key not in positions:
                         positions[key] = placeholder(len(args))
                         args.append(found)
@@ -171,12 +172,12 @@ class _Unrolled:
             if value is None or limit is None or not 0 <= value < limit:
                 return sympy.Integer(0)
             place.append(value)
-        if id(node) in self.numbers:
-            number = self.numbers[id(node)][tuple(place)]
+        if node in self.numbers:
+            number = self.numbers[node][tuple(place)]
             if isinstance(number, Map) and not number.args:
                 return number.expr
             return Access(number, tuple(lead))
-        return Access(self.whole[id(node)], (*lead, *(constant_index(k) for k in place)))
+        return Access(self.whole[node], (*lead, *(constant_index(k) for k in place)))
 
 
 def _role(origin: Origin, place: Place) -> str:

@@ -185,10 +185,18 @@ def test_what_is_linear_has_no_curvature_anywhere() -> None:
         assert found and all(np.array_equal(a, np.zeros_like(a)) for a in found.values())
 
 
-def test_unknown_estimators_of_the_trace_are_refused() -> None:
+@pytest.mark.parametrize("what", ["diagonal", "trace"])
+@pytest.mark.parametrize("name", [*programs.METHODS, "nonsense"])
+def test_every_estimator_is_found_by_its_name_or_refused(name: str, what: str) -> None:
     case = CASES["net"]
-    with pytest.raises(RequestError, match="not by s"):
-        programs.trace(case.graph, case.leaves, "s")
+    method = programs.METHODS.get(name)
+    if method is None or getattr(method, what) is None:
+        with pytest.raises(RequestError, match=f"the {what} is estimated by cp, .* or directions, not by {name}"):
+            getattr(programs, what)(case.graph, case.leaves, name)
+    else:
+        derived = getattr(programs, what)(case.graph, case.leaves, name)
+        assert derived.estimator == ("cp" if name == "units" else name)
+        assert derived.biased == method.biased and bool(derived.biased) == (name in ("gauss_newton", "becker_lecun"))
 
 
 def test_a_mean_over_rows_is_the_sum_over_their_number() -> None:

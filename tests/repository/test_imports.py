@@ -17,7 +17,6 @@ LAYER = {
     "__version__": 0,
     "__file__": 0,
     "errors": 0,
-    "options": 0,
     "code": 0,
     "scalar": 1,
     "ir": 2,
