@@ -31,7 +31,7 @@ from cpgen.code.tree import (
     is_number,
 )
 
-WIDTH = 100  # of signatures and calls, before they are indented
+WIDTH = 100  # of signatures
 LONGEST = 110  # of a line
 
 _SELECT, _UNARY, _PRIMARY = 1, len(LEVELS) + 2, len(LEVELS) + 3
@@ -112,13 +112,14 @@ def lines(body: Sequence[Statement], indent: int = 0) -> list[str]:
             found += _broken(_head(statement), indent)
             found += lines(statement.body, indent + 4)
             found.append(f"{margin}}}")
-        elif isinstance(statement, Do) and isinstance(statement.call, Call):
-            call = statement.call
-            text = listed(f"{called(call)}(", [expression(a) for a in call.arguments], ");")
-            found += [margin + line for line in text.split("\n")]
         else:
             found += _broken(_line(statement), indent)
     return found
+
+
+def condition(tree: Expression, indent: int = 0) -> str:
+    """The head of a branch, ``if (tree) {``, as :func:`lines` has it."""
+    return "\n".join(_broken(_head(If(tree, ())), indent))
 
 
 Chunks = list[tuple[int, str]]  # how deep inside an expression a line may end before it, and a piece of text
@@ -161,6 +162,8 @@ def _chunks(tree: Expression, least: int = 0, depth: int = 0) -> Chunks:
         found += _around(" : ", _chunks(tree.no, _SELECT, inside + 1), "", inside)
     elif isinstance(tree, Group):
         found = _around("(", _chunks(tree.inside, 0, inside + 1), ")")
+    elif isinstance(tree, Unary) and not isinstance(tree.operand, Unary):
+        found = _around(tree.op, _chunks(tree.operand, _UNARY, inside + 1), "")
     elif isinstance(tree, Cast):
         found = _around(f"({tree.type})", _chunks(tree.operand, _UNARY, inside + 1), "")
     elif isinstance(tree, Call) and tree.arguments:

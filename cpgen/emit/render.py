@@ -67,7 +67,12 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters |= {"c": printer.expression, "lines": _lines, "signature": printer.signature}
+    environment.filters |= {
+        "c": printer.expression,
+        "condition": printer.condition,
+        "lines": _lines,
+        "signature": printer.signature,
+    }
     return environment
 
 

@@ -148,7 +148,7 @@ class ProgramView:
     row_numbers: Expression
     size: SizeView
     sizes_use_columns: bool
-    cost: Expression
+    alone: Expression  # whether a call is sooner done on one thread, by what a team has to wait for
     cost_by_rows: bool
     cost_by_columns: bool
     barriers: tuple[int, int]  # once, and for each chunk of rows
@@ -184,6 +184,7 @@ class ProgramView:
             accumulate=tree(self.accumulate),
             finish=tree(self.finish),
             clear=tree(self.clear),
+            alone=tree(self.alone),
             size=SizeView(tree(size.work), tree(size.tile), tree(size.rows), size.counts),
         )
 
@@ -281,7 +282,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         tile_numbers=_numbers(plan.tile_memory),
         row_numbers=_numbers(plan.rows),
         size=_size_view(plan),
-        cost=cost,
+        alone=_alone(plan, cost),
         cost_by_rows=mentions(cost, "rows"),
         cost_by_columns=mentions(cost, "cols"),
         barriers=_barriers(plan, {stage.number: draft.body for stage, draft in zip(made, drafts, strict=True)}),
@@ -411,12 +412,12 @@ def statuses(plan: Plan, name: str) -> list[Status]:
         part = binary("!=", of("args", "columns"), number(whole))
         first = binary("!=", of("args", "first_column"), number(0))
         columns = binary("||", columns, Group(binary("&&", exact, Group(binary("||", part, first)))))
-        columns_meaning += f", or not the {whole} from first_column 0 of the exact answer"
+        columns_meaning += f", or not the exact answer's {whole} from first_column 0"
     accumulate: Expression = _outside("accumulate", 0, number(1), ">")
     meaning = "accumulate is not 0 or 1"
     if not plan.accumulable:
         accumulate = binary("!=", of("args", "accumulate"), number(0))
-        meaning = "accumulate is not 0, and an output is computed from finished sums"
+        meaning = "accumulate is not 0, and an output needs finished sums"
     most = Call("INT64_C", (Literal("0x4000000000000000"),))
     size = Call(f"{name}_workspace_bytes", (of("args", "n_rows"), of("args", "columns"), of("args", "threads")))
     found += [
@@ -503,6 +504,13 @@ def _cost(plan: Plan) -> Expression:
         return alone
     several = binary(">", of("args", "n_rows"), Name("LANES"))
     return joined(alone, Group(Select(several, tiles, nothing)))
+
+
+def _alone(plan: Plan, cost: Expression) -> Expression:
+    """Whether the operations of a call are too few for a team of threads that has to wait ``waits`` times."""
+    least = Cast("double" if plan.real == "float64" else "float", Name("CPGEN_SERIAL_BELOW"))
+    waits = binary("/", Name("waits"), Name("CPGEN_BARRIERS"))
+    return binary("<", cost, binary("*", least, Group(joined(number(1), waits))))
 
 
 def _barriers(plan: Plan, bodies: Mapping[int, Body]) -> tuple[int, int]:

@@ -8,7 +8,8 @@
 #include <stdint.h>
 
 /* Four random words for a counter and a key. */
-static inline void cpgen_philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed, uint32_t words[4])
+static inline void cpgen_philox(
+    uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed, uint32_t words[4])
 {
     uint32_t k0 = (uint32_t)(seed & 0xFFFFFFFFU);
     uint32_t k1 = (uint32_t)(seed >> 32);
@@ -29,8 +30,9 @@ static inline void cpgen_philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t 
     words[3] = c3;
 }
 
-/* A bijection of 0 .. order - 1 (a power of two) keyed by four words, so that any few numbers become a random subset: in each
- * round an affine map, a fold of the upper half onto the lower and the swap-or-not shuffle of Hoang, Morris & Rogaway (2012).
+/* A bijection of 0 .. order - 1 (a power of two) keyed by four words, so that any few numbers become a random
+ * subset: in each round an affine map, a fold of the upper half onto the lower and the swap-or-not shuffle of
+ * Hoang, Morris & Rogaway (2012).
  */
 static inline uint32_t cpgen_shuffled(uint32_t x, uint32_t order, const uint32_t words[4])
 {
@@ -59,8 +61,9 @@ static inline uint32_t cpgen_shuffled(uint32_t x, uint32_t order, const uint32_t
 /* One noise input at one row and column.
  *
  * design 0 (independent): signs of sample = column.
- * design 1 (Hadamard): signs of sample = column / order times a row of a Walsh-Hadamard matrix of that order (a power of
- *   two) whose columns are permuted at random, so that `order` columns of one sample satisfy V V^T = order * I.
+ * design 1 (Hadamard): signs of sample = column / order times a row of a Walsh-Hadamard matrix of that order
+ *   (a power of two) whose columns are permuted at random, so that `order` columns of one sample satisfy
+ *   V V^T = order * I.
  * design 2 and 3 (identity): element `offset + e` is 1 in column `offset + e`, all others are 0.
  */
 typedef struct cpgen_noise {
@@ -72,7 +75,8 @@ typedef struct cpgen_noise {
 } cpgen_noise;
 
 static inline cpgen_noise cpgen_noise_at(
-    uint64_t seed, int32_t design, uint32_t order, uint32_t offset, uint32_t node, uint64_t column, uint32_t row)
+    uint64_t seed, int32_t design, uint32_t order, uint32_t offset, uint32_t node, uint64_t column,
+    uint32_t row)
 {
     cpgen_noise noise;
     noise.seed = seed;

@@ -7,7 +7,8 @@
  * program sketch: sha256 cd4c8c1360c3f1d34c1f4cf94d0fed0a652a68329ae13396b119e305a306f60b
  */
 #if defined(__GNUC__) && !defined(__clang__) && (defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD))
-#pragma GCC optimize("no-tree-dse") /* GCC 12 drops stores to an array of which a simd loop reads a[t][t] alone */
+/* GCC 12 drops stores to an array of which a simd loop reads a[t][t] alone. */
+#pragma GCC optimize("no-tree-dse")
 #endif
 #include "digits.h"
 
@@ -17,26 +18,27 @@
 #include "cpgen_philox.h"
 #include "cpgen_scalar.h"
 
-/* What the numbers rely on. None of it can be had back later, so each is an error here rather than other results. */
-#if defined(__FAST_MATH__) || defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) \
-    || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
-#error "this file relies on IEEE arithmetic: compile it without -ffast-math, its parts (-fassociative-math, -ffinite-math-only, ...) and /fp:fast"
+/* What the numbers rely on. None of it can be had back later, so each is an error here. */
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST) \
+    || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) || defined(__ASSOCIATIVE_MATH__) \
+    || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error "this file relies on IEEE arithmetic: compile it without -ffast-math, its parts and /fp:fast"
 #endif
 #if DBL_MANT_DIG != 53 || DBL_MAX_EXP != 1024
 #error "this file needs a double of 64 bits as in IEEE 754 (avr-gcc: -mdouble=64), or generate it for float32"
 #endif
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 && FLT_EVAL_METHOD != 1
-#error "this compiler computes in more digits than the type has (FLT_EVAL_METHOD): on x86 compile with -msse2 -mfpmath=sse"
+#error "this compiler computes in more digits than the type has: on x86 compile with -msse2 -mfpmath=sse"
 #endif
 #if INT_MAX < 2147483647 || PTRDIFF_MAX < 2147483647 || SIZE_MAX < 4294967295
-#error "this file needs int, ptrdiff_t and size_t of at least 32 bits: its constants and positions do not fit into 16"
+#error "this file needs int, ptrdiff_t and size_t of 32 bits: its positions do not fit into 16"
 #endif
 #if PTRDIFF_MAX / 8 < 1024 || INT_MAX < 704
 #error "the arrays of this model are larger than this machine can address"
 #endif
-/* Joined multiplications and additions (one rounding in place of two): told to clang, not to be had from MSVC, and left
- * out by GCC under -std=c99. In its GNU modes GCC joins them where the processor can, and no macro tells whether
- * -ffp-contract=off was given. */
+/* Joined multiplications and additions (one rounding in place of two): told to clang, not to be had from
+ * MSVC, and left out by GCC under -std=c99. In its GNU modes GCC joins them where the processor can, and no macro
+ * tells whether -ffp-contract=off was given. */
 #if !defined(CPGEN_FUSED) || !CPGEN_FUSED
 #if defined(_M_FP_CONTRACT)
 #error "this compiler joins multiplications and additions: compile with /fp:precise and without /fp:contract"
@@ -44,7 +46,7 @@
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__) && !defined(__STRICT_ANSI__) && (defined(__FP_FAST_FMA) || defined(__FP_FAST_FMAF)) \
     && !defined(CPGEN_CONTRACT_OFF)
-#error "GCC joins multiplications and additions in GNU modes: compile with -std=c99, or with -ffp-contract=off and the macro CPGEN_CONTRACT_OFF defined"
+#error "GCC joins operations in GNU modes: -std=c99, or -ffp-contract=off and the macro CPGEN_CONTRACT_OFF defined"
 #endif
 #endif
 
@@ -76,7 +78,7 @@
 #define OMP_SINGLE OMP(single)
 #define OMP_BARRIER OMP(barrier)
 #define OMP_INDEX omp_get_thread_num()
-#define OMP_INSIDE (omp_get_level() > 0) /* a caller's parallel region, whose threads are not this program's */
+#define OMP_INSIDE (omp_get_level() > 0) /* a caller's threads, not this program's */
 #else
 #define OMP_PARALLEL
 #define OMP_FOR
@@ -113,7 +115,8 @@ typedef struct digits_place {
     char before;
     double value;
 } digits_place;
-#define DIGITS_MISPLACED(pointer) ((uintptr_t)(const void *)(pointer) % offsetof(digits_place, value) != 0U)
+#define DIGITS_MISPLACED(pointer) \
+    ((uintptr_t)(const void *)(pointer) % offsetof(digits_place, value) != 0U)
 
 /* Sizes that stay at SIZE_MAX once they are too large. */
 static size_t digits_size_product(size_t a, size_t b)
@@ -501,14 +504,16 @@ size_t digits_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t thr
 {
     size_t numbers;
     size_t lane, row;
-    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
+    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1
+        || threads > 65536) {
         return 0U;
     }
     numbers = 0U;
     lane = 96U;
     row = 1U;
     numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
-    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_value_chunk(n_rows, threads), row));
+    row = digits_size_product((size_t)digits_value_chunk(n_rows, threads), row);
+    numbers = digits_size_sum(numbers, row);
     return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
@@ -577,7 +582,8 @@ int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_
         const int64_t chunk = digits_value_chunk(args->n_rows, threads);
         const double chunks = (double)(chunk > 0 ? (args->n_rows + chunk - 1) / chunk : 0);
         const double waits = 0 + 2 * chunks;
-        if (1.0 * rows + (args->n_rows > LANES ? 5519.0 * rows : 0.0) < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
+        if (1.0 * rows + (args->n_rows > LANES ? 5519.0 * rows : 0.0)
+            < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }
@@ -1195,8 +1201,8 @@ static void digits_gradient_tile(digits_gradient_frame *f)
 {
     digits_gradient_load_x(f);
     digits_gradient_compute_a_sech2(f);
-    digits_gradient_keep_z(
-        f, f->tile + LANES * digits_GRADIENT_TILE_z, f->rows + f->chunk * digits_GRADIENT_ROWS_z);
+    digits_gradient_keep_z(f, f->tile + LANES * digits_GRADIENT_TILE_z,
+        f->rows + f->chunk * digits_GRADIENT_ROWS_z);
     digits_gradient_compute_s(f);
     digits_gradient_load_y(f);
     if (f->args->out_value != NULL) {
@@ -1213,8 +1219,8 @@ static void digits_gradient_tile(digits_gradient_frame *f)
     digits_gradient_keep_s_bar(f);
     if (f->args->out_grad_W1 != NULL || f->args->out_grad_b1 != NULL) {
         digits_gradient_compute_a_bar(f);
-        digits_gradient_keep_z(
-            f, f->tile + LANES * digits_GRADIENT_TILE_a_bar, f->rows + f->chunk * digits_GRADIENT_ROWS_a_bar);
+        digits_gradient_keep_z(f, f->tile + LANES * digits_GRADIENT_TILE_a_bar,
+            f->rows + f->chunk * digits_GRADIENT_ROWS_a_bar);
     }
 }
 
@@ -1287,14 +1293,16 @@ size_t digits_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t 
 {
     size_t numbers;
     size_t lane, row;
-    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
+    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1
+        || threads > 65536) {
         return 0U;
     }
     numbers = 0U;
     lane = 128U;
     row = 75U;
     numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
-    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_gradient_chunk(n_rows, threads), row));
+    row = digits_size_product((size_t)digits_gradient_chunk(n_rows, threads), row);
+    numbers = digits_size_sum(numbers, row);
     return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
@@ -1352,7 +1360,9 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
     if (work_bytes < digits_gradient_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return DIGITS_GRADIENT_BAD_WORK_BYTES;
     }
-    if (DIGITS_MISPLACED(args->out_value) || DIGITS_MISPLACED(args->out_grad_W1) || DIGITS_MISPLACED(args->out_grad_b1) || DIGITS_MISPLACED(args->out_grad_W2) || DIGITS_MISPLACED(args->out_grad_b2)) {
+    if (DIGITS_MISPLACED(args->out_value) || DIGITS_MISPLACED(args->out_grad_W1)
+        || DIGITS_MISPLACED(args->out_grad_b1) || DIGITS_MISPLACED(args->out_grad_W2)
+        || DIGITS_MISPLACED(args->out_grad_b2)) {
         return DIGITS_GRADIENT_BAD_OUTPUTS;
     }
 
@@ -1363,7 +1373,8 @@ int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t
         const int64_t chunk = digits_gradient_chunk(args->n_rows, threads);
         const double chunks = (double)(chunk > 0 ? (args->n_rows + chunk - 1) / chunk : 0);
         const double waits = 0 + 2 * chunks;
-        if (4779.0 * rows + (args->n_rows > LANES ? 6734.0 * rows : 0.0) < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
+        if (4779.0 * rows + (args->n_rows > LANES ? 6734.0 * rows : 0.0)
+            < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }
@@ -1869,7 +1880,8 @@ static void digits_diagonal_compute_a_diag(const digits_diagonal_frame *f)
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 const double z_bar = sum[step][lane];
-                const double a_curv = -(2.0 * z_bar * z_tile[h * LANES + lane] * a_sech2_tile[h * LANES + lane]);
+                const double a_curv = -(2.0 * z_bar * z_tile[h * LANES + lane]
+                    * a_sech2_tile[h * LANES + lane]);
                 const double a_diag = a_curv + (a_sech2_tile[h * LANES + lane]
                     * a_sech2_tile[h * LANES + lane] * (z_curv_tile[h * LANES + lane]
                     - (row_scale * (z_curv_2_tile[h * LANES + lane] * z_curv_2_tile[h * LANES + lane]))));
@@ -2062,8 +2074,7 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
     digits_diagonal_load_x(f);
     digits_diagonal_compute_z_factor(f);
     if (f->args->out_diag_W2 != NULL) {
-        digits_diagonal_keep_z_factor(
-            f, f->tile + LANES * digits_DIAGONAL_TILE_z_factor,
+        digits_diagonal_keep_z_factor(f, f->tile + LANES * digits_DIAGONAL_TILE_z_factor,
             f->rows + f->chunk * digits_DIAGONAL_ROWS_z_factor);
     }
     digits_diagonal_compute_s(f);
@@ -2081,8 +2092,8 @@ static void digits_diagonal_tile(digits_diagonal_frame *f)
         digits_diagonal_load_y(f);
         digits_diagonal_compute_s_bar(f);
         digits_diagonal_compute_a_diag(f);
-        digits_diagonal_keep_z_factor(
-            f, f->tile + LANES * digits_DIAGONAL_TILE_a_diag, f->rows + f->chunk * digits_DIAGONAL_ROWS_a_diag);
+        digits_diagonal_keep_z_factor(f, f->tile + LANES * digits_DIAGONAL_TILE_a_diag,
+            f->rows + f->chunk * digits_DIAGONAL_ROWS_a_diag);
     }
 }
 
@@ -2152,14 +2163,16 @@ size_t digits_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t 
 {
     size_t numbers;
     size_t lane, row;
-    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
+    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1
+        || threads > 65536) {
         return 0U;
     }
     numbers = 320U;
     lane = 224U;
     row = 74U;
     numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
-    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_diagonal_chunk(n_rows, threads), row));
+    row = digits_size_product((size_t)digits_diagonal_chunk(n_rows, threads), row);
+    numbers = digits_size_sum(numbers, row);
     return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
@@ -2217,7 +2230,8 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
     if (work_bytes < digits_diagonal_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return DIGITS_DIAGONAL_BAD_WORK_BYTES;
     }
-    if (DIGITS_MISPLACED(args->out_diag_W1) || DIGITS_MISPLACED(args->out_diag_b1) || DIGITS_MISPLACED(args->out_diag_W2) || DIGITS_MISPLACED(args->out_diag_b2)) {
+    if (DIGITS_MISPLACED(args->out_diag_W1) || DIGITS_MISPLACED(args->out_diag_b1)
+        || DIGITS_MISPLACED(args->out_diag_W2) || DIGITS_MISPLACED(args->out_diag_b2)) {
         return DIGITS_DIAGONAL_BAD_OUTPUTS;
     }
 
@@ -2228,7 +2242,8 @@ int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t
         const int64_t chunk = digits_diagonal_chunk(args->n_rows, threads);
         const double chunks = (double)(chunk > 0 ? (args->n_rows + chunk - 1) / chunk : 0);
         const double waits = 1 + 2 * chunks;
-        if (320.0 + 6826.0 * rows + (args->n_rows > LANES ? 8313.0 * rows : 0.0) < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
+        if (320.0 + 6826.0 * rows + (args->n_rows > LANES ? 8313.0 * rows : 0.0)
+            < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }
@@ -2664,7 +2679,8 @@ static void digits_sketch_compute_a_root_q(const digits_sketch_frame *f)
             OMP_SIMD
             for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
                 const double z_bar = sum[step][lane];
-                const double a_curv = -(2.0 * z_bar * z_tile[h * LANES + lane] * a_sech2_tile[h * LANES + lane]);
+                const double a_curv = -(2.0 * z_bar * z_tile[h * LANES + lane]
+                    * a_sech2_tile[h * LANES + lane]);
                 const double a_root_p = sqrt(cpgen_relu_f64(a_curv));
                 a_root_p_tile[h * LANES + lane] = a_root_p;
                 const double a_root_q = sqrt(cpgen_relu_f64(-a_curv));
@@ -3133,30 +3149,25 @@ static void digits_sketch_tile(digits_sketch_frame *f)
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
             digits_sketch_compute_z_p(f);
         }
-        digits_sketch_draw_v_s_sum_W2_z(
-            f, f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
+        digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
         digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_a, 0U, 682352037U);
         digits_sketch_compute_z_noise(f);
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
-            digits_sketch_keep_a_p(
-                f, f->tile + LANES * digits_SKETCH_TILE_a_p,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
+            digits_sketch_keep_a_p(f, f->tile + LANES * digits_SKETCH_TILE_a_p, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
         }
         if (f->args->out_q_W1 != NULL || f->args->out_q_b1 != NULL) {
-            digits_sketch_keep_a_p(
-                f, f->tile + LANES * digits_SKETCH_TILE_a_q,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
+            digits_sketch_keep_a_p(f, f->tile + LANES * digits_SKETCH_TILE_a_q, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
         }
         if (f->args->out_p_W2 != NULL || f->args->out_q_W2 != NULL) {
             digits_sketch_compute_W2_p_row(f);
-            digits_sketch_keep_W2_t(
-                f, f->tile + LANES * digits_SKETCH_TILE_W2_t,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_t));
+            digits_sketch_keep_W2_t(f, f->tile + LANES * digits_SKETCH_TILE_W2_t, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_t));
         }
         if (f->args->out_p_W2 != NULL) {
-            digits_sketch_keep_W2_t(
-                f, f->tile + LANES * digits_SKETCH_TILE_W2_p_row,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_p_row));
+            digits_sketch_keep_W2_t(f, f->tile + LANES * digits_SKETCH_TILE_W2_p_row, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_p_row));
         }
     }
 }
@@ -3189,34 +3200,28 @@ static void digits_sketch_phases(const digits_sketch_frame *frame)
             digits_sketch_tile(&own);
         }
         if (f->args->out_p_W1 != NULL) {
-            digits_sketch_compute_W1_p(
-                f, f->args->out_p_W1,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
+            digits_sketch_compute_W1_p(f, f->args->out_p_W1, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
         }
         if (f->args->out_q_W1 != NULL) {
-            digits_sketch_compute_W1_p(
-                f, f->args->out_q_W1,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
+            digits_sketch_compute_W1_p(f, f->args->out_q_W1, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
         }
         if (f->args->out_p_b1 != NULL) {
-            digits_sketch_compute_a_p_2(
-                f, f->args->out_p_b1,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
+            digits_sketch_compute_a_p_2(f, f->args->out_p_b1, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_p));
         }
         if (f->args->out_q_b1 != NULL) {
-            digits_sketch_compute_a_p_2(
-                f, f->args->out_q_b1,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
+            digits_sketch_compute_a_p_2(f, f->args->out_q_b1, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_a_q));
         }
         if (f->args->out_p_W2 != NULL) {
-            digits_sketch_compute_W2_p(
-                f, f->args->out_p_W2,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_p_row));
+            digits_sketch_compute_W2_p(f, f->args->out_p_W2, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_p_row));
         }
         if (f->args->out_q_W2 != NULL) {
-            digits_sketch_compute_W2_p(
-                f, f->args->out_q_W2,
-                f->rows + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_t));
+            digits_sketch_compute_W2_p(f, f->args->out_q_W2, f->rows
+                + f->chunk * (digits_SKETCH_ROWS_columns_begin + f->columns * digits_SKETCH_ROWS_W2_t));
         }
         if (f->args->out_p_b2 != NULL) {
             digits_sketch_compute_s_p_2(f);
@@ -3260,14 +3265,16 @@ size_t digits_sketch_workspace_bytes(int64_t n_rows, int64_t columns, int32_t th
 {
     size_t numbers;
     size_t lane, row;
-    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
+    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1
+        || threads > 65536) {
         return 0U;
     }
     numbers = 0U;
     lane = 1024U;
     row = digits_size_product(714U, (size_t)columns);
     numbers = digits_size_sum(numbers, digits_size_product((size_t)threads * LANES, lane));
-    numbers = digits_size_sum(numbers, digits_size_product((size_t)digits_sketch_chunk(n_rows, threads), row));
+    row = digits_size_product((size_t)digits_sketch_chunk(n_rows, threads), row);
+    numbers = digits_size_sum(numbers, row);
     return digits_size_sum(digits_size_product(numbers, sizeof(double)), 64U);
 }
 
@@ -3302,7 +3309,8 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
     if (args->n_rows < 0 || args->n_rows > 2147483647) {
         return DIGITS_SKETCH_BAD_N_ROWS;
     }
-    if (args->columns < 1 || args->columns > 2147483647 || (args->design == 2 && (args->columns != 74 || args->first_column != 0))) {
+    if (args->columns < 1 || args->columns > 2147483647
+        || (args->design == 2 && (args->columns != 74 || args->first_column != 0))) {
         return DIGITS_SKETCH_BAD_COLUMNS;
     }
     if (args->first_row < 0 || args->first_row >= INT64_C(0x4000000000000000)) {
@@ -3326,7 +3334,10 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
     if (work_bytes < digits_sketch_workspace_bytes(args->n_rows, args->columns, args->threads)) {
         return DIGITS_SKETCH_BAD_WORK_BYTES;
     }
-    if (DIGITS_MISPLACED(args->out_p_W1) || DIGITS_MISPLACED(args->out_q_W1) || DIGITS_MISPLACED(args->out_p_b1) || DIGITS_MISPLACED(args->out_q_b1) || DIGITS_MISPLACED(args->out_p_W2) || DIGITS_MISPLACED(args->out_q_W2) || DIGITS_MISPLACED(args->out_p_b2) || DIGITS_MISPLACED(args->out_q_b2)) {
+    if (DIGITS_MISPLACED(args->out_p_W1) || DIGITS_MISPLACED(args->out_q_W1)
+        || DIGITS_MISPLACED(args->out_p_b1) || DIGITS_MISPLACED(args->out_q_b1)
+        || DIGITS_MISPLACED(args->out_p_W2) || DIGITS_MISPLACED(args->out_q_W2)
+        || DIGITS_MISPLACED(args->out_p_b2) || DIGITS_MISPLACED(args->out_q_b2)) {
         return DIGITS_SKETCH_BAD_OUTPUTS;
     }
 
@@ -3338,7 +3349,8 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
         const int64_t chunk = digits_sketch_chunk(args->n_rows, threads);
         const double chunks = (double)(chunk > 0 ? (args->n_rows + chunk - 1) / chunk : 0);
         const double waits = 1 + 2 * chunks;
-        if (8906.0 * rows * cols + (args->n_rows > LANES ? 9064.0 * rows + 2300.0 * rows * cols : 0.0) < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
+        if (8906.0 * rows * cols + (args->n_rows > LANES ? 9064.0 * rows + 2300.0 * rows * cols : 0.0)
+            < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }
     }

@@ -64,8 +64,9 @@ typedef enum digits_value_status {
 size_t digits_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
 /*
- * Returns a digits_value_status. Where it is negative nothing has been written; DIGITS_VALUE_NOT_FINITE
- * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ * Returns a digits_value_status. Where it is negative nothing has been written;
+ * DIGITS_VALUE_NOT_FINITE says that everything has, and that a number of the outputs
+ * is infinite or NaN. Outputs must not overlap other arrays.
  */
 int32_t digits_value_run(const digits_value_args *args, void *work, size_t work_bytes);
 
@@ -120,8 +121,9 @@ typedef enum digits_gradient_status {
 size_t digits_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
 /*
- * Returns a digits_gradient_status. Where it is negative nothing has been written; DIGITS_GRADIENT_NOT_FINITE
- * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ * Returns a digits_gradient_status. Where it is negative nothing has been written;
+ * DIGITS_GRADIENT_NOT_FINITE says that everything has, and that a number of the outputs
+ * is infinite or NaN. Outputs must not overlap other arrays.
  */
 int32_t digits_gradient_run(const digits_gradient_args *args, void *work, size_t work_bytes);
 
@@ -175,8 +177,9 @@ typedef enum digits_diagonal_status {
 size_t digits_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
 /*
- * Returns a digits_diagonal_status. Where it is negative nothing has been written; DIGITS_DIAGONAL_NOT_FINITE
- * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ * Returns a digits_diagonal_status. Where it is negative nothing has been written;
+ * DIGITS_DIAGONAL_NOT_FINITE says that everything has, and that a number of the outputs
+ * is infinite or NaN. Outputs must not overlap other arrays.
  */
 int32_t digits_diagonal_run(const digits_diagonal_args *args, void *work, size_t work_bytes);
 
@@ -219,11 +222,11 @@ typedef enum digits_sketch_status {
     DIGITS_SKETCH_BAD_W2 = -6, /* W2 is NULL or misaligned */
     DIGITS_SKETCH_BAD_B2 = -7, /* b2 is NULL or misaligned */
     DIGITS_SKETCH_BAD_N_ROWS = -8, /* n_rows is not in [0, 2**31) */
-    DIGITS_SKETCH_BAD_COLUMNS = -9, /* columns is not in [1, 2**31), or not the 74 from first_column 0 of the exact answer */
+    DIGITS_SKETCH_BAD_COLUMNS = -9, /* columns is not in [1, 2**31), or not the exact answer's 74 from first_column 0 */
     DIGITS_SKETCH_BAD_FIRST_ROW = -10, /* first_row is not in [0, 2**62) */
     DIGITS_SKETCH_BAD_FIRST_COLUMN = -11, /* first_column is not in [0, 2**62) */
     DIGITS_SKETCH_BAD_DESIGN = -12, /* design is not 0, 1, 2 or 3 */
-    DIGITS_SKETCH_BAD_ACCUMULATE = -13, /* accumulate is not 0, and an output is computed from finished sums */
+    DIGITS_SKETCH_BAD_ACCUMULATE = -13, /* accumulate is not 0, and an output needs finished sums */
     DIGITS_SKETCH_BAD_THREADS = -14, /* threads is not in [1, 65536] */
     DIGITS_SKETCH_BAD_WORK = -15, /* work is NULL */
     DIGITS_SKETCH_BAD_WORK_BYTES = -16, /* the workspace is too small */
@@ -234,21 +237,24 @@ typedef enum digits_sketch_status {
 size_t digits_sketch_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
 /*
- * Returns a digits_sketch_status. Where it is negative nothing has been written; DIGITS_SKETCH_NOT_FINITE
- * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ * Returns a digits_sketch_status. Where it is negative nothing has been written;
+ * DIGITS_SKETCH_NOT_FINITE says that everything has, and that a number of the outputs
+ * is infinite or NaN. Outputs must not overlap other arrays.
  */
 int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t work_bytes);
 
 /*
- * What the calling thread's processor was told to leave out of IEEE arithmetic (by whoever: other libraries do): 0 for
- * nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both. 4 is added where the compiler
- * was told to join multiplications and additions (-ffp-contract=fast). Results have other bits then.
+ * What the calling thread's processor was told to leave out of IEEE arithmetic (by whoever: other libraries
+ * do): 0 for nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both.
+ * 4 is added where the compiler was told to join multiplications and additions (-ffp-contract=fast).
+ * Results have other bits then.
  */
 int32_t digits_arithmetic(void);
 
 /*
- * Bytes of workspace as constant expressions, for memory that is reserved at compile time; the same numbers as
- * the functions above. Defining ..._LANES changes the number of rows that are computed at once, where it is more than one.
+ * Bytes of workspace as constant expressions, for memory that is reserved at compile time; the same numbers
+ * as the functions above.
+ * Defining ..._LANES changes the number of rows that are computed at once, where it is more than one.
  */
 #ifndef DIGITS_VALUE_LANES
 #define DIGITS_VALUE_LANES 8 /* rows in a tile */

@@ -6,30 +6,32 @@
  * program diagonal: sha256 2183600715caf81b05a5de8e5def85ad152eb48e460aa4cfe4c7e5b885434314
  */
 #if defined(__GNUC__) && !defined(__clang__) && (defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD))
-#pragma GCC optimize("no-tree-dse") /* GCC 12 drops stores to an array of which a simd loop reads a[t][t] alone */
+/* GCC 12 drops stores to an array of which a simd loop reads a[t][t] alone. */
+#pragma GCC optimize("no-tree-dse")
 #endif
 #include "rosenbrock.h"
 
 #include <float.h>
 #include <limits.h>
 
-/* What the numbers rely on. None of it can be had back later, so each is an error here rather than other results. */
-#if defined(__FAST_MATH__) || defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) \
-    || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
-#error "this file relies on IEEE arithmetic: compile it without -ffast-math, its parts (-fassociative-math, -ffinite-math-only, ...) and /fp:fast"
+/* What the numbers rely on. None of it can be had back later, so each is an error here. */
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST) \
+    || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) || defined(__ASSOCIATIVE_MATH__) \
+    || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error "this file relies on IEEE arithmetic: compile it without -ffast-math, its parts and /fp:fast"
 #endif
 #if FLT_MANT_DIG != 24 || FLT_MAX_EXP != 128
 #error "this file needs a float of 32 bits as in IEEE 754"
 #endif
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
-#error "this compiler computes in more digits than the type has (FLT_EVAL_METHOD): on x86 compile with -msse2 -mfpmath=sse"
+#error "this compiler computes in more digits than the type has: on x86 compile with -msse2 -mfpmath=sse"
 #endif
 #if INT_MAX < 2147483647 || PTRDIFF_MAX < 2147483647 || SIZE_MAX < 4294967295
-#error "this file needs int, ptrdiff_t and size_t of at least 32 bits: its constants and positions do not fit into 16"
+#error "this file needs int, ptrdiff_t and size_t of 32 bits: its positions do not fit into 16"
 #endif
-/* Joined multiplications and additions (one rounding in place of two): told to clang, not to be had from MSVC, and left
- * out by GCC under -std=c99. In its GNU modes GCC joins them where the processor can, and no macro tells whether
- * -ffp-contract=off was given. */
+/* Joined multiplications and additions (one rounding in place of two): told to clang, not to be had from
+ * MSVC, and left out by GCC under -std=c99. In its GNU modes GCC joins them where the processor can, and no macro
+ * tells whether -ffp-contract=off was given. */
 #if !defined(CPGEN_FUSED) || !CPGEN_FUSED
 #if defined(_M_FP_CONTRACT)
 #error "this compiler joins multiplications and additions: compile with /fp:precise and without /fp:contract"
@@ -37,7 +39,7 @@
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__) && !defined(__STRICT_ANSI__) && (defined(__FP_FAST_FMA) || defined(__FP_FAST_FMAF)) \
     && !defined(CPGEN_CONTRACT_OFF)
-#error "GCC joins multiplications and additions in GNU modes: compile with -std=c99, or with -ffp-contract=off and the macro CPGEN_CONTRACT_OFF defined"
+#error "GCC joins operations in GNU modes: -std=c99, or -ffp-contract=off and the macro CPGEN_CONTRACT_OFF defined"
 #endif
 #endif
 
@@ -69,7 +71,7 @@
 #define OMP_SINGLE OMP(single)
 #define OMP_BARRIER OMP(barrier)
 #define OMP_INDEX omp_get_thread_num()
-#define OMP_INSIDE (omp_get_level() > 0) /* a caller's parallel region, whose threads are not this program's */
+#define OMP_INSIDE (omp_get_level() > 0) /* a caller's threads, not this program's */
 #else
 #define OMP_PARALLEL
 #define OMP_FOR
@@ -106,7 +108,8 @@ typedef struct rosenbrock_place {
     char before;
     float value;
 } rosenbrock_place;
-#define ROSENBROCK_MISPLACED(pointer) ((uintptr_t)(const void *)(pointer) % offsetof(rosenbrock_place, value) != 0U)
+#define ROSENBROCK_MISPLACED(pointer) \
+    ((uintptr_t)(const void *)(pointer) % offsetof(rosenbrock_place, value) != 0U)
 
 /* Sizes that stay at SIZE_MAX once they are too large. */
 static size_t rosenbrock_size_product(size_t a, size_t b)
@@ -205,7 +208,8 @@ static int rosenbrock_value_finite(const rosenbrock_value_args *args)
 size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
 {
     size_t numbers;
-    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
+    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1
+        || threads > 65536) {
         return 0U;
     }
     numbers = 0U;
@@ -393,7 +397,8 @@ static int rosenbrock_gradient_finite(const rosenbrock_gradient_args *args)
 size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
 {
     size_t numbers;
-    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
+    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1
+        || threads > 65536) {
         return 0U;
     }
     numbers = 0U;
@@ -551,7 +556,8 @@ static int rosenbrock_diagonal_finite(const rosenbrock_diagonal_args *args)
 size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads)
 {
     size_t numbers;
-    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1 || threads > 65536) {
+    if (n_rows < 0 || n_rows > 2147483647 || columns < 0 || columns > 2147483647 || threads < 1
+        || threads > 65536) {
         return 0U;
     }
     numbers = 0U;

@@ -40,7 +40,7 @@ typedef enum rosenbrock_value_status {
     ROSENBROCK_VALUE_BAD_FIRST_ROW = -5, /* first_row is not in [0, 2**62) */
     ROSENBROCK_VALUE_BAD_FIRST_COLUMN = -6, /* first_column is not in [0, 2**62) */
     ROSENBROCK_VALUE_BAD_DESIGN = -7, /* design is not 0, 1, 2 or 3 */
-    ROSENBROCK_VALUE_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output is computed from finished sums */
+    ROSENBROCK_VALUE_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output needs finished sums */
     ROSENBROCK_VALUE_BAD_THREADS = -9, /* threads is not in [1, 65536] */
     ROSENBROCK_VALUE_BAD_WORK = -10, /* work is NULL */
     ROSENBROCK_VALUE_BAD_WORK_BYTES = -11, /* the workspace is too small */
@@ -51,8 +51,9 @@ typedef enum rosenbrock_value_status {
 size_t rosenbrock_value_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
 /*
- * Returns a rosenbrock_value_status. Where it is negative nothing has been written; ROSENBROCK_VALUE_NOT_FINITE
- * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ * Returns a rosenbrock_value_status. Where it is negative nothing has been written;
+ * ROSENBROCK_VALUE_NOT_FINITE says that everything has, and that a number of the outputs
+ * is infinite or NaN. Outputs must not overlap other arrays.
  */
 int32_t rosenbrock_value_run(const rosenbrock_value_args *args, void *work, size_t work_bytes);
 
@@ -82,7 +83,7 @@ typedef enum rosenbrock_gradient_status {
     ROSENBROCK_GRADIENT_BAD_FIRST_ROW = -5, /* first_row is not in [0, 2**62) */
     ROSENBROCK_GRADIENT_BAD_FIRST_COLUMN = -6, /* first_column is not in [0, 2**62) */
     ROSENBROCK_GRADIENT_BAD_DESIGN = -7, /* design is not 0, 1, 2 or 3 */
-    ROSENBROCK_GRADIENT_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output is computed from finished sums */
+    ROSENBROCK_GRADIENT_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output needs finished sums */
     ROSENBROCK_GRADIENT_BAD_THREADS = -9, /* threads is not in [1, 65536] */
     ROSENBROCK_GRADIENT_BAD_WORK = -10, /* work is NULL */
     ROSENBROCK_GRADIENT_BAD_WORK_BYTES = -11, /* the workspace is too small */
@@ -93,8 +94,9 @@ typedef enum rosenbrock_gradient_status {
 size_t rosenbrock_gradient_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
 /*
- * Returns a rosenbrock_gradient_status. Where it is negative nothing has been written; ROSENBROCK_GRADIENT_NOT_FINITE
- * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ * Returns a rosenbrock_gradient_status. Where it is negative nothing has been written;
+ * ROSENBROCK_GRADIENT_NOT_FINITE says that everything has, and that a number of the outputs
+ * is infinite or NaN. Outputs must not overlap other arrays.
  */
 int32_t rosenbrock_gradient_run(const rosenbrock_gradient_args *args, void *work, size_t work_bytes);
 
@@ -123,7 +125,7 @@ typedef enum rosenbrock_diagonal_status {
     ROSENBROCK_DIAGONAL_BAD_FIRST_ROW = -5, /* first_row is not in [0, 2**62) */
     ROSENBROCK_DIAGONAL_BAD_FIRST_COLUMN = -6, /* first_column is not in [0, 2**62) */
     ROSENBROCK_DIAGONAL_BAD_DESIGN = -7, /* design is not 0, 1, 2 or 3 */
-    ROSENBROCK_DIAGONAL_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output is computed from finished sums */
+    ROSENBROCK_DIAGONAL_BAD_ACCUMULATE = -8, /* accumulate is not 0, and an output needs finished sums */
     ROSENBROCK_DIAGONAL_BAD_THREADS = -9, /* threads is not in [1, 65536] */
     ROSENBROCK_DIAGONAL_BAD_WORK = -10, /* work is NULL */
     ROSENBROCK_DIAGONAL_BAD_WORK_BYTES = -11, /* the workspace is too small */
@@ -134,21 +136,24 @@ typedef enum rosenbrock_diagonal_status {
 size_t rosenbrock_diagonal_workspace_bytes(int64_t n_rows, int64_t columns, int32_t threads);
 
 /*
- * Returns a rosenbrock_diagonal_status. Where it is negative nothing has been written; ROSENBROCK_DIAGONAL_NOT_FINITE
- * says that everything has, and that a number of the outputs is infinite or NaN. Outputs must not overlap other arrays.
+ * Returns a rosenbrock_diagonal_status. Where it is negative nothing has been written;
+ * ROSENBROCK_DIAGONAL_NOT_FINITE says that everything has, and that a number of the outputs
+ * is infinite or NaN. Outputs must not overlap other arrays.
  */
 int32_t rosenbrock_diagonal_run(const rosenbrock_diagonal_args *args, void *work, size_t work_bytes);
 
 /*
- * What the calling thread's processor was told to leave out of IEEE arithmetic (by whoever: other libraries do): 0 for
- * nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both. 4 is added where the compiler
- * was told to join multiplications and additions (-ffp-contract=fast). Results have other bits then.
+ * What the calling thread's processor was told to leave out of IEEE arithmetic (by whoever: other libraries
+ * do): 0 for nothing; 1: subnormal numbers count as zero; 2: results are not rounded to nearest; 3: both.
+ * 4 is added where the compiler was told to join multiplications and additions (-ffp-contract=fast).
+ * Results have other bits then.
  */
 int32_t rosenbrock_arithmetic(void);
 
 /*
- * Bytes of workspace as constant expressions, for memory that is reserved at compile time; the same numbers as
- * the functions above. Defining ..._LANES changes the number of rows that are computed at once, where it is more than one.
+ * Bytes of workspace as constant expressions, for memory that is reserved at compile time; the same numbers
+ * as the functions above.
+ * Defining ..._LANES changes the number of rows that are computed at once, where it is more than one.
  */
 #ifndef ROSENBROCK_VALUE_LANES
 #define ROSENBROCK_VALUE_LANES 64 /* rows in a tile */

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cpgen.code.printer import LONGEST
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("code", "emit", "bundle")
 # reads C that was not made here, token by token, and makes text fit for a comment
@@ -69,3 +71,11 @@ def test_a_planted_fault_is_found(line: str) -> None:
 def test_a_template_that_looks_into_a_text_is_found() -> None:
     assert DECISION.search('{% if "* rows" in program.cost %}')
     assert DECISION.search("{{ stage.body | replace('a', 'b') }}")
+
+
+def test_lines_fit_a_page() -> None:
+    files = [p for p in sorted((ROOT / "generated").glob("*/*.[ch]")) if p.name != "cpgen_scalar.h"]
+    assert len(files) > 3
+    for path in files:
+        long = [n for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if len(line) > LONGEST]
+        assert not long, f"{path.name} has more than {LONGEST} characters in lines {long[:9]}"
