@@ -412,7 +412,7 @@ def statuses(plan: Plan, name: str) -> list[Status]:
         part = binary("!=", of("args", "columns"), number(whole))
         first = binary("!=", of("args", "first_column"), number(0))
         columns = binary("||", columns, Group(binary("&&", exact, Group(binary("||", part, first)))))
-        columns_meaning += f", or not the exact answer's {whole} from first_column 0"
+        columns_meaning += f"; exact: the {whole} from first_column 0"
     accumulate: Expression = _outside("accumulate", 0, number(1), ">")
     meaning = "accumulate is not 0 or 1"
     if not plan.accumulable:

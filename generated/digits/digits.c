@@ -22,7 +22,7 @@
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST) \
     || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) || defined(__ASSOCIATIVE_MATH__) \
     || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
-#error "this file relies on IEEE arithmetic: compile it without -ffast-math, its parts and /fp:fast"
+#error "this file relies on IEEE arithmetic: no -ffast-math, -ffinite-math-only or the like, no /fp:fast"
 #endif
 #if DBL_MANT_DIG != 53 || DBL_MAX_EXP != 1024
 #error "this file needs a double of 64 bits as in IEEE 754 (avr-gcc: -mdouble=64), or generate it for float32"
@@ -37,8 +37,8 @@
 #error "the arrays of this model are larger than this machine can address"
 #endif
 /* Joined multiplications and additions (one rounding in place of two): told to clang, not to be had from
- * MSVC, and left out by GCC under -std=c99. In its GNU modes GCC joins them where the processor can, and no macro
- * tells whether -ffp-contract=off was given. */
+ * MSVC, and left out by GCC under -std=c99. In its GNU modes GCC joins them where the processor can, and no
+ * macro tells whether -ffp-contract=off was given. */
 #if !defined(CPGEN_FUSED) || !CPGEN_FUSED
 #if defined(_M_FP_CONTRACT)
 #error "this compiler joins multiplications and additions: compile with /fp:precise and without /fp:contract"
@@ -46,7 +46,7 @@
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__) && !defined(__STRICT_ANSI__) && (defined(__FP_FAST_FMA) || defined(__FP_FAST_FMAF)) \
     && !defined(CPGEN_CONTRACT_OFF)
-#error "GCC joins operations in GNU modes: -std=c99, or -ffp-contract=off and the macro CPGEN_CONTRACT_OFF defined"
+#error "GCC joins operations in GNU modes: -std=c99, or -ffp-contract=off and -DCPGEN_CONTRACT_OFF"
 #endif
 #endif
 

@@ -222,7 +222,7 @@ typedef enum digits_sketch_status {
     DIGITS_SKETCH_BAD_W2 = -6, /* W2 is NULL or misaligned */
     DIGITS_SKETCH_BAD_B2 = -7, /* b2 is NULL or misaligned */
     DIGITS_SKETCH_BAD_N_ROWS = -8, /* n_rows is not in [0, 2**31) */
-    DIGITS_SKETCH_BAD_COLUMNS = -9, /* columns is not in [1, 2**31), or not the exact answer's 74 from first_column 0 */
+    DIGITS_SKETCH_BAD_COLUMNS = -9, /* columns is not in [1, 2**31); exact: the 74 from first_column 0 */
     DIGITS_SKETCH_BAD_FIRST_ROW = -10, /* first_row is not in [0, 2**62) */
     DIGITS_SKETCH_BAD_FIRST_COLUMN = -11, /* first_column is not in [0, 2**62) */
     DIGITS_SKETCH_BAD_DESIGN = -12, /* design is not 0, 1, 2 or 3 */
