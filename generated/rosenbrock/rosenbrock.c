@@ -18,7 +18,8 @@
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST) \
     || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) || defined(__ASSOCIATIVE_MATH__) \
     || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
-#error "this file relies on IEEE arithmetic: no -ffast-math, -ffinite-math-only or the like, no /fp:fast"
+#error "this file relies on IEEE arithmetic: compile it without -ffast-math, its parts \
+(-fassociative-math, -ffinite-math-only, ...) and /fp:fast"
 #endif
 #if FLT_MANT_DIG != 24 || FLT_MAX_EXP != 128
 #error "this file needs a float of 32 bits as in IEEE 754"
