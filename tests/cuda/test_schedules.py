@@ -86,7 +86,7 @@ def agree(
     ],
     ids=["one column", "in the workspace", "products", "small panels", "unusual"],
 )
-@pytest.mark.parametrize("real", ["float64", "float32"])
+@pytest.mark.parametrize("real", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_bits_do_not_depend_on_the_schedule(
     real: str, schedule: Schedule, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
