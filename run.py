@@ -93,7 +93,7 @@ def side_by_side(given: Sequence[str]) -> list[str]:
     alone = {"-n", "--numprocesses", "-s", "--capture=no", "--pdb", "--trace", "--collect-only", "--co"}
     if processors == 1 or alone.intersection(given):
         return []
-    return ["-n", str(min(processors, 4)), "--dist", "loadgroup"]
+    return ["-n", str(min(processors, 4))]
 
 
 def prepare(extras: tuple[str, ...], environment: Path) -> Path:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,26 +28,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "cache"):
         os.environ.setdefault("CPGEN_CACHE_DIR", str(config.cache.mkdir("libraries")))
-    if not config.pluginmanager.hasplugin("xdist"):
-        config.addinivalue_line("markers", "xdist_group(name): which tests go to one process")
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not (config.option.all or "slow" in config.option.markexpr or _named(config)):
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
-    for item in items:
-        # what a file has made once stays in one process; what it makes for each model of the catalogue is spread
-        model = getattr(item, "callspec", None) and item.callspec.params.get("name")  # type: ignore[attr-defined]
-        own = f"/{model}" if isinstance(model, str) and model in CATALOGUE else ""
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0] + own))
 
 
 def _named(config: pytest.Config) -> bool:
     """Whether the command names single tests, and so wants them."""
     return any("::" in argument for argument in config.args)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """A process takes a file at once, or what a file tests of one model of the catalogue, and keeps what it has made."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModel(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, rest = nodeid.partition("::")
+            words = rest.partition("[")[2].rstrip("]").split("-")
+            return "/".join([file, *(word for word in words if word in CATALOGUE)])
+
+    return ByModel(config, log) if config.option.dist == "load" else None
 
 
 @pytest.hookimpl(wrapper=True)

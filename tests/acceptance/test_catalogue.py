@@ -26,6 +26,7 @@ EXACT = 1e-10
 EACH_OTHER = 1e-12
 
 Compiled = Callable[[str, str], cp.Estimator]
+both = pytest.mark.parametrize("backend", ["interpreter", "native"])
 every_model = pytest.mark.parametrize("name", models())
 # the short suite meets every construct in the interpreter, and compiles a few models
 by_interpreter = [pytest.param(name, "interpreter") for name in CATALOGUE]
@@ -73,7 +74,8 @@ def test_unit_columns_sum_to_the_hessian(name: str, backend: str, compiled: Comp
     assert frobenius(hessian(entry, est, arrays, columns, IDENTITY), wanted) < tolerance
 
 
-@every_model_by_both
+@both
+@every_model
 def test_a_full_hadamard_block_of_columns_sums_to_the_hessian(
     name: str, backend: str, compiled: Compiled
 ) -> None:
