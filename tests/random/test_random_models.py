@@ -13,6 +13,7 @@ from tests.random.illegal import ILLEGAL, attempt
 from tests.short import cases
 
 
+@pytest.mark.slow
 @settings(
     max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
