@@ -196,6 +196,10 @@ class Finder(ast.NodeVisitor):
             self.put("order", node, f"list({self.source(node.args[0])})")
         self.generic_visit(node)
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg != "strict":  # of zip: says what holds, like an assertion
+            self.generic_visit(node)
+
     def visit_Slice(self, node: ast.Slice) -> None:
         for end in (node.lower, node.upper):
             if end is not None and not isinstance(end, ast.Constant):
