@@ -1,6 +1,7 @@
 """Run the project's tasks on a machine that has only Python (3.10 or newer) and a C compiler.
 
-    python3 run.py test [pytest arguments]     the whole test suite
+    python3 run.py test [pytest arguments]     the short test suite, a process for each processor (at most four)
+    python3 run.py test --all                  the whole one
     python3 run.py minima [pytest arguments]   its quick part on the oldest allowed versions, in .venv-minima
     python3 run.py digits [example arguments]  the handwritten digits example
     python3 run.py kalman                      a second-order Kalman filter, on the host and an emulated Cortex-M4F
@@ -24,6 +25,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -45,7 +47,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "lint": (("dev",), (("-m", "ruff", "check", "."), ("-m", "mypy"))),
     "samples": (("examples",), (("generated/regenerate.py",),)),
     "bench": ((), (("-m", "benchmarks.peers"),)),
-    "gpu": (("test",), (("-m", "pytest", "-q", "-rs", "-m", "gpu", "tests/cuda"), ("benchmarks/gpu.py",))),
+    "gpu": (("test",), (("-m", "pytest", "-q", "-rs", "--all", "-m", "gpu", "tests/cuda"), ("benchmarks/gpu.py",))),
 }
 ENVIRONMENTS = {"bench": PEERS, "gpu": GPU, "minima": MINIMA}
 LAST = ("gpu",)  # tasks whose arguments are for the last command alone
@@ -75,12 +77,23 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 3
+    if task == "test":
+        given = [*side_by_side(given), *given]
     for command in commands:
         own = given if task not in LAST or command is commands[-1] else []
         status = subprocess.run([str(python), *command, *own], cwd=ROOT).returncode
         if status != 0:
             return status
     return 0
+
+
+def side_by_side(given: Sequence[str]) -> list[str]:
+    """pytest's arguments for several processes, unless those ``given`` ask for one or talk to the terminal."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    alone = {"-n", "--numprocesses", "-s", "--capture=no", "--pdb", "--trace", "--collect-only", "--co"}
+    if processors == 1 or alone.intersection(given):
+        return []
+    return ["-n", str(min(processors, 4))]
 
 
 def prepare(extras: tuple[str, ...], environment: Path) -> Path:

@@ -6,6 +6,7 @@ that :func:`tests.reference.hessian` can difference them in extended precision. 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,12 @@ class Entry:
 
 
 CATALOGUE: dict[str, Entry] = {}
+
+
+@functools.cache
+def estimator(name: str, backend: str = "auto") -> cp.Estimator:
+    """One for all tests of a process that do no more than call it, so that each program is derived once."""
+    return CATALOGUE[name].compile(programs=(), backend=backend)
 
 
 def entry(

@@ -19,6 +19,7 @@ from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
 from tests import reference
 from tests.catalogue import CATALOGUE, Arrays, Entry
 from tests.reference import Array, frobenius
+from tests.short import FEW, cases, models
 
 # the exactness claimed; without extended precision, differences cannot show it and only compare at their own accuracy
 EXACT = 1e-10
@@ -26,7 +27,11 @@ EACH_OTHER = 1e-12
 
 Compiled = Callable[[str, str], cp.Estimator]
 both = pytest.mark.parametrize("backend", ["interpreter", "native"])
-every_model = pytest.mark.parametrize("name", sorted(CATALOGUE))
+every_model = pytest.mark.parametrize("name", models())
+# the short suite meets every construct in the interpreter, and compiles a few models
+by_interpreter = [pytest.param(name, "interpreter") for name in CATALOGUE]
+by_c = [pytest.param(name, "native", marks=() if name in FEW else pytest.mark.slow) for name in CATALOGUE]
+every_model_by_both = pytest.mark.parametrize(("name", "backend"), [*by_interpreter, *by_c])
 
 
 def test_the_table_describes_every_model() -> None:
@@ -56,8 +61,7 @@ def hessian(entry: Entry, est: cp.Estimator, arrays: Arrays, columns: int, desig
     return reference.matrix(entry, arrays, {pair: found["block_{}_{}".format(*pair)] for pair in pairs})
 
 
-@both
-@every_model
+@every_model_by_both
 def test_unit_columns_sum_to_the_hessian(name: str, backend: str, compiled: Compiled) -> None:
     entry, est = CATALOGUE[name], compiled(name, backend)
     arrays, _, wanted, tolerance = expected(name)
@@ -93,7 +97,7 @@ def test_interpreter_and_c_agree(name: str, compiled: Compiled) -> None:
     assert frobenius(*found) < EACH_OTHER
 
 
-@pytest.mark.parametrize("name", sorted(n for n, e in CATALOGUE.items() if e.symbolic))
+@pytest.mark.parametrize("name", cases([n for n, e in CATALOGUE.items() if e.symbolic], FEW))
 def test_the_references_agree(name: str) -> None:
     arrays, gradient, wanted, _ = expected(name)
     by_differences = reference.derivatives(CATALOGUE[name], arrays)
@@ -111,8 +115,7 @@ def test_jax_agrees(name: str, compiled: Compiled) -> None:
     assert frobenius(hessian(entry, est, arrays, est.columns("hessian:cp") or 0, IDENTITY), wanted) < EXACT
 
 
-@both
-@every_model
+@every_model_by_both
 def test_every_other_answer(name: str, backend: str, compiled: Compiled) -> None:
     """Value, gradient, Hessian-vector product, diagonal and trace."""
     entry, est = CATALOGUE[name], compiled(name, backend)
@@ -154,10 +157,10 @@ def _size(entry: Entry, arrays: Arrays, leaf: str) -> int:
     return arrays[leaf].size // (len(entry.value(arrays)) if reference.has_rows(entry, leaf) else 1)
 
 
+@pytest.mark.usefixtures("compiled")  # which skips where there is no compiler
 @pytest.mark.parametrize("name", ["convolution_1d", "mixture_of_experts", "special_functions"])
-def test_single_precision(name: str, compiled: Compiled) -> None:
+def test_single_precision(name: str) -> None:
     entry = CATALOGUE[name]
-    compiled(name, "native")  # sets the folder of compiled libraries
     arrays, gradient, wanted, _ = expected(name)
     est = entry.compile(programs=("gradient", "hessian"), real="float32", backend="native")
     single = {k: v.astype(np.float32) for k, v in arrays.items()}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,10 +14,10 @@ from cpgen.errors import EnvironmentProblem
 from cpgen.loops.device import device_plan
 from cpgen.native.cuda import ARCHITECTURES, find_nvcc
 from tests.catalogue import CATALOGUE
+from tests.short import cases
 
 KEYS = ("value", "gradient", "diagonal")
 QUICK = ("mlp_tanh", "attention")
-IN_CATALOGUE = "test_the_catalogue_is_clean"
 
 
 @pytest.fixture(scope="module")
@@ -50,32 +47,18 @@ def is_clean(nvcc: str, source: Path, architecture: str, real: str) -> None:
 
 
 @pytest.mark.parametrize("real", ["float64", "float32"])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", cases(QUICK, ["mlp_tanh"]))
 def test_clean_for_every_architecture(nvcc: str, name: str, real: str, tmp_path: Path) -> None:
     source = written(name, real, tmp_path)
     for architecture in ARCHITECTURES:
         is_clean(nvcc, source, architecture, real)
 
 
-@pytest.fixture(scope="module")
-def at_work(
-    nvcc: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[tuple[str, str], Future[None]]:
-    """The checks of the catalogue that are to be run, several at once: nvcc takes seconds for each."""
-    wanted = [i.callspec.params for i in request.session.items if getattr(i, "originalname", "") == IN_CATALOGUE]  # type: ignore[attr-defined]
-    pairs = [(p["name"], p["real"]) for p in wanted]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return {
-            (name, real): pool.submit(is_clean, nvcc, written(name, real, tmp_path_factory.mktemp(name)), "80", real)
-            for name, real in pairs
-        }
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("real", ["float64", "float32"])
 @pytest.mark.parametrize("name", [n for n in CATALOGUE if n not in QUICK])
-def test_the_catalogue_is_clean(at_work: Mapping[tuple[str, str], Future[None]], name: str, real: str) -> None:
-    at_work[name, real].result()
+def test_the_catalogue_is_clean(nvcc: str, name: str, real: str, tmp_path: Path) -> None:
+    is_clean(nvcc, written(name, real, tmp_path), "80", real)
 
 
 @pytest.mark.parametrize("real", ["float64", "float32"])

@@ -139,12 +139,12 @@ DRAWN = r"diagonal_draw_\w+<COLS>\(f\);\n\s+"
     ("schedule", "edit"),
     [
         (SPLIT, (f"({LOADED}){BARRIER}", r"\1")),
-        (SPLIT, (f"{BARRIER}({STORED})", r"\1")),
-        (SPLIT, (f"({DRAWN}){BARRIER}", r"\1")),
+        pytest.param(SPLIT, (f"{BARRIER}({STORED})", r"\1"), marks=pytest.mark.slow),
+        pytest.param(SPLIT, (f"({DRAWN}){BARRIER}", r"\1"), marks=pytest.mark.slow),
         (None, (f"({DRAWN}){BARRIER}", r"\1")),
-        (SPLIT, (f"({TURNED}){BARRIER}", r"\1")),
-        (None, (f"({MADE}){BARRIER}", r"\1")),
-        (None, (f"({ADDED}){BARRIER}", r"\1")),
+        pytest.param(SPLIT, (f"({TURNED}){BARRIER}", r"\1"), marks=pytest.mark.slow),
+        pytest.param(None, (f"({MADE}){BARRIER}", r"\1"), marks=pytest.mark.slow),
+        pytest.param(None, (f"({ADDED}){BARRIER}", r"\1"), marks=pytest.mark.slow),
     ],
     ids=["product before", "product after", "columns, split", "columns", "turned", "terms before", "terms after"],
 )

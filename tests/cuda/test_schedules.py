@@ -19,10 +19,10 @@ from cpgen.loops.device import LEAST_PRODUCT, TOGETHER, choose, device_plan
 from cpgen.loops.schedule import LANES, Schedule, schedule_of
 from cpgen.native import load
 from cpgen.native.cuda import CudaCompiler, build_cuda
-from tests.catalogue import CATALOGUE
 from tests.cuda.conftest import without
 from tests.cuda.test_compile import is_clean, nvcc  # noqa: F401
 from tests.cuda.test_shim import compare
+from tests.short import models
 
 ROWS, INPUTS, HIDDEN = 37, 21, 70  # nothing a multiple of what a block takes at a time
 SCALES = {"row_scale": 1 / ROWS, "column_scale": 0.2, "variance_scale": 0.05}
@@ -88,7 +88,7 @@ def agree(
     ],
     ids=["one column", "in the workspace", "products", "small panels", "unusual"],
 )
-@pytest.mark.parametrize("real", ["float64", "float32"])
+@pytest.mark.parametrize("real", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_bits_do_not_depend_on_the_schedule(
     real: str, schedule: Schedule, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,8 +109,7 @@ def test_a_square_of_rows_needs_both_barriers(which: int, shim: CudaCompiler, mo
     assert not agree("float64", shim, Schedule(products=8), ("fwd", "rev", "3"), monkeypatch, ("gradient",), "W")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(CATALOGUE))
+@pytest.mark.parametrize("name", models(["recurrent", "repeated_index"]))
 def test_the_catalogue_by_an_unusual_schedule(name: str, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue's own extents are small: let every product and every outer product take its way."""
     monkeypatch.setenv("CPGEN_SHIM_ORDER", "fwd")

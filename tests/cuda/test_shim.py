@@ -19,6 +19,7 @@ from cpgen.loops.schedule import Schedule
 from cpgen.native import load
 from cpgen.native.cuda import CudaCompiler, build_cuda
 from tests.catalogue import CATALOGUE
+from tests.short import cases, models
 
 ORDERS = ("fwd", "rev", "7")
 COLUMNS_TRIED = 5  # a batch of four, and one left over
@@ -66,13 +67,15 @@ def compare(
 
 
 @pytest.mark.parametrize("real", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", list(CATALOGUE))
+@pytest.mark.parametrize("name", models())
 def test_bits_of_the_c_text(name: str, real: str, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPGEN_SHIM_ORDER", "fwd")  # put back afterwards
     compare(name, real, shim, ORDERS)
 
 
-@pytest.mark.parametrize("name", ["mlp_tanh", "attention", "convolution_1d", "recurrent", "several_inputs"])
+@pytest.mark.parametrize(
+    "name", cases("mlp_tanh attention convolution_1d recurrent several_inputs".split(), ["recurrent", "several_inputs"])
+)
 def test_bits_of_exact_programs(name: str, shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns in indices: those of unit vectors, from the second column on."""
     monkeypatch.setenv("CPGEN_SHIM_ORDER", "fwd")  # put back afterwards

@@ -15,6 +15,7 @@ from cpgen.estimate import compiled
 from cpgen.native import cuda
 from cpgen.native.cuda import CudaCompiler, build_cuda
 from tests.catalogue import CATALOGUE
+from tests.short import cases
 
 
 class OnDevice:
@@ -79,7 +80,7 @@ def gpu(shim: CudaCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "find_nvcc", lambda: shim)
 
 
-@pytest.mark.parametrize("name", ["mlp_tanh", "attention"])
+@pytest.mark.parametrize("name", cases(["mlp_tanh", "attention"], ["mlp_tanh"]))
 def test_everything_that_the_cpu_does(name: str, gpu: None) -> None:
     entry = CATALOGUE[name]
     arrays = entry.arrays()

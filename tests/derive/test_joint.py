@@ -20,6 +20,7 @@ from cpgen.ir.noise import noise_count
 from tests.catalogue import CATALOGUE
 from tests.derive.small import Array, Arrays, Small, close, each, evaluate, reference, signs
 from tests.derive.test_sources import ROWS_USED, factors
+from tests.short import models
 
 
 def sigmoid(x: sp.Expr) -> sp.Expr:
@@ -257,7 +258,7 @@ def catalogued(name: str) -> tuple[Graph, tuple[str, ...]]:
     return model.graph(), entry.wrt
 
 
-@pytest.mark.parametrize("name", sorted(CATALOGUE))
+@pytest.mark.parametrize("name", models())
 def test_no_model_takes_more_columns_and_what_was_exact_stays_so(name: str) -> None:
     for estimator in ("cp", "units"):
         for what, now in derived_of(*catalogued(name), estimator).items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpgen.ir.cost import operations
-from tests.catalogue import CATALOGUE
+from tests.catalogue import CATALOGUE, estimator
 
 NAMES = ["mlp_tanh", "attention", "chained_rosenbrock", "recurrent", "robot_arm"]
 
@@ -15,7 +15,7 @@ NAMES = ["mlp_tanh", "attention", "chained_rosenbrock", "recurrent", "robot_arm"
 @pytest.mark.parametrize("how", [{"samples": 1}, {"samples": 5}, {"exact": True}, {"method": "hutchinson", "samples": 2}])
 def test_the_same_answers(name: str, how: dict[str, object]) -> None:
     entry = CATALOGUE[name]
-    est, arrays = entry.compile(programs=()), entry.arrays()
+    est, arrays = estimator(name), entry.arrays()
     value, gradient, diagonal = est.value_gradient_and_diagonal(**how, seed=3, **arrays)
     close = {"rtol": 1e-11, "atol": 1e-12}
     assert value == pytest.approx(est.value(**arrays), rel=1e-12)
@@ -38,6 +38,6 @@ def test_batches_of_columns_leave_the_gradient_alone(monkeypatch: pytest.MonkeyP
 
 
 def test_the_forward_pass_is_shared() -> None:
-    est = CATALOGUE["mlp_tanh"].compile(programs=())
+    est = estimator("mlp_tanh")
     apart = [operations(est.derive(key).program) for key in ("gradient", "diagonal")]
     assert operations(est.derive("diagonal+gradient").program) < 0.8 * sum(apart)

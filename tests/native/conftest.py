@@ -1,4 +1,4 @@
-"""Compiled libraries of the tests go to a folder of their own."""
+"""Native code needs a C compiler."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from cpgen.native import find_compiler
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> object:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("CPGEN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+def compiler() -> None:
     try:
         find_compiler()
     except EnvironmentProblem as problem:
         pytest.skip(str(problem))
-    yield
-    patch.undo()

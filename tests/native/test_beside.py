@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,75 +16,79 @@ from cpgen.ir.nodes import COLUMNS, ROWS, Access, Node, Program
 from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT
 from cpgen.loops import Plan, lower, plan
 from cpgen.loops.device import device_plan
-from cpgen.native import NativeModule, check_against_interpreter, load
+from cpgen.native import NativeProgram, check_against_interpreter, load
 from cpgen.scalar import placeholder as p
-from tests.catalogue import CATALOGUE
+from tests.catalogue import CATALOGUE, estimator
+from tests.short import cases
 
 # dense layers, a convolution, tied weights and normalised layers; results of each row and of parameters
-KEYS = {
-    "softplus_energy": ("diagonal:cp", "trace:cp"),
-    "convolution_2d": ("diagonal:cp",),
-    "residual_tied": ("diagonal:cp",),
-    "mlp_tanh": ("trace:cp",),
-    "layer_normalised": ("diagonal:cp",),
-}
+KEYS = (
+    ("softplus_energy", "diagonal"),
+    ("softplus_energy", "trace"),
+    ("convolution_2d", "diagonal"),
+    ("residual_tied", "diagonal"),
+    ("mlp_tanh", "trace"),
+    ("layer_normalised", "diagonal"),
+)
+MODELS = tuple(dict(KEYS))
+every_program = pytest.mark.parametrize("key", cases(KEYS, KEYS[:3]), ids="_".join)
 MOST = 11  # a tile of eight, and one of three: two columns at once
 SCALES = {"row_scale": 0.25, "column_scale": 1 / 3, "variance_scale": 1 / 6}
 
 
-def every_program() -> list[tuple[str, Program]]:
-    """Programs with noise columns and variances, named after their model."""
-    found = []
-    for name, keys in KEYS.items():
-        est = CATALOGUE[name].compile(backend="interpreter", programs=())
-        for key in keys:
-            program = est.derive(key).program
-            found.append((name, replace(program, name=f"{name}_{program.name}")))
-    return found
+@cache
+def derived(key: tuple[str, str]) -> Program:
+    """The program of a model with noise columns, and with variances if it is the diagonal."""
+    name, what = key
+    return estimator(name, "interpreter").derive(f"{what}:cp").program
 
 
-PROGRAMS = every_program()
-IDS = [program.name for _, program in PROGRAMS]
-
-
-ARRAYS = {name: CATALOGUE[name].arrays(3, MOST) for name in KEYS}
-WITH_ROWS = {name: {i.name for i in program.inputs if i.has_rows} for name, program in PROGRAMS}
+@cache
+def arrays_of(name: str) -> tuple[dict[str, Any], set[str]]:
+    """The arrays of a model, and which have rows."""
+    variables = estimator(name, "interpreter").graph.variables
+    return CATALOGUE[name].arrays(3, MOST), {v.name for v in variables if v.has_rows}
 
 
 def given(name: str, real: str, first: int, stop: int) -> dict[str, Any]:
     """Rows ``first`` to ``stop`` of a model's arrays."""
-    arrays = {k: a[first:stop] if k in WITH_ROWS[name] else a for k, a in ARRAYS[name].items()}
-    return {k: np.asarray(a, real, order="C") for k, a in arrays.items()}
+    arrays, with_rows = arrays_of(name)
+    parts = {k: a[first:stop] if k in with_rows else a for k, a in arrays.items()}
+    return {k: np.asarray(a, real, order="C") for k, a in parts.items()}
 
 
-def text(tile: int, real: str, programs: list[tuple[str, Program]] = PROGRAMS) -> tuple[CFiles, list[Plan]]:
-    plans = [plan(program, real, tile, compact=tile == 1) for _, program in programs]
+def text(tile: int, real: str, program: Program) -> tuple[CFiles, list[Plan]]:
+    plans = [plan(program, real, tile, compact=tile == 1)]
     return emit_c(f"beside_{tile}", plans, real, private=True), plans
 
 
-@pytest.fixture(scope="module", params=["float64", "float32"])
-def modules(request: pytest.FixtureRequest) -> tuple[str, dict[int, NativeModule]]:
-    """All programs for tiles of several sizes, 1 among them: a row at a time, without lanes."""
-    return request.param, {tile: load(*text(tile, request.param)) for tile in (1, 8, 16, 32)}
+@cache
+def compiled(key: tuple[str, str], real: str) -> dict[int, NativeProgram]:
+    """For tiles of several sizes, 1 among them: a row at a time, without lanes."""
+    program = derived(key)
+    return {tile: load(*text(tile, real, program))[program.name] for tile in (1, 8, 16, 32)}
+
+
+both_types = pytest.mark.parametrize("real", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 
 
 def bits(outputs: dict[str, Any]) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in outputs.items()}
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)), ids=IDS)
-def test_no_bit_depends_on_the_rows_of_a_call(number: int, modules: tuple[str, dict[int, NativeModule]]) -> None:
-    real, made = modules
-    name, program = PROGRAMS[number]
-    assert all(made[tile][program.name].plan.beside == (tile > 1) for tile in made)
+@both_types
+@every_program
+def test_no_bit_depends_on_the_rows_of_a_call(key: tuple[str, str], real: str) -> None:
+    (name, _), program, made = key, derived(key), compiled(key, real)
+    assert all(made[tile].plan.beside == (tile > 1) for tile in made)
     each_row = {label for label, node in program.outputs if node.has_rows}
     for columns, design in ((1, HADAMARD), (2, INDEPENDENT), (7, HADAMARD), (8, IDENTITY), (9, HADAMARD), (64, HADAMARD)):
         numbers: dict[str, Any] = {"columns": columns, "seed": 4, "design": design, "first_column": 2, **SCALES}
-        single = made[1][program.name]
+        single = made[1]
         whole = single.run(given(name, real, 0, MOST), MOST, first_row=5, **numbers)
         parts = [(0, MOST), (2, 3), (8, 10), *((0, rows) for rows in range(1, 10))]
         for tile in (8, 16, 32):
-            native = made[tile][program.name]
+            native = made[tile]
             for first, stop in parts:
                 rows, arrays = stop - first, given(name, real, first, stop)
                 found = native.run(arrays, rows, first_row=5 + first, threads=1 + rows % 2, **numbers)
@@ -93,24 +98,23 @@ def test_no_bit_depends_on_the_rows_of_a_call(number: int, modules: tuple[str, d
                     assert np.array_equal(found[label], whole[label][first:stop], equal_nan=True)
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)), ids=IDS)
-def test_against_the_interpreter(number: int, modules: tuple[str, dict[int, NativeModule]]) -> None:
-    real, made = modules
-    name, program = PROGRAMS[number]
+@both_types
+@every_program
+def test_against_the_interpreter(key: tuple[str, str], real: str) -> None:
+    (name, _), made = key, compiled(key, real)
     for tile, rows, columns, design in ((8, 1, 9, HADAMARD), (16, 3, 12, INDEPENDENT), (32, 2, 5, IDENTITY)):
         numbers = {"seed": 8, "design": design, "first_row": 3, "first_column": 7}
-        native = made[tile][program.name]
+        native = made[tile]
         tolerance = 1e-11 if real == "float64" else 2e-3
         check_against_interpreter(
             native, given(name, real, 0, rows), rows, columns, tolerance=tolerance, **numbers, **SCALES
         )
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)), ids=IDS)
-def test_sums_over_rows_go_on_from_call_to_call(number: int, modules: tuple[str, dict[int, NativeModule]]) -> None:
-    real, made = modules
-    name, program = PROGRAMS[number]
-    native = made[8][program.name]
+@both_types
+@every_program
+def test_sums_over_rows_go_on_from_call_to_call(key: tuple[str, str], real: str) -> None:
+    (name, _), program, native = key, derived(key), compiled(key, real)[8]
     summed = [label for label, node in program.outputs if not node.has_rows]
     if not native.plan.accumulable or not summed:
         return
@@ -137,10 +141,11 @@ def test_sums_over_rows_go_on_from_call_to_call(number: int, modules: tuple[str,
 )
 def test_a_fault_would_be_seen(right: str, wrong: str) -> None:
     """Five rows in tiles of 16: three columns at once, and a lane that is left over."""
-    files, plans = text(16, "float64", PROGRAMS[:1])
+    program = derived(KEYS[0])
+    files, plans = text(16, "float64", program)
     assert right in files.source
     good, bad = load(files, plans), load(replace(files, source=files.source.replace(right, wrong)), plans)
-    name, program = PROGRAMS[0]
+    name = KEYS[0][0]
     numbers: dict[str, Any] = {"columns": 7, "seed": 4, "design": HADAMARD, **SCALES}
     runs = [module[program.name].run(given(name, "float64", 0, 5), 5, **numbers) for module in (good, bad)]
     assert bits(runs[0]) != bits(runs[1])
@@ -196,9 +201,9 @@ def test_which_programs_do_so() -> None:
     assert not plan(columns_of(both)).beside  # several terms a column
 
 
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("name", MODELS)
 def test_sketches_units_bundles_and_gpus_do_not(name: str) -> None:
-    est = CATALOGUE[name].compile(backend="interpreter", programs=())
+    est = estimator(name, "interpreter")
     for key in ("sketch", "diagonal:units"):
         program = est.derive(key).program
         assert "beside" not in emit_c("m", [plan(program)]).source
@@ -217,7 +222,7 @@ def test_sums_have_memory_twice() -> None:
 
 def test_a_full_tile_needs_no_more_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is there for tiles with few rows is not counted where the rows in a tile are chosen."""
-    program = dict(zip(IDS, (program for _, program in PROGRAMS), strict=True))["softplus_energy_diagonal"]
+    program = derived(("softplus_energy", "diagonal"))
     compact = plan(program, tile=8, compact=True)
     monkeypatch.setattr(lower, "TILE_BYTES", compact.tile_memory.constant * 8 * 8)
     found = plan(program)

@@ -124,7 +124,7 @@ def test_without_a_library_the_bits_are_those_of_the_usual_program(real: str) ->
             assert value.tobytes() == expected[name].tobytes()
 
 
-@pytest.mark.parametrize("real", ["float64", "float32"])
+@pytest.mark.parametrize("real", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("hidden, out", [(150, 20), (2 * PIECE, 16), (40, PIECE + 1)])
 def test_pieces_change_no_bit(hidden: int, out: int, real: str) -> None:
     """Sums over transposed weights, in pieces of which the last is shorter, whole, or the only one."""

@@ -130,6 +130,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.alone
 def test_gunicorn_with_preload(tmp_path: Path) -> None:
     """The master compiles and computes on two threads, then forks two workers that compute in each request."""
     pytest.importorskip("gunicorn")
@@ -176,6 +177,7 @@ with ThreadPoolExecutor(3) as pool:
     assert finishes(code, tmp_path, OPENBLAS_NUM_THREADS="1") == "3 False True\n"
 
 
+@pytest.mark.alone
 def test_a_call_ends_while_processors_are_taken() -> None:
     """Nobody waits for a thread that does not run: with every processor taken twice, two threads are as quick as one."""
     entry = CATALOGUE["mlp_tanh"]
@@ -406,6 +408,7 @@ int main(void)
 """
 
 
+@pytest.mark.alone
 def test_a_team_whose_workers_are_late_is_left_and_taken_up_again(tmp_path: Path) -> None:
     """A worker that sleeps 200 microseconds for each point of 3: calls do without it, until it is quick again."""
     compiler = find_compiler()

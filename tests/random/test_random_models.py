@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from tests.random.check import outcome
 from tests.random.generate import randoms
 from tests.random.illegal import ILLEGAL, attempt
+from tests.short import cases
 
 
+@pytest.mark.slow
 @settings(
     max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
@@ -21,7 +23,7 @@ def test_a_drawn_model_agrees_with_its_own_evaluator(rng: random.Random) -> None
     assert found.status in ("ok", "refused", "skipped"), found.detail
 
 
-@pytest.mark.parametrize("number", range(30))
+@pytest.mark.parametrize("number", cases(range(30), range(8)))
 def test_a_numbered_model_agrees_with_its_own_evaluator(number: int) -> None:
     found = outcome(random.Random(f"tests:{number}"))
     assert found.status in ("ok", "refused", "skipped"), found.detail
