@@ -67,7 +67,7 @@ def emptied() -> int:
 def objects() -> Counter[str]:
     """How many objects of cpgen's own types there are."""
     kinds = (type(o) for o in gc.get_objects())
-    return Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds if kind.__module__.startswith("cpgen"))
+    return Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds if str(kind.__module__).startswith("cpgen"))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import gc
 import math
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 
@@ -16,10 +17,12 @@ import sympy as sp
 from sympy.core.cache import clear_cache
 
 import cpgen as cp
+from benchmarks import memory_growth
 from benchmarks.compile_time import residual
 from cpgen.derive import colours, sweep
 from cpgen.derive.sources import Curvature
 from cpgen.derive.uses import Uses
+from cpgen.ir.build import new_input
 from cpgen.ir.nodes import Input, Map
 from cpgen.loops import fuse
 from cpgen.loops.memory import Demand, place
@@ -155,11 +158,12 @@ def test_leaves_sources_and_sums_are_not_all_compared(monkeypatch: pytest.Monkey
 
 def test_places_are_those_of_first_fit() -> None:
     rng = np.random.default_rng(5)
+    nodes = [new_input(f"x{k}", (), "data") for k in range(60)]
     for _ in range(200):
         starts = np.sort(rng.integers(0, 40, 60))
         lasting = np.where(rng.random(60) < 0.2, 40, 1 + rng.integers(0, 6, 60))
         demands = [
-            Demand(k, int(rng.integers(1, 9)), bool(rng.integers(0, 2)), int(a), int(a + b))
+            Demand(nodes[k], int(rng.integers(1, 9)), bool(rng.integers(0, 2)), int(a), int(a + b))
             for k, (a, b) in enumerate(zip(starts, lasting, strict=True))
         ]
         slots, totals = place("tile", demands, 2)
@@ -170,7 +174,7 @@ def test_places_are_those_of_first_fit() -> None:
                 beside = [(a, b) for a, b, end in taken if end >= d.start]
                 fits = (p for p in range(0, 1000, 2) if all(p + size <= a or b <= p for a, b in beside))
                 first = next(fits)
-                assert slots[d.key].offset == first
+                assert slots[d.node].offset == first
                 taken.append((first, first + size, d.end))
             assert total == max((b for _, b, _ in taken), default=0)
 
@@ -196,6 +200,22 @@ def _text(k: int) -> str:
     x, y, z = sp.symbols("x y z")
     expr = sp.exp(sp.sin(x * y + k) + z) + sp.log(1 + (x - k * y) ** 2 + sp.tanh(z) ** 2)
     return cp.compile(expr, programs=(), backend="interpreter").source(["gradient", "diagonal"])["expression.c"]
+
+
+def test_nothing_of_a_model_stays() -> None:
+    """Models of other names, extents, functions and constants: when they are gone, so are their nodes and expressions."""
+
+    def own_objects() -> Counter[type]:
+        clear_cache()  # SymPy's own, which holds the last thousand answers of each of its functions
+        gc.collect()
+        return Counter(type(o) for o in gc.get_objects() if str(type(o).__module__).startswith("cpgen"))
+
+    for k in range(4):  # one for each function
+        memory_growth.text(k)
+    before = own_objects()
+    for k in range(4, 12):
+        memory_growth.text(k)
+    assert not own_objects() - before
 
 
 def test_memory_returns_with_the_model() -> None:
