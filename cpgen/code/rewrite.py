@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -99,18 +99,3 @@ def renamed(tree: Any, names: Mapping[str, str]) -> Any:
 def replaced(tree: Any, old: Expression, new: Expression) -> Any:
     """``tree`` with ``new`` wherever ``old`` stands."""
     return rebuilt(tree, lambda node: new if node == old else node)
-
-
-def calling(tree: Any, functions: Mapping[str, str]) -> Any:
-    """``tree`` with calls of other functions."""
-
-    def change(node: Any) -> Any:
-        if isinstance(node, Call) and node.function in functions:
-            return replace(node, function=functions[node.function])
-        return node
-
-    return rebuilt(tree, change)
-
-
-def declared(tree: Iterable[Statement]) -> set[str]:
-    return set(bound(tuple(tree)))

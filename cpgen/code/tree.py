@@ -224,11 +224,6 @@ def number(value: int) -> Expression:
     return Unary("-", Literal(str(-value))) if value < 0 else Literal(str(value))
 
 
-def name(text: str | Expression) -> Expression:
-    """A name, or what is an expression already."""
-    return Name(text) if isinstance(text, str) else text
-
-
 def of(whole: str, first: str, *more: str) -> Member:
     """``whole->first->...``, but ``frame.first``: the host's frame is a structure."""
     found = Member(Name(whole), first, pointer=whole != "frame")

@@ -45,8 +45,8 @@ from cpgen.scalar.ccode import to_c
 class Places:
     """Values at the current point of a stage's loops.
 
-    What is asked for adds to ``declared``, whose values depend on the frame alone, to ``helpers``, the scalar functions
-    that are called, and to ``definitions``, the C text of the user's own.  ``single``: a tile is one row, so that there
+    What is asked for adds to ``declared``, whose values depend on the frame alone, and to ``definitions``, the C text of
+    the user's own functions.  ``single``: a tile is one row, so that there
     are no lanes; sums that are not computed side by side keep one, without which compilers are tempted to gather what
     they add.
 
@@ -72,7 +72,6 @@ class Places:
         self.within: dict[str, range] = {}  # points that a loop variable takes, where they are not its whole axis
         self.declared: dict[str, Let] = {}
         self.prefix = prefix  # of the C functions made for user functions
-        self.helpers: set[str] = set()
         self.definitions: dict[str, None] = {}
         self.shared: dict[Call, Name] | None = None  # what calls were made at this point, where members may share them
 
@@ -281,7 +280,6 @@ class Places:
             code = to_c([expr], values, self.plan.real, lambda k: f"{base}_t{k}", self.prefix, sharing)
         except UnsupportedError as error:
             raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
-        self.helpers.update(code.helpers)
         for definition in code.definitions:
             self.definitions.setdefault(definition)
         lets = [let(name, value, Type(self.real, constant=True)) for name, value in code.lets]

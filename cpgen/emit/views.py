@@ -145,16 +145,13 @@ class ProgramView:
     has_clear: bool
     work_numbers: Expression
     tile_numbers: Expression
-    row_numbers: Expression
     size: SizeView
     sizes_use_columns: bool
     alone: Expression  # whether a call is sooner done on one thread, by what a team has to wait for
     cost_by_rows: bool
     cost_by_columns: bool
     barriers: tuple[int, int]  # once, and for each chunk of rows
-    uses_noise: bool
     blas: bool  # whether the caller may pass a BLAS
-    helpers: tuple[str, ...]
     definitions: tuple[str, ...]
 
     @property
@@ -222,13 +219,12 @@ C = Dialect()
 def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
     """The view of one plan; ``model`` prefixes every external name."""
     name = f"{model}_{identifier(plan.name, 'program')}"
-    drafts, helpers, definitions = [], set[str](), dict[str, None]()
+    drafts, definitions = [], dict[str, None]()
     made = [stage for stage in plan.stages if not dialect.omits(plan, stage)]
     for stage in made:
         body = dialect.body(plan, stage, f"{model}_")
         statements = body.build()
         places = body.places
-        helpers |= places.helpers
         definitions.update(places.definitions)
         function = _function(plan, stage, identifier(plan.name, "program"))
         drafts.append(Draft(function, tuple(places.declared.values()), statements, places.template))
@@ -280,16 +276,13 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         has_clear=bool(clear),
         work_numbers=_numbers(plan.work),
         tile_numbers=_numbers(plan.tile_memory),
-        row_numbers=_numbers(plan.rows),
         size=_size_view(plan),
         alone=_alone(plan, cost),
         cost_by_rows=mentions(cost, "rows"),
         cost_by_columns=mentions(cost, "cols"),
         barriers=_barriers(plan, {stage.number: draft.body for stage, draft in zip(made, drafts, strict=True)}),
         sizes_use_columns=any(t.columns for t in sizes),
-        uses_noise=plan.has_noise,
         blas=plan.blas > 0,
-        helpers=tuple(sorted(helpers)),
         definitions=tuple(definitions),
     )
 
