@@ -17,7 +17,9 @@ from cpgen.ir.verify import verify
 from cpgen.loops import plan
 from cpgen.native import NativeModule, build, check_against_interpreter, find_compiler
 from cpgen.scalar import placeholder as p
+from tests.short import cases
 
+TYPES_AND_TILES = [("float64", None), ("float32", None), ("float64", 1)]
 SIZES = [1, 2, 3, 5, 8, 17, 21, 40]
 EXPRESSIONS = [
     lambda a: sum(a, sympy.Integer(0)) / 2,
@@ -131,7 +133,7 @@ def supported(seed: int) -> Program:
         return program
 
 
-@pytest.fixture(scope="module", params=[("float64", None), ("float32", None), ("float64", 1)], ids=str)
+@pytest.fixture(scope="module", params=cases(TYPES_AND_TILES, [("float64", None)]), ids=str)
 def module(request: pytest.FixtureRequest) -> NativeModule:
     programs = [supported(seed) for seed in range(16)]
     found = find_compiler()

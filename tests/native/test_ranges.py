@@ -18,6 +18,7 @@ from cpgen.loops.ranges import pieces, valid_points
 from cpgen.native import NativeProgram, check_against_interpreter, find_compiler, load
 from cpgen.scalar import placeholder as p
 from tests.native.test_random_programs import EXPRESSIONS, assert_same_bits, data
+from tests.short import cases
 
 SIZES = [1, 2, 3, 4, 7, 12]
 
@@ -113,7 +114,7 @@ def test_random_borders_try_every_kind_of_loop() -> None:
     assert sum(bool(step) for _, _, step in loops) >= 1
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
+@pytest.mark.parametrize("seed", cases(range(4), [0]))
 def test_random_borders(seed: int) -> None:
     """Tiles of rows or single rows, loops in pieces or not: the same bits, and the interpreter's values."""
     programs = made(seed)
