@@ -194,7 +194,7 @@ class Statistics:
     ) -> tuple[Node, Node]:
         """Mean and variance of the mean of ``column``, one number a row, which is the sum of the elements of ``terms``.
 
-        Its variance is moderated towards that of terms that vary independently of each other.
+        Its variance is moderated upwards, to that of terms that vary independently of each other.
         """
         total = over((), [(column, ())], _0, (COLUMNS,), role_of(origin, "sum"))
         squares = over((), [(column, ())], _0**2, (COLUMNS,), role_of(origin, "sum_sq"))
@@ -229,7 +229,8 @@ class Statistics:
             found = add([rows_summed(n, column.has_rows) for n in apart], role_of(origin, "prior"))
             return found if found is not None else constant(0, [count] * len(sums))
 
-        variance = self._of_sums(self._deviations(total, squares, origin), prior((0,)), origin)
+        deviations, apart_one = self._deviations(total, squares, origin), prior((0,))
+        variance = self._of_sums(deviations, apart_one, origin)
         if not pairs:
             return mean, variance, None
         products = over(
@@ -237,7 +238,14 @@ class Statistics:
         )
         reads = [(products, (0, 1)), (total, (0,)), (total, (1,)), (self.column, ())]
         together = over((count, count), reads, _0 - _1 * _2 * _3, (), role_of(origin, "codeviations"))
-        return mean, variance, self._of_sums(together, prior((0, 1)), origin)
+        # as if the prior counted in any case, then lengthened like the two variances
+        k = _2
+        both = elementwise(_0 + SUM_PRIOR * k * _1, [together, prior((0, 1)), self.column], role_of(origin, "pairs"))
+        alone = elementwise(_0 + SUM_PRIOR * k * _1, [deviations, apart_one, self.column], role_of(origin, "alone"))
+        root = sympy.Piecewise((sympy.sqrt(_0 / _1), _1 > 0), (0, True))
+        longer = elementwise(root, [variance, alone], role_of(origin, "longer"))
+        axes = [(both, (0, 1)), (longer, (0,)), (longer, (1,))]
+        return mean, variance, over((count, count), axes, _0 * _1 * _2, (), role_of(origin, "mean_cov"))
 
     def _spread(self, expr: sympy.Expr, nodes: Sequence[Node], origin: Origin) -> Node:
         """K times the variance of each element, what was not seen included."""
@@ -249,9 +257,12 @@ class Statistics:
         return elementwise(spread, [term, term_squares, self.column], role_of(origin, "term_var"))
 
     def _of_sums(self, deviations: Node, prior: Node, origin: Origin) -> Node:
-        """The variance of the mean from the sum of squared deviations, moderated."""
+        """The variance of the mean from the sum of squared deviations, moderated.
+
+        Terms that vary together vary more than the prior says, and often do: it lengthens a bar and shortens none.
+        """
         k = _2
-        expected = (1 - k) / (1 + (SUM_PRIOR - 1) * k) * (_0 + SUM_PRIOR * k * _1)
+        expected = ((1 - k) * _0 + SUM_PRIOR * k * maximum((1 - k) * _1, _0)) / (1 + (SUM_PRIOR - 1) * k)
         return elementwise(expected * _3, [deviations, prior, self.column, self.variance], role_of(origin, "mean_var"))
 
 

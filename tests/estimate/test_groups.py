@@ -181,7 +181,11 @@ def test_the_total_over_leaves_is_the_trace_with_its_bar(backend: str, method: s
     assert list(found) == ["W", "b", "V", "u"] and found.covariance.shape == (4, 4)
     np.testing.assert_allclose(found.total.value, whole.value, rtol=1e-12)
     np.testing.assert_allclose(sum(float(e) for e in found.values()), whole.value, rtol=1e-12)
-    np.testing.assert_allclose(found.covariance.sum(), found.total.stderr**2, rtol=1e-9)
+    np.testing.assert_allclose(np.diag(found.covariance), [e.stderr**2 for e in found.values()], rtol=1e-9, atol=1e-15)
+    assert np.linalg.eigvalsh(found.covariance).min() > -1e-12 * np.trace(found.covariance)
+    # the priors of a sum and of its parts lengthen bars by different amounts
+    np.testing.assert_allclose(found.covariance.sum(), found.total.stderr**2, rtol=0.5)
+    np.testing.assert_allclose(found.total.stderr, whole.stderr, rtol=0.3)
     if method == "hutchinson_plain":
         return
     assert found["u"].exact and not found["u"].stderr.any() and not found["W"].exact
