@@ -12,7 +12,7 @@ from cpgen.api import bundle, compile, verify
 from cpgen.bundle import Report
 from cpgen.errors import ArithmeticWarning, CpgenError, CpgenWarning, NonFiniteWarning
 from cpgen.estimate.estimator import Estimator
-from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch
+from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, Traces
 from cpgen.model import (
     ROWS,
     Model,
@@ -52,6 +52,7 @@ __all__ = [
     "NonFiniteWarning",
     "Report",
     "Sketch",
+    "Traces",
     "bundle",
     "compile",
     "function",

@@ -36,6 +36,8 @@ class Derived:
     that is not needed, with the reason.  ``readouts``: where each leaf's diagonal is read.  ``answers``: for a
     sketch, the pairs of leaves whose block it estimates without bias.  ``unit``: the columns are unit vectors, never
     random, so the answer is always the exact one.  ``choice``: why this method and no other, where there was a choice.
+    ``joint``: outputs whose rows were added up, or share signs, before they were squared: their variance rests on the
+    columns alone, where otherwise each row has a say.
     """
 
     program: Program
@@ -49,6 +51,7 @@ class Derived:
     answers: frozenset[tuple[str, str]] = frozenset()
     unit: bool = False
     choice: str = ""
+    joint: frozenset[str] = frozenset()
 
 
 def program_of(graph: Graph, name: str, outputs: Iterable[tuple[str, Node]]) -> Program:
@@ -191,28 +194,76 @@ class Statistics:
     ) -> tuple[Node, Node]:
         """Mean and variance of the mean of ``column``, one number a row, which is the sum of the elements of ``terms``.
 
-        Its variance is moderated towards that of terms that vary independently of each other.
+        Its variance is moderated upwards, to that of terms that vary independently of each other.
         """
         total = over((), [(column, ())], _0, (COLUMNS,), role_of(origin, "sum"))
         squares = over((), [(column, ())], _0**2, (COLUMNS,), role_of(origin, "sum_sq"))
         mean = elementwise(_0 * _1, [total, self.column], role_of(origin, "mean"))
         deviations = self._deviations(total, squares, origin)
-        apart: list[Node] = []
-        for expr, nodes in terms:
-            shape = nodes[0].element_shape
-            reads = [(n, range(len(shape))) for n in nodes]
-            term = over(shape, reads, expr, (COLUMNS,), role_of(origin, "term"))
-            term_squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "term_sq"))
-            spread = maximum(_1 - _2 * _0**2, 0) + 2 * _unseen(_2) * _1
-            each = elementwise(spread, [term, term_squares, self.column], role_of(origin, "term_var"))
-            apart.append(_sum_elements(each))
+        apart: list[Node] = [_sum_elements(self._spread(expr, nodes, origin)) for expr, nodes in terms]
         prior = add(apart, role_of(origin, "prior")) or constant(0, ())
-        k = _2
-        expected = (1 - k) / (1 + (SUM_PRIOR - 1) * k) * (_0 + SUM_PRIOR * k * _1)
-        variance = elementwise(
-            expected * _3, [deviations, prior, self.column, self.variance], role_of(origin, "mean_var")
+        return mean, self._of_sums(deviations, prior, origin)
+
+    def of_sums(
+        self, column: Node, terms: Sequence[tuple[sympy.Expr, Sequence[Node], Node]], pairs: bool, origin: Origin
+    ) -> tuple[Node, Node, Node | None]:
+        """The same for several sums at once, ``column[columns, rows?, sums]``: mean, variance, and with ``pairs`` the
+        covariance of each two, ``[rows?, sums, sums]``.
+
+        ``terms``: expressions of nodes with columns, and the weights ``[rows?, sums, elements]`` that they are added up
+        with.  Elements that several sums share vary together in the prior as well.
+        """
+        count = column.element_shape[0]
+        total = over((count,), [(column, (0,))], _0, (COLUMNS,), role_of(origin, "sum"))
+        squares = over((count,), [(column, (0,))], _0**2, (COLUMNS,), role_of(origin, "sum_sq"))
+        mean = elementwise(_0 * _1, [total, self.column], role_of(origin, "mean"))
+        spreads = [(self._spread(expr, nodes, origin), weight) for expr, nodes, weight in terms]
+
+        def prior(sums: Sequence[int]) -> Node:
+            apart: list[Node] = []
+            for each, weight in spreads:
+                shape = each.element_shape
+                axes = range(len(sums), len(sums) + len(shape))
+                reads = [(each, axes), *((weight, (g, *axes)) for g in (0, len(sums) - 1))]
+                apart.append(over([count] * len(sums), reads, _0 * _1 * _2, shape, role_of(origin, "prior")))
+            found = add([rows_summed(n, column.has_rows) for n in apart], role_of(origin, "prior"))
+            return found if found is not None else constant(0, [count] * len(sums))
+
+        deviations, apart_one = self._deviations(total, squares, origin), prior((0,))
+        variance = self._of_sums(deviations, apart_one, origin)
+        if not pairs:
+            return mean, variance, None
+        products = over(
+            (count, count), [(column, (0,)), (column, (1,))], _0 * _1, (COLUMNS,), role_of(origin, "sum_pair")
         )
-        return mean, variance
+        reads = [(products, (0, 1)), (total, (0,)), (total, (1,)), (self.column, ())]
+        together = over((count, count), reads, _0 - _1 * _2 * _3, (), role_of(origin, "codeviations"))
+        # as if the prior counted in any case, then lengthened like the two variances
+        k = _2
+        both = elementwise(_0 + SUM_PRIOR * k * _1, [together, prior((0, 1)), self.column], role_of(origin, "pairs"))
+        alone = elementwise(_0 + SUM_PRIOR * k * _1, [deviations, apart_one, self.column], role_of(origin, "alone"))
+        root = sympy.Piecewise((sympy.sqrt(_0 / _1), _1 > 0), (0, True))
+        longer = elementwise(root, [variance, alone], role_of(origin, "longer"))
+        axes = [(both, (0, 1)), (longer, (0,)), (longer, (1,))]
+        return mean, variance, over((count, count), axes, _0 * _1 * _2, (), role_of(origin, "mean_cov"))
+
+    def _spread(self, expr: sympy.Expr, nodes: Sequence[Node], origin: Origin) -> Node:
+        """K times the variance of each element, what was not seen included."""
+        shape = nodes[0].element_shape
+        reads = [(n, range(len(shape))) for n in nodes]
+        term = over(shape, reads, expr, (COLUMNS,), role_of(origin, "term"))
+        term_squares = over(shape, reads, expr**2, (COLUMNS,), role_of(origin, "term_sq"))
+        spread = maximum(_1 - _2 * _0**2, 0) + 2 * _unseen(_2) * _1
+        return elementwise(spread, [term, term_squares, self.column], role_of(origin, "term_var"))
+
+    def _of_sums(self, deviations: Node, prior: Node, origin: Origin) -> Node:
+        """The variance of the mean from the sum of squared deviations, moderated.
+
+        Terms that vary together vary more than the prior says, and often do: it lengthens a bar and shortens none.
+        """
+        k = _2
+        expected = ((1 - k) * _0 + SUM_PRIOR * k * maximum((1 - k) * _1, _0)) / (1 + (SUM_PRIOR - 1) * k)
+        return elementwise(expected * _3, [deviations, prior, self.column, self.variance], role_of(origin, "mean_var"))
 
 
 def role_of(origin: Origin, role: str) -> Origin:

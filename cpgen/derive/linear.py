@@ -174,15 +174,19 @@ def pull_back(
 
 
 def push_forward(
-    m: Map, tangents: dict[int, Node], *, power: int = 1, origin: Origin = NOWHERE
+    m: Map, tangents: dict[int, Node], *, power: int = 1, stacked: int = 0, origin: Origin = NOWHERE
 ) -> Node | None:
-    """``sum_r sum_k (df/da_k)**power * tangent_k``; a tangent is shaped like its argument, run-time axes in front."""
+    """``sum_r sum_k (df/da_k)**power * tangent_k``; a tangent is shaped like its argument, run-time axes in front.
+
+    ``stacked``: so many of them at once, along an axis before those of the elements; so is the result.
+    """
     if m.reduce != "sum":
         return None
     needed = {d for t in tangents.values() for d in t.shape if isinstance(d, Dim)}
     added = [d for d in (COLUMNS, ROWS) if d in needed and d not in m.extents]
-    extents: tuple[Extent, ...] = (*added, *m.extents)
-    shift = {a: axis(a + len(added)) for a in range(len(m.extents))}
+    more = [stacked] if stacked else []
+    extents: tuple[Extent, ...] = (*added, *m.extents[: m.lead], *more, *m.extents[m.lead :])
+    shift = {a: axis(a + len(added) + (len(more) if a >= m.lead else 0)) for a in range(len(m.extents))}
     position = {e: a for a, e in enumerate(extents) if isinstance(e, Dim)}
     args = [moved(a, shift) for a in m.args]
     total = sympy.Integer(0)
@@ -190,20 +194,18 @@ def push_forward(
         derivative = diff(m.expr, placeholder(k))
         if vanishes(derivative):
             continue
-        remaining = iter(element_index(m.args[k]))
-        index = [
-            axis(position[d]) if isinstance(d, Dim) else substitute(next(remaining), shift)
-            for d in tangent.shape
-        ]
+        inner = [axis(len(added) + m.lead)] * len(more) + [substitute(i, shift) for i in element_index(m.args[k])]
+        remaining = iter(inner)
+        index = [axis(position[d]) if isinstance(d, Dim) else next(remaining) for d in tangent.shape]
         total += derivative**power * placeholder(len(args))
         args.append(Access(tangent, tuple(index)))
     if vanishes(total):
         return None
     if not m.reduced and not m.guards and not m.expr.is_Symbol and total.has(m.expr):
         total = total.xreplace({m.expr: placeholder(len(args))})
-        args.append(Access(m, tuple(axis(a + len(added)) for a in range(m.rank))))
+        args.append(Access(m, tuple(shift[a] for a in range(m.rank))))
     guards = [moved_guard(g, shift) for g in m.guards]
-    return make_map(extents, len(added) + m.rank, args, total, guards, origin=origin)
+    return make_map(extents, len(added) + len(more) + m.rank, args, total, guards, origin=origin)
 
 
 def one_to_one(m: Map, k: int) -> bool:

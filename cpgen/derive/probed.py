@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import sympy
+
 from cpgen.derive.derived import (
     Derived,
     Drawn,
@@ -33,7 +35,7 @@ from cpgen.derive.sources import HALF, Cross, Curvature, Logsumexp, RegionSource
 from cpgen.derive.sweep import Readout, carry_down, find_readouts, needed, weights_up
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, constant, elementwise, reduce_sum
-from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Map, Node, Origin
+from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Map, Node, Origin, Program
 from cpgen.ir.noise import elements, noise_count
 from cpgen.scalar import diff, placeholder, vanishes
 
@@ -41,7 +43,7 @@ _0, _1, _2, _3 = (placeholder(k) for k in range(4))
 
 
 @dataclass(frozen=True)
-class _Probed:
+class Probed:
     """Read-outs with the sources that are known there, and signs for each read-out's variable."""
 
     curvature: Curvature
@@ -53,9 +55,16 @@ class _Probed:
     probes: Mapping[Node, Input]
     """By a read-out's variable."""
 
-    def summary(self, program_name: str, outputs: Iterable[tuple[str, Node]], exact: Iterable[str]) -> Derived:
-        graph, wrt = self.curvature.graph, [r.leaf for r in self.readouts]
-        program = program_of(graph, program_name, [*outputs, *kink_outputs(graph, wrt)])
+    @property
+    def joint(self) -> bool:
+        """Whether rows share signs."""
+        return any(not probe.has_rows for probe in self.probes.values())
+
+    def program(self, name: str, outputs: Iterable[tuple[str, Node]]) -> Program:
+        wrt = [r.leaf for r in self.readouts]
+        return program_of(self.curvature.graph, name, [*outputs, *kink_outputs(self.curvature.graph, wrt)])
+
+    def summary(self, program: Program, exact: Iterable[str], joint: Iterable[str] = ()) -> Derived:
         used = {i.name for i in program.inputs if i.kind == "noise"}
         where = {r.variable: r.variable.name for r in self.readouts}  # type: ignore[attr-defined]
         return Derived(
@@ -68,10 +77,12 @@ class _Probed:
             ),
             tuple(Drawn(s.name, s.describe(), s.size) for s in self.sources if s.name in self.known),
             tuple((r.leaf.name, where[r.variable]) for r in self.readouts),
+            joint=frozenset(joint),
         )
 
 
-def _probed(graph: Graph, wrt: Sequence[Input]) -> _Probed:
+def at_readouts(graph: Graph, wrt: Sequence[Input]) -> Probed:
+    """Signs at the read-outs of ``wrt``, and what is known there."""
     curvature = Curvature(graph, list(wrt))
     sources = [s for s in curvature.sources() if _countable(curvature, s)]
     first = find_readouts(curvature, wrt, sources)
@@ -90,7 +101,7 @@ def _probed(graph: Graph, wrt: Sequence[Input]) -> _Probed:
         offset += elements(noise)
         probes[node] = noise
     own = {n: mine[n] for n in apart if n in mine}
-    return _Probed(curvature, tuple(sources), frozenset(s.name for s in known), tuple(readouts), own, probes)
+    return Probed(curvature, tuple(sources), frozenset(s.name for s in known), tuple(readouts), own, probes)
 
 
 def _countable(curvature: Curvature, source: Source) -> bool:
@@ -100,7 +111,7 @@ def _countable(curvature: Curvature, source: Source) -> bool:
     return isinstance(source, (Cross, Logsumexp, Softmax))
 
 
-def _form(probed: _Probed, directions: Mapping[Node, Node]) -> tuple[Node | None, dict[Node, Node]]:
+def _form(probed: Probed, directions: Mapping[Node, Node]) -> tuple[Node | None, dict[Node, Node]]:
     """``v'Hv`` of each column and row, without the sources that are known, and the tangents by their node.
 
     ``directions``: what is added to the tangent of a variable.
@@ -165,31 +176,15 @@ def second_form(curvature: Curvature, m: Map, a: int, b: int, moving: Mapping[No
 
 def probed_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``diag_<leaf>``: ``v * Hv`` at the read-outs of what is not known in closed form, carried down by squares."""
-    probed = _probed(graph, wrt)
+    probed = at_readouts(graph, wrt)
     curvature = probed.curvature
-    form, moving = _form(probed, probed.probes)
-    slopes: dict[Node, Node | None] = {}
-    if form is not None:
-        total = reduce_sum(form, range(len(form.shape)), Origin("form"))
-        adjoints = Adjoints(total, Uses([total], list(probed.probes.values())))
-        slopes = {key: adjoints.summed(probe) for key, probe in probed.probes.items()}
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
-    for readout in probed.readouts:
-        name, key, origin = readout.leaf.name, readout.variable, adjoint_origin(readout.variable, "diag")
-        known: list[Node | None] = [*readout.diagonals()]
-        sampled: tuple[Node, Node] | None = None
-        slope, probe = slopes.get(key), probed.probes[key]
-        own = probed.own.get(key)
-        if slope is not None:
-            if own is not None and moving[key] is not probe:
-                # its own curvature is known here: v * m * t would bring in what arrives from below
-                known.append(own)
-                product = [slope, probe, own, moving[key]]
-                sampled = statistics.of((_0 * HALF - _2 * _3) * _1, product, origin, unseen(readout.variable))
-            else:
-                sampled = statistics.of(_0 * _1 * HALF, [slope, probe], origin, unseen(readout.variable))
+    joint: list[str] = []
+    for readout, known, drawn in terms(probed):
+        name, origin = readout.leaf.name, adjoint_origin(readout.variable, "diag")
+        sampled = None if drawn is None else statistics.of(*drawn, origin, unseen(readout.variable))
         if sampled is None or readout.variable is readout.leaf:
             carried = carry_down(curvature, readout, add(known, origin), 2, lambda node: True)
             mean = add([carried, *(sampled or ())[:1]], origin)
@@ -198,11 +193,40 @@ def probed_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
             mean = carry_down(curvature, readout, add([*known, sampled[0]], origin), 2, lambda node: True)
             variance = carry_down(curvature, readout, sampled[1], 4, lambda node: False)
         outputs.append((f"diag_{name}", own_shape(mean, readout.leaf)))
+        if sampled is not None and not sampled[1].has_rows:
+            joint.append(f"diag_{name}")
         if variance is None:
             exact.append(f"diag_{name}")
         else:
             outputs.append((f"var_diag_{name}", own_shape(variance, readout.leaf)))
-    return probed.summary("diagonal_hutchinson", outputs, exact)
+    return probed.summary(probed.program("diagonal_hutchinson", outputs), exact, joint)
+
+
+Drawing = tuple[sympy.Expr, list[Node]]  # an expression of nodes with columns
+
+
+def terms(probed: Probed) -> list[tuple[Readout, list[Node | None], Drawing | None]]:
+    """For each read-out what is known of the diagonal at its variable, and what of it each column draws."""
+    form, moving = _form(probed, probed.probes)
+    slopes: dict[Node, Node | None] = {}
+    if form is not None:
+        total = reduce_sum(form, range(len(form.shape)), Origin("form"))
+        adjoints = Adjoints(total, Uses([total], list(probed.probes.values())))
+        slopes = {key: adjoints.summed(probe) for key, probe in probed.probes.items()}
+    found: list[tuple[Readout, list[Node | None], Drawing | None]] = []
+    for readout in probed.readouts:
+        key = readout.variable
+        known: list[Node | None] = [*readout.diagonals()]
+        drawn: Drawing | None = None
+        slope, probe, own = slopes.get(key), probed.probes[key], probed.own.get(key)
+        if slope is not None and own is not None and moving[key] is not probe:
+            # its own curvature is known here: v * m * t would bring in what arrives from below
+            known.append(own)
+            drawn = (_0 * HALF - _2 * _3) * _1, [slope, probe, own, moving[key]]
+        elif slope is not None:
+            drawn = _0 * _1 * HALF, [slope, probe]
+        found.append((readout, known, drawn))
+    return found
 
 
 def probed_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
@@ -210,7 +234,7 @@ def probed_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
 
     Signs at a read-out count with the root of what its diagonal weighs in the trace.
     """
-    probed = _probed(graph, wrt)
+    probed = at_readouts(graph, wrt)
     curvature = probed.curvature
     origin = Origin("trace")
     known: list[Node | None] = []
@@ -240,12 +264,12 @@ def probed_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     outputs: list[tuple[str, Node]] = []
     exact = ["trace"]
     if form is not None:
-        shared = any(not probe.has_rows for probe in probed.probes.values())
-        mean, variance = Statistics().of(_0, [rows_summed(form, not shared)], origin)
+        mean, variance = Statistics().of(_0, [rows_summed(form, not probed.joint)], origin)
         parts.append(rows_summed(mean, per_row))
         outputs.append(("var_trace", rows_summed(variance, per_row)))
         exact = []
     result = add(parts, origin)
     if result is None:
         result = constant(0, (ROWS,) if per_row else ())
-    return probed.summary("trace_hutchinson", [("trace", result), *outputs], exact)
+    program = probed.program("trace_hutchinson", [("trace", result), *outputs])
+    return probed.summary(program, exact, ["trace"] if probed.joint else ())

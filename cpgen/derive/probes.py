@@ -176,16 +176,24 @@ def unseen(probed: Node) -> float:
 
 def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``v * Hv`` (Bekas, Kokiopoulou & Saad 2007)."""
-    directions = _directions(graph, wrt)
-    products = _products(graph, wrt, directions)
+    made = random_products(graph, wrt)
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
-    for leaf, product in zip(wrt, products, strict=True):
-        pair = [product, directions[leaf]]
-        mean, variance = statistics.of(_0 * _1, pair, adjoint_origin(leaf, "diag"), unseen(leaf))
+    for leaf, product, direction in made:
+        mean, variance = statistics.of(_0 * _1, [product, direction], adjoint_origin(leaf, "diag"), unseen(leaf))
         outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
     program = program_of(graph, "diagonal_hutchinson_plain", [*outputs, *kink_outputs(graph, wrt)])
-    return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=_probe_summary(wrt, directions))
+    directions = {leaf: direction for leaf, _, direction in made}
+    joint = frozenset(f"diag_{leaf.name}" for leaf in wrt if not leaf.has_rows)
+    drawn = _probe_summary(wrt, directions)
+    return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=drawn, joint=joint)
+
+
+def random_products(graph: Graph, wrt: Sequence[Input]) -> list[tuple[Input, Node, Node]]:
+    """Each leaf with the Hessian times a random direction, and the direction."""
+    directions = _directions(graph, wrt)
+    products = _products(graph, wrt, directions)
+    return [(leaf, product, directions[leaf]) for leaf, product in zip(wrt, products, strict=True)]
 
 
 def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
@@ -199,7 +207,9 @@ def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     mean, variance = Statistics().of(_0, [quadratic_form(graph, directions)], Origin("trace"))
     outputs = [("trace", mean), ("var_trace", variance), *kink_outputs(graph, wrt)]
     program = program_of(graph, "trace_hutchinson_plain", outputs)
-    return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=_probe_summary(wrt, directions))
+    joint = frozenset() if per_row else frozenset(("trace",))
+    drawn = _probe_summary(wrt, directions)
+    return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=drawn, joint=joint)
 
 
 def _directed(

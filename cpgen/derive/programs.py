@@ -8,7 +8,7 @@ the mean, absent where the answer is exact); ``trace`` with ``var_trace``; ``blo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sympy
 
@@ -43,6 +43,7 @@ from cpgen.derive.sources import (
 from cpgen.derive.sweep import (
     BlockReadout,
     Pair,
+    Readout,
     Sweep,
     carry_down,
     find_block_readout,
@@ -145,6 +146,38 @@ def _sweep(curvature: Curvature, sources: Sequence[Source], estimator: str, aske
     return Sweep(curvature, join(curvature, drawn, asked) if is_whole else drawn)
 
 
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that draws what the read-outs of all leaves ask for.
+
+    ``every``: all sources, drawn or not.  ``local``: whether a variable's own second derivatives count.
+    """
+
+    curvature: Curvature
+    estimator: str
+    every: Sequence[Source]
+    readouts: Sequence[Readout]
+    sweep: Sweep
+    local: Callable[[Node], bool]
+
+    def drawn(self, readout: Readout) -> tuple[sympy.Expr, list[Node]] | None:
+        """The diagonal of one column at a read-out, as an expression of the fields; None if nothing arrives."""
+        return squared_difference(*self.sweep.fields(readout.variable, readout.exact))
+
+    def summary(self, program: Program, exact: Iterable[str]) -> Derived:
+        where = [(r.leaf.name, r.variable.name) for r in self.readouts]  # type: ignore[attr-defined]
+        return _summary(program, self.estimator, self.sweep, self.every, exact, where)
+
+
+def swept(graph: Graph, wrt: Sequence[Input], estimator: str, setting: Setting) -> Swept:
+    """The sweep of "cp" or "gauss_newton" for the diagonals of ``wrt``."""
+    curvature = Curvature(graph, list(wrt), setting)
+    sources, left_out = _selected(curvature, estimator)
+    readouts = find_readouts(curvature, wrt, sources)
+    sweep = _sweep(curvature, sources, estimator, [Asked((r.variable, r.variable), r.exact) for r in readouts])
+    return Swept(curvature, estimator, [*sources, *left_out], readouts, sweep, _counts(curvature, estimator))
+
+
 def _summary(
     program: Program,
     estimator: str,
@@ -180,16 +213,12 @@ def _swept_diagonal(graph: Graph, wrt: Sequence[Input], estimator: str, setting:
     """By a sweep of "cp", "gauss_newton" or "units"."""
     if estimator == "units":
         estimator, setting = "cp", UNIT
-    curvature = Curvature(graph, list(wrt), setting)
-    sources, left_out = _selected(curvature, estimator)
-    every = [*sources, *left_out]
-    readouts = find_readouts(curvature, wrt, sources)
-    sweep = _sweep(curvature, sources, estimator, [Asked((r.variable, r.variable), r.exact) for r in readouts])
+    whole = swept(graph, wrt, estimator, setting)
+    curvature, sweep = whole.curvature, whole.sweep
     statistics = Statistics()
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
-    local = _counts(curvature, estimator)
-    for readout in readouts:
+    for readout in whole.readouts:
         name = readout.leaf.name
         p, q = sweep.fields(readout.variable, readout.exact)
         parts = readout.diagonals()
@@ -206,7 +235,7 @@ def _swept_diagonal(graph: Graph, wrt: Sequence[Input], estimator: str, setting:
             parts.append(mean)
         top = add(parts, adjoint_origin(readout.variable, "diag"))
         outputs.append(
-            (f"diag_{name}", own_shape(carry_down(curvature, readout, top, 2, local), readout.leaf))
+            (f"diag_{name}", own_shape(carry_down(curvature, readout, top, 2, whole.local), readout.leaf))
         )
         if variance is None:
             exact.append(f"diag_{name}")
@@ -214,9 +243,7 @@ def _swept_diagonal(graph: Graph, wrt: Sequence[Input], estimator: str, setting:
             carried = carry_down(curvature, readout, variance, 4, lambda node: False)
             outputs.append((f"var_diag_{name}", own_shape(carried, readout.leaf)))
     outputs += kink_outputs(graph, wrt)
-    program = program_of(graph, _name("diagonal", estimator), outputs)
-    where = [(r.leaf.name, r.variable.name) for r in readouts]  # type: ignore[attr-defined]
-    return _summary(program, estimator, sweep, every, exact, where)
+    return whole.summary(program_of(graph, _name("diagonal", estimator), outputs), exact)
 
 
 def _unit_products(sweep: Sweep, left: Field, right: Field) -> list[tuple[Node, Node, tuple[Node, ...]]]:
@@ -262,17 +289,14 @@ def _swept_trace(graph: Graph, wrt: Sequence[Input], estimator: str, setting: Se
     """By a sweep of "cp", "gauss_newton" or "units"."""
     if estimator == "units":
         estimator, setting = "cp", UNIT
-    curvature = Curvature(graph, list(wrt), setting)
-    sources, left_out = _selected(curvature, estimator)
-    readouts = find_readouts(curvature, wrt, sources)
-    sweep = _sweep(curvature, sources, estimator, [Asked((r.variable, r.variable), r.exact) for r in readouts])
+    whole = swept(graph, wrt, estimator, setting)
+    curvature, sweep = whole.curvature, whole.sweep
     statistics = Statistics()
     sampled: list[Node | None] = []
     terms: list[tuple[sympy.Expr, list[Node]]] = []
     known: list[Node | None] = []
     origin = Origin("trace")
-    local = _counts(curvature, estimator)
-    for readout in readouts:
+    for readout in whole.readouts:
         weights = weights_up(curvature, readout)
         variable, weight = weights[-1]
         shape = variable.element_shape
@@ -295,7 +319,7 @@ def _swept_trace(graph: Graph, wrt: Sequence[Input], estimator: str, setting: Se
         known += readout.forms(weight, origin)
         for lower, lower_weight in weights[:-1]:
             own = curvature.self_curvature(lower)
-            if own is not None and local(lower):
+            if own is not None and whole.local(lower):
                 extents = lower.element_shape
                 along = range(len(extents))
                 known.append(over((), [(own, along), (lower_weight, along)], _0 * _1, extents, origin))
@@ -316,9 +340,7 @@ def _swept_trace(graph: Graph, wrt: Sequence[Input], estimator: str, setting: Se
     else:
         outputs.append(("var_trace", rows_summed(variance, per_row)))
     outputs += kink_outputs(graph, wrt)
-    program = program_of(graph, _name("trace", estimator), outputs)
-    where = [(r.leaf.name, r.variable.name) for r in readouts]  # type: ignore[attr-defined]
-    return _summary(program, estimator, sweep, [*sources, *left_out], exact, where)
+    return whole.summary(program_of(graph, _name("trace", estimator), outputs), exact)
 
 
 def blocks(
@@ -484,7 +506,8 @@ def _whole_graph(graph: Graph, wrt: Sequence[Input], estimator: str) -> Derived:
     summary = _summary(program, estimator, sweep, sources, exact)
     # rows are summed before squaring, so unit columns shared by all rows do not give the exact answer
     columns = summary.columns if not graph.objective.has_rows or all(v.has_rows for v in wrt) else None
-    return Derived(program, estimator, columns, summary.exact, summary.drawn)
+    joint = frozenset(f"diag_{leaf.name}" for leaf in wrt if not leaf.has_rows)
+    return Derived(program, estimator, columns, summary.exact, summary.drawn, joint=joint)
 
 
 # Third order

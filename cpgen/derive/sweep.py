@@ -319,17 +319,23 @@ def carry_down(
     return current
 
 
-def weights_up(curvature: Curvature, readout: Readout) -> list[tuple[Node, Node]]:
+def weights_up(
+    curvature: Curvature, readout: Readout, weight: Node | None = None, stacked: int = 0
+) -> list[tuple[Node, Node]]:
     """``(variable, w)`` along the chain: a diagonal ``d`` of the variable adds ``sum_e w[e] d[e]`` to the
-    leaf's trace."""
-    weight = constant(1, readout.leaf.shape, Origin(readout.leaf.name, role="weight"))
+    leaf's trace.
+
+    ``weight``: of the leaf's elements, if not 1; ``stacked``: so many of them, along an axis before the elements.
+    """
+    if weight is None:
+        weight = constant(1, readout.leaf.shape, Origin(readout.leaf.name, role="weight"))
     found: list[tuple[Node, Node]] = [(readout.leaf, weight)]
     for use in readout.chain:
-        pushed = push_forward(
-            use.map, {use.position: weight}, power=2, origin=adjoint_origin(use.map, "weight")
-        )
+        origin = adjoint_origin(use.map, "weight")
+        pushed = push_forward(use.map, {use.position: weight}, power=2, stacked=stacked, origin=origin)
         if pushed is None:
-            pushed = constant(0, use.map.shape)
+            lead, more = use.map.shape[: use.map.lead], (stacked,) if stacked else ()
+            pushed = constant(0, (*lead, *more, *use.map.element_shape))
         weight = pushed
         found.append((use.map, weight))
     return found

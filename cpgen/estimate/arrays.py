@@ -19,7 +19,7 @@ Array = NDArray[np.floating]
 OPTIONS = frozenset(
     (
         "samples seed method design exact rtol confidence max_samples first_row directions wanted pairs what out rows "
-        "reference"
+        "reference per_leaf groups covariance"
     ).split()
 )
 
@@ -63,6 +63,7 @@ def check_arrays(
     if not arrays.keys() <= (known := {v.name for v in graph.variables}):
         name = next(name for name in arrays if name not in known)
         hint = "; what to differentiate by is an argument of compile" if name == "wrt" else ""
+        hint = f"; {name}= is no option of this method" if name in OPTIONS else hint
         raise RequestError(f"the model {graph.name!r} has no {name!r}; it has: {', '.join(sorted(known))}{hint}")
     if missing := [v.name for v in needed if v.name not in arrays]:
         options = [name for name in missing if name in OPTIONS]

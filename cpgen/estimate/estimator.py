@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.captured import Captured
 from cpgen.estimate.compiled import AND_GRADIENT, Compiled, Loaded, Options
 from cpgen.estimate.finite import MOST_ROWS, settle
+from cpgen.estimate.groups import Groups, traces
 from cpgen.estimate.memory import available_bytes, human
-from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, pair_name
+from cpgen.estimate.results import Estimate, Estimates, Hessian, Sketch, Traces, pair_name
 from cpgen.estimate.sampling import (
     Sampling,
     combine,
@@ -53,6 +54,7 @@ Array = NDArray[np.floating]
 BATCH_BYTES = 256 << 20
 SMALL_BYTES = 16 << 20
 DEFAULT_PROGRAMS = ("value", "gradient", "diagonal")
+NUMBERS = ("trace", "sums")  # outputs whose variances are moderated as those of sums
 
 
 class Estimator:
@@ -81,9 +83,10 @@ class Estimator:
         """Pickled and copied as model and options: programs are compiled, or found in the cache, at their first call."""
         return _restored, (flat(self.graph), tuple(v.name for v in self.wrt), self.options)
 
-    def derive(self, key: str) -> Derived:
-        """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
-        return self._compiled.derive(key)
+    def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
+        """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified; what a key alone
+        does not describe is derived by ``make``."""
+        return self._compiled.derive(key, make)
 
     def load(self, *keys: str) -> None:
         """Compile several programs into one library (those not loaded yet)."""
@@ -225,7 +228,7 @@ class Estimator:
                     outputs[name] = np.squeeze(outputs[name], axis=node.shape.index(ROWS))
         return outputs
 
-    def _exceeded(self, need: int) -> int | None:
+    def exceeded(self, need: int) -> int | None:
         """The bytes that are allowed, if ``need`` is more."""
         limit = self.options.memory_limit
         if limit is None:
@@ -237,7 +240,7 @@ class Estimator:
     def check_memory(self, loaded: Loaded, call: Call) -> None:
         """Raise BudgetError if workspace and outputs of a call do not fit."""
         need = loaded.backend.workspace_bytes(call, self.options.threads) + loaded.output_bytes(call, self.real)
-        limit = self._exceeded(need)
+        limit = self.exceeded(need)
         if limit is None:
             return
         fits = call.columns
@@ -445,14 +448,15 @@ class Estimator:
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row, confidence)
         if method in lowrank.OF_DIAGONAL:
             return Estimates(lowrank.estimated(self, method, sampling, gathered(arrays, named)))
-        key, reason = self._diagonal_key(method, sampling)
-        return self._estimate(key, self._diagonals, sampling, gathered(arrays, named), reason)[0]
+        key, reason = self.diagonal_key(method, sampling)
+        return self.estimated(key, self._diagonals, sampling, gathered(arrays, named), reason)[0]
 
     @property
     def _diagonals(self) -> dict[str, str]:
         return {f"diag_{v.name}": v.name for v in self.wrt}
 
-    def _diagonal_key(self, method: str, sampling: Sampling) -> tuple[str, str]:
+    def diagonal_key(self, method: str, sampling: Sampling) -> tuple[str, str]:
+        """The program behind a method of the diagonal, and why it was chosen where the library chose it."""
         if method not in ("auto", *programs.ESTIMATORS):
             raise RequestError(f"method={method!r} is not one of auto, {', '.join(programs.ESTIMATORS)}")
         return self._key("diagonal", method, sampling)
@@ -477,10 +481,40 @@ class Estimator:
         Arguments as in :meth:`diagonal`.
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row, confidence)
-        key, reason = self._diagonal_key(method, sampling)
+        key, reason = self.diagonal_key(method, sampling)
         given = gathered(arrays, named)
-        found, outputs = self._estimate(key + AND_GRADIENT, self._diagonals, sampling, given, reason)
+        found, outputs = self.estimated(key + AND_GRADIENT, self._diagonals, sampling, given, reason)
         return float(outputs["value"]), {v.name: outputs[f"grad_{v.name}"] for v in self.wrt}, found
+
+    @overload
+    def trace(
+        self, arrays: Mapping[str, object] | None = None, /, *, per_leaf: Literal[True], **named: Any
+    ) -> Traces: ...
+
+    @overload
+    def trace(
+        self, arrays: Mapping[str, object] | None = None, /, *, groups: Groups, **named: Any
+    ) -> Traces: ...
+
+    @overload
+    def trace(
+        self,
+        arrays: Mapping[str, object] | None = None,
+        /,
+        samples: int = 16,
+        seed: int = 0,
+        method: str = "auto",
+        design: str = "hadamard",
+        exact: bool | None = None,
+        rtol: float | None = None,
+        confidence: float = 0.95,
+        max_samples: int = 4096,
+        first_row: int = 0,
+        per_leaf: Literal[False] = False,
+        groups: None = None,
+        covariance: bool = False,
+        **named: object,
+    ) -> Estimate: ...
 
     def trace(
         self,
@@ -495,18 +529,31 @@ class Estimator:
         confidence: float = 0.95,
         max_samples: int = 4096,
         first_row: int = 0,
+        per_leaf: bool = False,
+        groups: Groups | None = None,
+        covariance: bool = False,
         **named: object,
-    ) -> Estimate:
+    ) -> Estimate | Traces:
         """The trace of the Hessian: for each row if every leaf has rows (the Laplacian), else over everything.
 
         Methods: "auto" (default), "cp", "hutchinson", "hutchinson_plain", "xtrace", "hutch++", "directions" (exact) and
         "gauss_newton".  Other arguments as in :meth:`diagonal`.
+
+        ``per_leaf=True``: the trace of each leaf's block, by name, and ``.total``, their sum.  ``groups``: the sum of the
+        diagonal over each group, name -> leaf names (``["W1", "b1"]``), or leaf -> True, a mask of its elements' shape or
+        whatever indexes them (``{"W1": np.s_[0, :]}``); groups may overlap.  Leaves share noise and so do entries: the
+        bars of sums and total know it, and with ``covariance=True`` the result has ``.covariance``, of each two of them.
+        On the CPU, by the methods of the diagonal that are no low-rank ones; neither bound nor streamed.
         """
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, first_row, confidence)
+        if per_leaf or groups is not None:
+            return traces(self, groups, per_leaf, covariance, method, sampling, gathered(arrays, named))
+        if covariance:
+            raise RequestError("covariance=True is that of several traces: give per_leaf=True or groups=...")
         if method in lowrank.OF_TRACE:
             return lowrank.estimated(self, method, sampling, gathered(arrays, named))["trace"]
         key, reason = self._key("trace", method, sampling)
-        return self._estimate(key, {"trace": "trace"}, sampling, gathered(arrays, named), reason)[0]["trace"]
+        return self.estimated(key, {"trace": "trace"}, sampling, gathered(arrays, named), reason)[0]["trace"]
 
     def _key(self, what: str, method: str, sampling: Sampling) -> tuple[str, str]:
         """The program behind a method, and why it was chosen where "auto" left it to the library."""
@@ -567,7 +614,7 @@ class Estimator:
         label = programs.block_label(first.name, second.name)
         name = pair_name(a, b)
         key, given = f"block:{first.name},{second.name}", gathered(arrays, named)
-        found = self._estimate(key, {label: name}, sampling, given)[0][name]
+        found = self.estimated(key, {label: name}, sampling, given)[0][name]
         if not swap:
             return found
         inner = len(first.element_shape)
@@ -632,7 +679,7 @@ class Estimator:
             for k, ((a, i), (b, j)) in enumerate(pairs)
         }
         sampling = Sampling(samples, seed, design, exact, rtol, max_samples, 0, confidence)
-        return list(self._estimate(key, names, sampling, gathered(arrays, named))[0].values())
+        return list(self.estimated(key, names, sampling, gathered(arrays, named))[0].values())
 
     def _entry(self, wanted: tuple[str, tuple[int, ...]]) -> tuple[Input, tuple[int, ...]]:
         name, index = wanted
@@ -643,19 +690,21 @@ class Estimator:
             raise RequestError(f"{name}{list(index)} is outside {name}, whose elements have shape {shape}")
         return leaf, tuple(index)
 
-    def _estimate(
+    def estimated(
         self,
         key: str,
         wanted: Mapping[str, str],
         sampling: Sampling,
         arrays: Mapping[str, object],
         reason: str = "",
+        extra: Mapping[str, Array] | None = None,
     ) -> tuple[Estimates, dict[str, Array]]:
-        """The ``wanted`` outputs as estimates, and all outputs."""
+        """The ``wanted`` outputs as estimates, and all outputs.  ``extra``: inputs of the program besides ``arrays``."""
         mode, used = sampling.decide(self.derive(key))
         exact = mode != "sample"
         loaded = self.loaded(key)
         given, rows = self.arrays(loaded, arrays)
+        given |= extra or {}
         if mode == "closed":
             outputs = self._run(loaded, given, rows)
         elif exact:
@@ -742,7 +791,8 @@ class Estimator:
                 return scaled, used, False  # more columns make it no better
             if used < target:
                 continue
-            free = freedom(used, min(self._summed(loaded, label, rows) for label in wanted), "trace" in wanted)
+            draws = min(self.draws_of_rows(loaded, label, rows) for label in wanted)
+            free = freedom(used, draws, not wanted.keys().isdisjoint(NUMBERS))
             if (
                 sampling.rtol is None
                 or small_enough(scaled, wanted, sampling.rtol, sampling.confidence, free)
@@ -754,10 +804,10 @@ class Estimator:
                 return self._exact(loaded, given, rows, p, sampling), p, True
             target = min(2 * used, sampling.max_samples)
 
-    def _summed(self, loaded: Loaded, label: str, rows: int | None) -> int:
-        """How many rows an output adds up."""
+    def draws_of_rows(self, loaded: Loaded, label: str, rows: int | None) -> int:
+        """How many rows that draw on their own an output adds up."""
         own = loaded.outputs.get(label)
-        return 1 if own is None or own.has_rows else rows or 1
+        return 1 if own is None or own.has_rows or label in loaded.derived.joint else rows or 1
 
     def package(
         self,
@@ -782,7 +832,7 @@ class Estimator:
                 stderr = np.empty(value.shape, value.dtype)
                 stderr.fill(np.nan)
             else:
-                wider = widening(samples, self._summed(loaded, label, rows), label == "trace")
+                wider = widening(samples, self.draws_of_rows(loaded, label, rows), label in NUMBERS)
                 stderr = np.sqrt(outputs[f"var_{label}"]) * value.dtype.type(wider)
             if not all_finite(value):  # it is NaN there, and nothing is known about its error
                 stderr = np.where(np.isfinite(value), stderr, np.nan).astype(value.dtype)
@@ -909,7 +959,7 @@ class Estimator:
         pairs = sum(a * b for k, a in enumerate(sizes) for b in sizes[k:])
         each = (rows or 1) if any(v.has_rows for v in self.wrt) else 1
         need = self.real.itemsize * each * pairs
-        limit = self._exceeded(need)
+        limit = self.exceeded(need)
         if limit is not None:
             raise BudgetError(
                 f"the hessian needs {human(need)} for the {pairs} entries of its blocks, {human(limit)} are allowed; ask "

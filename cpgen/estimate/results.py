@@ -166,6 +166,28 @@ class Estimates(Mapping[str, Estimate]):
     __repr__ = __str__
 
 
+class Traces(Estimates):
+    """Traces by name of a leaf or group, from one run, so that they share noise.
+
+    ``total``: the trace, where they are those of all leaves.  ``covariance[row?, a, b]``, if it was asked for: of the
+    errors of the groups ``a`` and ``b`` in order, with the squares of the standard errors on its diagonal; that of a sum
+    with weights ``w`` is ``w @ covariance @ w``.  NaN where one sample tells nothing, zero where an answer is exact.
+    """
+
+    def __init__(
+        self, items: Mapping[str, Estimate], covariance: Array | None = None, total: Estimate | None = None
+    ) -> None:
+        super().__init__(items)
+        self.covariance, self.total = covariance, total
+
+    def __str__(self) -> str:
+        if self.total is None:
+            return super().__str__()
+        return f"{super().__str__()}\ntotal {self.total._line()}"
+
+    __repr__ = __str__
+
+
 @dataclass(frozen=True)
 class Sketch:
     """Rank-one factors of the Hessian with signs: ``H ~ (P^T P - Q^T Q) * scale``, one row of P and Q a column of noise.
