@@ -18,6 +18,8 @@ import pytest
 
 from tests.catalogue import CATALOGUE
 
+os.environ.setdefault("CPGEN_NOTES", "0")  # tests begin without what others found out; test_warm.py says otherwise
+
 KEPT_BYTES = 1 << 30  # of compiled libraries; beyond it the oldest are removed
 
 

@@ -114,7 +114,8 @@ class Native:
 
     Where it is made of functions that give NaN beyond a range (sin, cos and tan of more than 1e6, or 1e4 in float32),
     a NaN in its results has them computed again by ``wide``: the same program on the C library's slower functions.
-    ``blas``: the name of the library that computes its large products, for the label.
+    ``blas``: the name of the library that computes its large products, for the label.  ``checked``: an earlier process
+    did that on this machine.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Native:
         compiler: Compiler,
         wide: Callable[[], NativeProgram] | None = None,
         blas: str = "",
+        checked: bool = False,
     ) -> None:
         self.native, self.compiler, self._make_wide = native, compiler, wide
         serial = "" if compiler.openmp else ", serial: the compiler has no OpenMP"
@@ -132,7 +134,8 @@ class Native:
         self.label = f"native ({compiler.name}{serial})"
         self._wide: NativeProgram | None = None
         self._variants: dict[object, NativeProgram] = {}
-        check_program(native, narrow=wide is not None)
+        if not checked:
+            check_program(native, narrow=wide is not None)
 
     def variant(self, key: object, make: Callable[[], NativeProgram]) -> NativeProgram:
         """The same program compiled otherwise, made once for each ``key``."""

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.backends import Call, Native
+from cpgen.estimate.compiled import Form
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import IDENTITY
-from cpgen.native import NativeProgram, arithmetic, build, warn_of_arithmetic
+from cpgen.native import NativeProgram, arithmetic, warn_of_arithmetic
 
 if TYPE_CHECKING:
     from cpgen.estimate.compiled import Loaded
@@ -38,24 +39,13 @@ class Bound(Protocol):
 
 def _specialised(estimator: Estimator, loaded: Loaded, backend: Native, call: Call) -> NativeProgram:
     """The program as compiled, or compiled for one row at a time and without threads where the call is that small."""
-    plan = backend.native.plan
-    few = plan.has_rows and call.rows <= FEW_ROWS
-    short = plan.operations(call.rows, call.columns).total < SHORT
+    face = backend.native.interface
+    few = face.has_rows and call.rows <= FEW_ROWS
+    short = face.total_operations(call.rows, call.columns) < SHORT
     if not few and not (short and backend.native.openmp):
         return backend.native
-
-    def make() -> NativeProgram:
-        compiler = backend.compiler
-        module = build(
-            estimator.graph.name,
-            [loaded.program],
-            estimator.options.real,
-            1 if few else None,
-            compiler.serial() if short else compiler,
-        )
-        return Native(module[loaded.program.name], module.compiler).native
-
-    return backend.variant((few, short), make)
+    form = Form(1 if few else None, serial=short)
+    return backend.variant(form, lambda: estimator.native(loaded.key, form))
 
 
 class _Interpreted:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -13,10 +15,12 @@ from cpgen.derive import programs
 from cpgen.derive.derived import Derived, program_of
 from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
+from cpgen.emit import CFiles, emit_c
 from cpgen.errors import EnvironmentProblem, RequestError, warn_user
 from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
 from cpgen.estimate.choice import Choice, choose
 from cpgen.estimate.finite import POLICIES
+from cpgen.estimate.notes import LibraryNote, Notes, derived_from, library_note, outline_of
 from cpgen.estimate.progress import working
 from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
@@ -28,15 +32,21 @@ from cpgen.loops.schedule import Schedule, schedule_of
 from cpgen.native import (
     ANY_ROWS,
     Compiler,
-    NativeModule,
     NativeProgram,
+    Opened,
     Shapes,
-    build,
     build_cuda,
+    compiled,
     find_compiler,
+    known_compiler,
+    load,
+    prepare,
 )
-from cpgen.native.blas import Blas, find_blas
+from cpgen.native.blas import find_blas
+from cpgen.native.cache import library_kept, ready_folder
+from cpgen.native.compiler import machine
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
+from cpgen.native.team import default_threads
 from cpgen.scalar import scoped
 from cpgen.simplify import simplified
 
@@ -103,9 +113,24 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A derivation with its final program and what runs it."""
+class Form:
+    """How a program is compiled: with so many rows in a tile (None: as planned), without threads, with the functions of
+    the C library, with a library for its large products ("": none)."""
 
+    tile: int | None = None
+    serial: bool = False
+    libm: bool = False
+    blas: str = ""
+
+    def of(self, compiler: Compiler) -> Compiler:
+        return compiler.serial() if self.serial else compiler
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A derivation, of whose program the inputs and outputs count (:meth:`Compiled.outline`), and what runs it."""
+
+    key: str
     derived: Derived
     backend: Backend
 
@@ -142,6 +167,11 @@ class Loaded:
         return dict(self.program.outputs)
 
 
+def _of_library(key: str, form: Form, compiler: Compiler) -> str:
+    """The question for a library that was found right, where it would be found right again."""
+    return repr(("library", key, form, compiler.identity, machine()))
+
+
 def _renamed(derived: Derived, key: str, choice: str) -> Derived:
     return replace(derived, program=replace(derived.program, name=key.replace(":", "_")), choice=choice)
 
@@ -168,6 +198,10 @@ class Compiled:
         self._loaded: dict[str, Loaded] = {}
         self._fallback = ""
         self._choices: dict[str, Choice] = {}
+        self._notes = Notes(graph, wrt, options)
+        self._outlines: dict[str, Derived] = {}
+        self._makers: dict[str, Callable[[], Derived]] = {}  # of what a key alone cannot describe
+        self._exact_keys: dict[str, str] = {}
         self._coloured: dict[int, int | None] = {}  # unit directions of an exact diagonal, by how many are worth counting
         self._by_noise: set[str] = set()  # keys whose exact answer the program with noise gives for less
 
@@ -177,6 +211,11 @@ class Compiled:
         That of ``key`` itself takes unit vectors and nothing else.  Where the program with noise is cheaper it is taken
         with the identity as its design, and then the one of the samples if that is the same.
         """
+        if key not in self._exact_keys:
+            self._exact_keys[key] = self._notes.recall(f"exact key {key}", lambda: self._exact_key(key), str, str)
+        return self._exact_keys[key]
+
+    def _exact_key(self, key: str) -> str:
         what, _, _ = key.partition(":")
         derived = self.derive(key)
         if key not in self._by_noise:
@@ -188,13 +227,18 @@ class Compiled:
     def choice(self, what: str) -> Choice:
         """What ``method="auto"`` samples "diagonal" or "trace" by: a function of the model and the options."""
         if what not in self._choices:
-            with working(f"trying the estimators of the {what} of {self.graph.name}"):
-                self._choices[what] = choose(self, what)
+            self._choices[what] = self._notes.recall(
+                f"choice {what}", lambda: self._choice(what), asdict, lambda found: Choice(**found)
+            )
         return self._choices[what]
+
+    def _choice(self, what: str) -> Choice:
+        with working(f"trying the estimators of the {what} of {self.graph.name}"):
+            return choose(self, what)
 
     def exact_columns(self, what: str, most: int) -> int | None:
         """The fewest columns with which some exact method gives "diagonal" or "trace"; None if they exceed ``most``."""
-        known = [self.derive(f"{what}:cp").columns, self._colours(most)]
+        known = [self.outline(f"{what}:cp").columns, self._colours(most)]
         return min((n for n in known if n is not None and n <= most), default=None)
 
     def _colours(self, most: int) -> int | None:
@@ -202,9 +246,22 @@ class Compiled:
             self._coloured[most] = colour_count(self.graph, self.wrt, most)
         return self._coloured[most]
 
+    def outline(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
+        """:meth:`derive` for whoever asks for no expressions: its program may have nothing but inputs and outputs."""
+        if make is not None:
+            self._makers[key] = make
+        if key in self._derived:
+            return self._derived[key]
+        if key not in self._outlines:
+            known = self._notes.get(f"program {key}", lambda found: derived_from(self.graph, found))
+            if known is None:
+                return self.derive(key)
+            self._outlines[key] = known
+        return self._outlines[key]
+
     @scoped
-    def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
-        """The simplified derivation behind ``key``; ``make`` derives what a key alone cannot describe.
+    def derive(self, key: str) -> Derived:
+        """The simplified derivation behind ``key``.
 
         Raises RequestError for an unknown key.
         """
@@ -216,11 +273,12 @@ class Compiled:
                 self._derived[key] = _renamed(self.derive(chosen), key, reason)
                 self._raw[key] = self._raw[chosen]
             else:
-                derived = make() if make else self._derivation(key)
+                derived = self._makers[key]() if key in self._makers else self._derivation(key)
                 units = derived.columns if derived.unit else None
                 program = simplified(derived.program, units, symmetric=key == "hessian:directions")
                 program = replace(program, whole=derived.columns, unit=derived.unit)
                 self._raw[key], self._derived[key] = derived, replace(derived, program=program)
+        self._notes.put(f"program {key}", outline_of(self._derived[key]))
         return self._derived[key]
 
     def _cheapest(self, key: str) -> tuple[str, str]:
@@ -330,45 +388,98 @@ class Compiled:
                 self._load(missing)
 
     def _load(self, missing: Sequence[str]) -> None:
-        real = np.dtype(self.options.real)
-        derived = {key: self.derive(key) for key in missing}
         if self.options.target == "cuda":
+            derived = {key: self.derive(key) for key in missing}
             device = self.on_gpu(derived)
             for key, d in derived.items():
-                self._loaded[key] = Loaded(d, Cuda(device[d.program.name], self.options.blas))
+                self._loaded[key] = Loaded(key, d, Cuda(device[d.program.name], self.options.blas))
             return
-        blas = find_blas(self.options.blas) if self.options.blas else None
-        module: NativeModule | None = None
+        found: dict[str, Native] = {}
         if self.options.backend != "interpreter" and not self._fallback:
+            # measured on the programs' own loops
+            tuned = self.options.tuning.tiles if self.options.tuning and not self.options.blas else {}
             try:
-                # measured on the programs' own loops
-                tuned = self.options.tuning.tiles if self.options.tuning and blas is None else {}
-                tiles = [tuned.get(key) for key in derived]
-                made = [d.program for d in derived.values()]
-                module = build(self.graph.name, made, self.options.real, tiles, self._compiler(), blas=blas)
+                found = self._native({key: Form(tuned.get(key), blas=self.options.blas) for key in missing})
             except EnvironmentProblem as problem:
                 if self.options.backend == "native":
                     raise
                 self._fallback = f"interpreter ({problem.message})"
                 warn_user(f"{problem.message}; until then results come from the NumPy interpreter, which is slow")
-        for key, d in derived.items():
-            backend: Backend
-            if module is None:
-                backend = Interpreted(d.program, real, self._fallback or "interpreter")
+        for key in missing:
+            if key in found:
+                self._loaded[key] = Loaded(key, self.outline(key), found[key])
             else:
-                backend = Native(module[d.program.name], module.compiler, self._wide(d, module, blas), self.options.blas)
-            self._loaded[key] = Loaded(d, backend)
+                d = self.derive(key)
+                backend = Interpreted(d.program, np.dtype(self.options.real), self._fallback or "interpreter")
+                self._loaded[key] = Loaded(key, d, backend)
 
-    def _wide(self, derived: Derived, module: NativeModule, blas: Blas | None) -> Callable[[], NativeProgram] | None:
+    @scoped
+    def native(self, key: str, form: Form) -> NativeProgram:
+        """The program behind ``key`` compiled in another form."""
+        return self._native({key: form})[key].native
+
+    def _native(self, forms: Mapping[str, Form]) -> dict[str, Native]:
+        """The programs behind some keys, each compiled in its form.
+
+        What an earlier process compiled and checked is only opened.  Of the rest each is a library of its own, so that it
+        is found whatever is asked for together with it, and that compilers work side by side, as many as a call may have
+        threads.  Raises EnvironmentProblem.
+        """
+        usual = self._fused(known_compiler())
+        known = {key: self._reopened(key, form, form.of(usual)) for key, form in forms.items()}
+        found = {key: native for key, native in known.items() if native is not None}
+        missing = {key: form for key, form in forms.items() if key not in found}
+        if not missing:
+            return found
+        compiler = self._fused(find_compiler())
+        programs = {key: self.derive(key).program for key in missing}
+        texts: dict[str, tuple[Plan, CFiles]] = {}
+        jobs: list[Future[Path]] = []
+        ready_folder()  # here, so that a warning about it names the user's line
+        with ThreadPoolExecutor(min(self.options.threads or default_threads(), len(missing) + 1)) as pool:
+            others = pool.submit(prepare, compiler)
+            # the longest first: it keeps one compiler busy while the others' texts are written
+            for key in sorted(missing, key=lambda key: -len(programs[key].nodes())):
+                texts[key] = self._text(programs[key], missing[key])
+                jobs.append(pool.submit(compiled, texts[key][1], missing[key].of(compiler)))
+            for job in jobs:
+                job.result()
+            others.result()
+        for key, form in missing.items():
+            made, files = texts[key]
+            blas = find_blas(form.blas) if form.blas else None
+            module = load(files, [made], form.of(compiler), blas)
+            program = module[programs[key].name]
+            found[key] = Native(program, module.compiler, self._wide(key, form, files.limited), form.blas)
+            self._notes.put(_of_library(key, form, module.compiler), library_note(module))
+        return found
+
+    def _reopened(self, key: str, form: Form, compiler: Compiler) -> Native | None:
+        """What an earlier process compiled with this compiler and found to agree with the interpreter on this machine."""
+        note = self._notes.get(_of_library(key, form, compiler), LibraryNote.read)
+        library = library_kept(note.library) if note is not None else None
+        if note is None or library is None:
+            return None
+        try:
+            opened = Opened(library, note.name, note.declarations, compiler)
+        except EnvironmentProblem:
+            return None
+        face = note.interface(self.outline(key).program)
+        return Native(NativeProgram(face, opened), compiler, self._wide(key, form, note.limited), checked=True)
+
+    def _text(self, program: Program, form: Form) -> tuple[Plan, CFiles]:
+        least = LEAST_BLAS[self.options.real] if form.blas else 0
+        made = plan(program, self.options.real, form.tile, blas=least)
+        return made, emit_c(self.graph.name, [made], self.options.real, libm=form.libm)
+
+    def _wide(self, key: str, form: Form, limited: bool) -> Callable[[], NativeProgram] | None:
         """What compiles the program with the C library's functions, if that makes a difference."""
-        program, name, real = derived.program, self.graph.name, self.options.real
-        compiler = module.compiler
-        make = lambda: build(name, [program], real, None, compiler, True, blas)[program.name]  # noqa: E731
-        return make if module.files.limited else None
+        if not limited or form.libm:
+            return None
+        return lambda: self.native(key, Form(libm=True, blas=form.blas))
 
-    def _compiler(self) -> Compiler:
-        found = find_compiler()
-        return found.fused() if self.options.fused else found
+    def _fused(self, compiler: Compiler) -> Compiler:
+        return compiler.fused() if self.options.fused else compiler
 
     @scoped
     def plan(self, key: str) -> Plan:

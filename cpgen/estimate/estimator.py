@@ -23,7 +23,7 @@ from cpgen.estimate.arrays import all_finite, check_arrays, gathered, keyword
 from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.captured import Captured
-from cpgen.estimate.compiled import AND_GRADIENT, Compiled, Loaded, Options
+from cpgen.estimate.compiled import AND_GRADIENT, Compiled, Form, Loaded, Options
 from cpgen.estimate.finite import MOST_ROWS, settle
 from cpgen.estimate.groups import Groups, traces
 from cpgen.estimate.memory import available_bytes, human
@@ -44,7 +44,7 @@ from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 from cpgen.ir.verify import verify_constants
 from cpgen.loops.device import device_plan
-from cpgen.native import arithmetic, rows_of, warn_of_arithmetic
+from cpgen.native import NativeProgram, arithmetic, rows_of, warn_of_arithmetic
 from cpgen.native.cuda import LEAST_GEMM, CudaModule
 from cpgen.scalar import scoped
 
@@ -83,18 +83,26 @@ class Estimator:
         """Pickled and copied as model and options: programs are compiled, or found in the cache, at their first call."""
         return _restored, (flat(self.graph), tuple(v.name for v in self.wrt), self.options)
 
-    def derive(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
-        """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified; what a key alone
-        does not describe is derived by ``make``."""
-        return self._compiled.derive(key, make)
+    def derive(self, key: str) -> Derived:
+        """The derivation behind a program key such as "gradient" or "diagonal:hutchinson", simplified."""
+        return self._compiled.derive(key)
+
+    def outline(self, key: str, make: Callable[[], Derived] | None = None) -> Derived:
+        """What a derivation found, without its expressions: see :meth:`Compiled.outline`.  What a key alone does not
+        describe is derived by ``make``."""
+        return self._compiled.outline(key, make)
 
     def load(self, *keys: str) -> None:
-        """Compile several programs into one library (those not loaded yet)."""
+        """Compile several programs side by side (those not loaded yet)."""
         self._compiled.load(*keys)
 
     def loaded(self, key: str) -> Loaded:
         """A program with what runs it, compiled if it was not."""
         return self._compiled.loaded(key)
+
+    def native(self, key: str, form: Form) -> NativeProgram:
+        """A program compiled in another form than the one that is loaded."""
+        return self._compiled.native(key, form)
 
     def show(self, program: str = "diagonal") -> str:
         """The noise analysis, the graph and the stages of a program, for reading.
@@ -110,7 +118,7 @@ class Estimator:
 
     def columns(self, program: str = "diagonal") -> int | None:
         """Noise columns with which a program's answer is exact; 0 if it is exact as it stands, None if it never is."""
-        return self.derive(program).columns
+        return self.outline(program).columns
 
     def size(
         self, programs: Sequence[str] = DEFAULT_PROGRAMS, rows: int = 1, columns: int = 1, threads: int = 1
@@ -560,8 +568,8 @@ class Estimator:
         if method != "auto":
             return self._named_key(what, method, sampling), ""
         usual = self._named_key(what, "cp", sampling)
-        if sampling.decide(self.derive(usual))[0] != "sample":
-            return usual, self.derive(usual).choice or "exact for no more columns than samples"
+        if sampling.decide(self.outline(usual))[0] != "sample":
+            return usual, self.outline(usual).choice or "exact for no more columns than samples"
         if sampling.exact is None:
             columns = self._compiled.exact_columns(what, int(sampling.samples))
             if columns is not None:
@@ -579,7 +587,7 @@ class Estimator:
                 raise RequestError("method='directions' is exact; leave out exact=False or take another method")
         if method != "cp":
             return f"{what}:{method}"
-        usual = self.derive(what)
+        usual = self.outline(what)
         if usual.unit:
             return f"{what}:cp" if sampling.exact is False else what
         return self._compiled.exact_key(f"{what}:exact") if sampling.decide(usual)[0] == "exact" else what
@@ -673,7 +681,7 @@ class Estimator:
             raise RequestError("no entries asked for")
         key = "entries:" + ";".join(f"{a.name}{list(i)},{b.name}{list(j)}" for (a, i), (b, j) in pairs)
         setting = Setting(self.options.factor, self.options.epsilon)
-        self._compiled.derive(key, lambda: programs.entries(self.graph, self.wrt, pairs, setting))
+        self._compiled.outline(key, lambda: programs.entries(self.graph, self.wrt, pairs, setting))
         names = {
             f"entry_{k}": f"{a.name}{list(i)},{b.name}{list(j)}#{k}"
             for k, ((a, i), (b, j)) in enumerate(pairs)
@@ -700,7 +708,7 @@ class Estimator:
         extra: Mapping[str, Array] | None = None,
     ) -> tuple[Estimates, dict[str, Array]]:
         """The ``wanted`` outputs as estimates, and all outputs.  ``extra``: inputs of the program besides ``arrays``."""
-        mode, used = sampling.decide(self.derive(key))
+        mode, used = sampling.decide(self.outline(key))
         exact = mode != "sample"
         loaded = self.loaded(key)
         given, rows = self.arrays(loaded, arrays)

@@ -53,7 +53,7 @@ def traces(
     if per_leaf:  # the last group is all of them, so that its bar is that of their sum
         names, members = [*names, TOTAL], {leaf: np.append(m, 1.0) for leaf, m in members.items()}
     key, reason = estimator.diagonal_key(method, sampling)
-    if sampling.decide(estimator.derive(key))[0] != "sample":
+    if sampling.decide(estimator.outline(key))[0] != "sample":
         found = _added_up(estimator, key, reason, sampling, names, members, covariance, arrays)
     else:
         found = _sampled(estimator, key, reason, sampling, names, members, covariance, arrays)
@@ -154,7 +154,7 @@ def _sampled(
     covariance: bool,
     arrays: Mapping[str, object],
 ) -> Traces:
-    method = estimator.derive(key).estimator
+    method = estimator.outline(key).estimator
     if method not in SAMPLED:
         raise RequestError(f"method={method!r} samples single entries alone: take one of auto, {', '.join(SAMPLED)}")
     divided = {leaf: derivation.WHOLE if w.ndim == 1 else derivation.PARTS for leaf, w in members.items()}
@@ -163,13 +163,13 @@ def _sampled(
     told = ",".join(f"{leaf}={kind}" for leaf, kind in divided.items())
     own = f"sums:{method}:{len(names)}:{told}" + (":pairs" if covariance else "")
     make = lambda: derivation.sums(estimator.graph, estimator.wrt, divided, len(names), covariance, method, setting)  # noqa: E731
-    estimator.derive(own, make)
+    estimator.outline(own, make)
     inputs = derivation.member_names(estimator.graph, estimator.wrt)
     extra = {inputs[leaf]: np.ascontiguousarray(w, estimator.real) for leaf, w in members.items()}
     found, outputs = estimator.estimated(own, {"sums": "trace"}, sampling, arrays, reason, extra)
     estimate = found["trace"]
     made = _estimates(names, estimate.value, estimate.stderr, estimate)
-    known = estimator.derive(own).exact
+    known = estimator.outline(own).exact
     for g, name in enumerate(names):
         if all(f"diag_{leaf}" in known for leaf in _touched(members, g)):
             zero = np.zeros_like(made[name].stderr)

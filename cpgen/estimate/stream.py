@@ -40,7 +40,7 @@ class Stream:
     ) -> None:
         self._estimator, self._wanted, self._sampling = estimator, wanted, sampling
         key = f"diagonal:{method}"
-        if method == "cp" and sampling.decide(estimator.derive(key))[0] == "exact":
+        if method == "cp" and sampling.decide(estimator.outline(key))[0] == "exact":
             key = "diagonal:units"
         self._loaded = estimator.loaded(key)
         if estimator.graph.reduction == "mean" and total_rows is None:

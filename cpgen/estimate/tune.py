@@ -165,8 +165,9 @@ def _seconds(estimator: Estimator, key: str, arrays: Mapping[str, object], tile:
     estimator.check_memory(loaded, call)
     backend = loaded.backend
     if tile is not None:
-        module = build(estimator.graph.name, [loaded.program], estimator.options.real, tile, loaded.backend.compiler)
-        backend = Native(module[loaded.program.name], module.compiler)
+        program = estimator.derive(key).program
+        module = build(estimator.graph.name, [program], estimator.options.real, tile, loaded.backend.compiler)
+        backend = Native(module[program.name], module.compiler)
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import sympy
 
 from cpgen.ir.build import make_map
 from cpgen.ir.nodes import Access, Extent, Graph, Guard, Index, Input, Map, Node, Origin, Region, topological
+from cpgen.scalar import UserFunction, kinds
 
 FlatMap: TypeAlias = tuple[
     tuple[Extent, ...],
@@ -99,3 +103,32 @@ def graph_of(flattened: FlatGraph) -> Graph:
         None if loss is None else nodes[loss],
         origin,
     )
+
+
+def fingerprint(graph: Graph) -> str | None:
+    """SHA-256 of all of a graph that a derivation may depend on: equal graphs have equal ones in every process.
+
+    Numbers count with all their digits; where in a file something was written, and what the line said, does not count.
+    None for a graph with functions of the user's own: the code behind their names cannot be told apart.
+    """
+    name, records, *numbers, place = flat(graph)
+    written: list[object] = []
+    for record in records:
+        if len(record) == 8:
+            written.append((*record[:3], _without_place(record[3]), *record[4:]))
+        else:
+            if any(issubclass(kind, UserFunction) for kind in kinds(record[3])):
+                return None
+            written.append((*record[:3], _spelled_exactly(record[3]), *record[4:6], _without_place(record[6])))
+    whole = (name, written, numbers, _without_place(place))
+    return hashlib.sha256(repr(whole).encode(errors="surrogateescape")).hexdigest()
+
+
+def _without_place(origin: Origin) -> Origin:
+    return replace(origin, file="", line=0, equation="")
+
+
+@lru_cache(maxsize=1024)
+def _spelled_exactly(expr: sympy.Expr) -> str:
+    """``str`` would round numbers to 15 digits."""
+    return str(sympy.srepr(expr))

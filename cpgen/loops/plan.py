@@ -141,6 +141,36 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """The memory of a program: its three spaces, for tiles of ``tile`` rows, ``chunk_tiles`` of them for each thread.
+
+    ``row_phase``: there are values of rows at all.  ``alignment``: bytes, added so that the workspace may begin anywhere.
+    """
+
+    real: str
+    work: Totals
+    tile_memory: Totals
+    rows: Totals
+    tile: int
+    chunk_tiles: int
+    row_phase: bool
+    alignment: int
+
+    def chunk_rows(self, n_rows: int, threads: int) -> int:
+        """Rows between two visits of the accumulate phase."""
+        tiles = -(-n_rows // self.tile)
+        return min(tiles, threads * self.chunk_tiles) * self.tile
+
+    def workspace_bytes(self, n_rows: int, columns: int, threads: int) -> int:
+        """Bytes of workspace, computed like the C function ``<model>_<program>_workspace_bytes``."""
+        numbers = self.work.of(columns)
+        if self.row_phase:
+            numbers += threads * self.tile * self.tile_memory.of(columns)
+            numbers += self.chunk_rows(n_rows, threads) * self.rows.of(columns)
+        return numbers * (8 if self.real == "float64" else 4) + self.alignment
+
+
+@dataclass(frozen=True)
 class OperationCounts:
     """Operations of a program for given extents; ``calls`` are (function, how often), sorted by name."""
 
@@ -234,18 +264,14 @@ class Plan:
     def _value_of(self) -> Mapping[Node, Value]:
         return {v.node: v for v in self.values}
 
-    def chunk_rows(self, n_rows: int, threads: int) -> int:
-        """Rows between two visits of the accumulate phase."""
-        tiles = -(-n_rows // self.tile)
-        return min(tiles, threads * self.chunk_tiles) * self.tile
+    @cached_property
+    def footprint(self) -> Footprint:
+        spaces = self.work, self.tile_memory, self.rows
+        return Footprint(self.real, *spaces, self.tile, self.chunk_tiles, bool(self.segments), self.alignment)
 
     def workspace_bytes(self, n_rows: int, columns: int, threads: int) -> int:
-        """Bytes of workspace, computed like the C function ``<model>_<program>_workspace_bytes``."""
-        numbers = self.work.of(columns)
-        if self.segments:
-            numbers += threads * self.tile * self.tile_memory.of(columns)
-            numbers += self.chunk_rows(n_rows, threads) * self.rows.of(columns)
-        return numbers * (8 if self.real == "float64" else 4) + self.alignment
+        """Bytes of workspace, see :class:`Footprint`."""
+        return self.footprint.workspace_bytes(n_rows, columns, threads)
 
     def operations(self, rows: int, columns: int) -> OperationCounts:
         """Floating-point operations of one run; guards and blocking are not taken into account."""

@@ -1,9 +1,13 @@
-"""The folder of compiled libraries: what is found there is run, so it is looked at before it is trusted.
+"""The folder of compiled libraries and notes: what is found there is run or believed, so it is looked at before.
 
 A library lies in a folder of its own, named by all that went into it, under a file name that is the digest of its
 content: ``NAME_KEY/SHA256.so``.  A file that was cut off, overwritten or half written by a crash does not have the digest
 that its name says; it is removed and built again.  Files appear by a rename of what is complete and on the disk, so any
 number of processes may build the same library at once and be killed at any time.
+
+A note is a text that an earlier process left under a key (:func:`keep`, :func:`kept`): what it found out about a model or
+a compiler, so that the next one need not.  Its file begins with the digest of key and text; what does not fit is no note.
+A note that cannot be read or written is not missed: what it says is found out again.
 
 Nobody but this user (or root) may be able to replace what is there: the folder, every folder above it and the library
 belong to one of them and can be written to by nobody else.  Where that does not hold, or the folder cannot be written to,
@@ -20,6 +24,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -29,6 +34,7 @@ from cpgen.errors import EnvironmentProblem, warn_user
 
 ABANDONED = 3600  # seconds after which a folder in which a library was being built belongs to a process that died
 BUILDING = "build-"
+NOTES = "notes"
 # a C comment, or a literal in which the same signs mean nothing
 _COMMENT = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*""", re.DOTALL)
 
@@ -127,6 +133,14 @@ def stored(name: str, files: Mapping[str, str], identity: str, make: Callable[[P
         return _stored(_temporary_folder(problem.message), key, files, make)
 
 
+def ready_folder() -> Path:
+    """Where libraries will be made: the cache folder, or the temporary one that serves instead.  Raises CacheProblem."""
+    try:
+        return cache_folder()
+    except CacheProblem as problem:
+        return _temporary_folder(problem.message)
+
+
 def _stored(folder: Path, key: str, files: Mapping[str, str], make: Callable[[Path], Path]) -> Path:
     try:
         place = folder / key
@@ -152,14 +166,69 @@ def _stored(folder: Path, key: str, files: Mapping[str, str], make: Callable[[Pa
 def _intact(place: Path) -> Path | None:
     """The library in ``place`` that has the digest in its name and that nobody else can have put there."""
     for library in sorted(place.glob("*.so")):
-        status = library.lstat()
-        trusted = stat.S_ISREG(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        trusted = trusted and (not hasattr(os, "geteuid") or status.st_uid in (0, os.geteuid()))
-        if trusted and _digest(library) == library.stem:
+        if _own(library) and _digest(library) == library.stem:
             return library
         with contextlib.suppress(FileNotFoundError):  # another process was quicker
             library.unlink()
     return None
+
+
+def _own(file: Path) -> bool:
+    """Whether it is a plain file that nobody else can have written."""
+    status = file.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return False
+    return not hasattr(os, "geteuid") or status.st_uid in (0, os.geteuid())
+
+
+def library_kept(name: str) -> Path | None:
+    """The library that lies in the cache under ``name``, what :func:`stored` returned from the cache folder on; None if
+    it is gone or not what it was."""
+    try:
+        place = cache_folder() / Path(name).parent.name
+        found = _intact(place) if place.is_dir() else None
+    except (CacheProblem, OSError):
+        return None
+    return found if found is not None and found.name == Path(name).name else None
+
+
+# Notes
+
+
+def kept(key: str) -> str | None:
+    """The note under ``key``; None if there is none that can be trusted to be what :func:`keep` wrote."""
+    try:
+        file = _note(key)
+        if not _own(file):
+            return None
+        digest, _, text = file.read_text(encoding="utf-8").partition("\n")
+    except (CacheProblem, OSError, UnicodeError):
+        return None
+    return text if digest == _signed(key, text) else None
+
+
+def keep(key: str, text: str) -> None:
+    """Leave a note under ``key`` in place of one that is there; does nothing where that is not possible."""
+    with contextlib.suppress(CacheProblem, OSError):
+        file = _note(key)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor, work = tempfile.mkstemp(prefix=BUILDING, dir=file.parent)  # with mode 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(f"{_signed(key, text)}\n{text}")
+            os.replace(work, file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(work)
+            raise
+
+
+def _note(key: str) -> Path:
+    return cache_folder() / NOTES / hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:40]
+
+
+def _signed(key: str, text: str) -> str:
+    return hashlib.sha256(f"{key}\0{text}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _digest(file: Path) -> str:
@@ -179,17 +248,26 @@ def _write_through(path: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     """Remove what processes that were killed while building left behind."""
-    for work in folder.glob(f"{BUILDING}*"):
+    for work in (*folder.glob(f"{BUILDING}*"), *(folder / NOTES).glob(f"{BUILDING}*")):
         with contextlib.suppress(OSError):
             if time.time() - work.lstat().st_mtime > ABANDONED:
-                shutil.rmtree(work, ignore_errors=True)
+                if work.is_dir():
+                    shutil.rmtree(work, ignore_errors=True)
+                else:
+                    work.unlink()
 
 
 _TEMPORARY: list[Path] = []
+_making = threading.Lock()  # programs are compiled side by side
 
 
 def _temporary_folder(reason: str) -> Path:
     """A private folder that lasts as long as this process; raises CacheProblem if there is no place for one."""
+    with _making:
+        return _made_temporary(reason)
+
+
+def _made_temporary(reason: str) -> Path:
     if _TEMPORARY and _TEMPORARY[0].is_dir():
         return _TEMPORARY[0]
     try:

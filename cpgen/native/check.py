@@ -98,7 +98,7 @@ def check_program(native: NativeProgram | CudaProgram, narrow: bool = False) -> 
     than their own rounding, or four have been tried.  ``narrow``: the code may give NaN where its functions do not reach;
     such data are passed over.  Where no data make the results finite, those of the first are compared.
     """
-    program, real = native.program, native.plan.real
+    program, real = native.program, native.real.name
     inputs = [node for node in program.inputs if node.kind not in ("noise", "scale")]
     scales = {
         "row_scale": 1 / ROWS_CHECKED,
@@ -182,7 +182,7 @@ def _compare(
     narrow: bool = False,
 ) -> Comparison:
     """Compare with a plain tolerance, and with the error bounds what that does not explain; raises CheckError."""
-    real = native.plan.real
+    real = native.real.name
     relative, absolute = PLAIN[real]
     worst, exercised, doubtful = 0.0, {}, False
     for name, value in expected.items():
@@ -226,7 +226,7 @@ def _message(
     where = f"{name}[{', '.join(str(int(k)) for k in at)}]" if at else name
     return (
         f"the compiled program {native.name} disagrees with the interpreter: {where} is {found[at]:.9g}, expected "
-        f"{value[at]:.9g} within {bound[at]:.1e}, the bound of rounding in {native.plan.real} ({int(wrong.sum())} of "
+        f"{value[at]:.9g} within {bound[at]:.1e}, the bound of rounding in {native.real.name} ({int(wrong.sum())} of "
         f"{value.size} entries are further off). Cancellation in the model is part of that bound, so this is the "
         "compiled code: run `cpgen doctor`, try another compiler (CC=...), or backend='interpreter', and report the model"
     )

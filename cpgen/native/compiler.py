@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -13,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 from cpgen.errors import EnvironmentProblem
-from cpgen.native.cache import stored
+from cpgen.native.cache import keep, kept, stored
 
 CANDIDATES = ("cc", "gcc", "clang")
 FLAGS = (
@@ -57,6 +59,10 @@ WARNINGS = (
         "-Werror",
     ),
 )
+# programs that start a compiler whose own file says nothing of what they start
+LAUNCHERS = ("ccache", "distcc", "icecc", "sccache", "colorgcc", "zig")
+# what compilers read besides the command line
+READ = ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "SDKROOT", "LD_LIBRARY_PATH")
 TIMEOUT = 300  # seconds for a model
 ASKING = 30  # seconds for a question that a compiler answers in a fraction of one
 # every kind of work sharing that a program may use
@@ -141,11 +147,74 @@ def find_compiler() -> Compiler:
     CC may hold a launcher and flags, as in "ccache gcc" or "gcc -m32".  OpenMP is used if a small program with it
     compiles and links.  Raises EnvironmentProblem if there is no compiler or it cannot make a shared library.
     """
-    return _find(os.environ.get("CC", "").strip(), os.environ.get("PATH", ""))
+    return _find(*_asked())
+
+
+def known_compiler() -> Compiler:
+    """What :func:`find_compiler` found here in an earlier process, else what it finds.
+
+    Asking a compiler takes longer than opening what it made: this one is enough to look for that.  What is to be
+    compiled is compiled by :func:`find_compiler`'s.
+    """
+    preferred, path = _asked()
+    key = _compiler_key(preferred, path)
+    note = kept(key) if key else None
+    if note is not None:
+        try:
+            found = json.loads(note)
+            return Compiler(**{**found, "flags": tuple(found["flags"]), "words": ()})
+        except (ValueError, TypeError, KeyError):
+            pass
+    return find_compiler()
+
+
+def _asked() -> tuple[str, str]:
+    return os.environ.get("CC", "").strip(), os.environ.get("PATH", "")
+
+
+def _compiler_key(preferred: str, path: str) -> str:
+    """All that tells whether the same compiler would be found again; empty where files do not tell."""
+    names = (preferred,) if preferred else CANDIDATES
+    found = next((p for p in (shutil.which(name, path=path) for name in names) if p), None)
+    if found is None:
+        return ""
+    try:
+        file = os.path.realpath(found)
+        status = os.stat(file)
+    except OSError:
+        return ""
+    if any(launcher in place for launcher in LAUNCHERS for place in (file, found)):
+        return ""
+    about = (file, status.st_size, status.st_mtime_ns, status.st_ino)
+    tried = (FLAGS, TEAM, OPENMP, SERIAL, TEAM_PROBE)
+    return repr(("compiler", found, about, [os.environ.get(name) for name in READ], tried, machine()))
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """The processor and the C library: what else decides the numbers of a compiled program that was found right."""
+    about = [platform.machine(), platform.system(), platform.processor()]
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        about.append(os.confstr("CS_GNU_LIBC_VERSION") or "")
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            if not line.strip():
+                break  # the others are alike
+            if line.startswith(("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU ")):
+                about.append(line.strip())
+    return "\n".join(about)
 
 
 @lru_cache(maxsize=8)
 def _find(preferred: str, path: str) -> Compiler:
+    found = _tried_all(preferred, path)
+    key = "" if found.words else _compiler_key(preferred, path)
+    if key:
+        keep(key, json.dumps(asdict(found)))
+    return found
+
+
+def _tried_all(preferred: str, path: str) -> Compiler:
     first, *words = _named(preferred, path)
     names = (first,) if first else CANDIDATES
     found = next((p for p in (shutil.which(name, path=path) for name in names) if p), None)

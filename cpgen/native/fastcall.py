@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from cpgen.errors import EnvironmentProblem
-from cpgen.native.compiler import compile_library, find_compiler
+from cpgen.native.compiler import compile_library, known_compiler
 
 NAME = "cpgen_fastcall"
 Shapes = tuple[tuple[int, ...], ...]
@@ -54,15 +54,21 @@ def pointer_writer() -> Callable[..., int | None] | None:
     return module.point if module is not None else None
 
 
-@lru_cache(maxsize=1)
-def _module() -> ModuleType | None:
+def fastcall_library() -> Path | None:
+    """The extension module, compiled; None without Python's headers.  Raises EnvironmentProblem."""
     headers = sysconfig.get_path("include")
     if not (Path(headers) / "Python.h").is_file():
         return None
     source = resources.files("cpgen.native").joinpath("fastcall.c").read_text(encoding="utf-8")
+    return compile_library(NAME, {f"{NAME}.c": source}, known_compiler().extension(headers))
+
+
+@lru_cache(maxsize=1)
+def _module() -> ModuleType | None:
     try:
-        compiler = find_compiler().extension(headers)
-        library = compile_library(NAME, {f"{NAME}.c": source}, compiler)
+        library = fastcall_library()
+        if library is None:
+            return None
         loader = importlib.machinery.ExtensionFileLoader(NAME, str(library))
         spec = importlib.util.spec_from_file_location(NAME, library, loader=loader)
         assert spec is not None

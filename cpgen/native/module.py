@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
 import cffi
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.emit import CFiles, emit_c
-from cpgen.emit.views import ProgramView, arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
 from cpgen.ir.noise import part
@@ -21,8 +21,9 @@ from cpgen.loops.products import LEAST_BLAS
 from cpgen.native.arithmetic import warn_of_arithmetic
 from cpgen.native.blas import Blas
 from cpgen.native.compiler import Compiler, compile_library, find_compiler
-from cpgen.native.fastcall import bound_call_type, pointer_writer
-from cpgen.native.team import client_files, default_threads, join
+from cpgen.native.fastcall import bound_call_type, fastcall_library, pointer_writer
+from cpgen.native.interface import Interface, interface
+from cpgen.native.team import client_files, default_threads, join, team_library
 
 Array = NDArray[np.floating]
 
@@ -40,11 +41,12 @@ BRIEF = 10_000  # operations below which a bound call keeps the GIL: it takes mi
 
 @dataclass(frozen=True)
 class NativeModule:
-    """A compiled model: its programs by name, its C files and the compiler that was used."""
+    """A compiled model: its programs by name, its C files, the compiler that was used and the library it made."""
 
     programs: Mapping[str, NativeProgram]
     files: CFiles
     compiler: Compiler
+    library: Path
 
     def __getitem__(self, name: str) -> NativeProgram:
         return self.programs[name]
@@ -79,23 +81,45 @@ def load(
 ) -> NativeModule:
     """Compile (or find in the cache) and load the text of ``plans``.  Raises EnvironmentProblem like :func:`build`."""
     compiler = compiler or find_compiler()
-    library = compile_library(files.name, files.files() | (client_files() if compiler.team else {}), compiler)
-    ffi = cffi.FFI()
-    ffi.cdef(files.declarations)
-    try:
-        loaded = ffi.dlopen(str(library))
-    except OSError as error:
-        raise EnvironmentProblem(f"the compiled library {library} cannot be loaded: {error}") from error
-    warn_of_arithmetic(getattr(loaded, f"{files.name}_arithmetic")())
-    if compiler.team:
-        join(library, compiler)
-    elif compiler.openmp:
-        _KEPT.setdefault(compiler.identity, loaded)
-    made = {
-        p.name: NativeProgram(p, view, ffi, loaded, compiler, blas)
-        for p, view in zip(plans, files.programs, strict=True)
-    }
-    return NativeModule(made, files, compiler)
+    library = compiled(files, compiler)
+    opened = Opened(library, files.name, files.declarations, compiler)
+    faces = [interface(p, view) for p, view in zip(plans, files.programs, strict=True)]
+    made = {f.name: NativeProgram(f, opened, blas, p) for f, p in zip(faces, plans, strict=True)}
+    return NativeModule(made, files, compiler, library)
+
+
+def compiled(files: CFiles, compiler: Compiler) -> Path:
+    """The library of a text.  Raises EnvironmentProblem if there is none to be had."""
+    return compile_library(files.name, files.files() | (client_files() if compiler.team else {}), compiler)
+
+
+def prepare(compiler: Compiler) -> None:
+    """Compile what all programs use, where that was not done: who needs it finds it, or the error that is met here."""
+    with contextlib.suppress(EnvironmentProblem):
+        fastcall_library()
+        if compiler.team:
+            team_library(compiler)
+
+
+class Opened:
+    """A library of programs in this process; ``declarations`` are those of its text, whose name is ``name``.
+
+    Raises EnvironmentProblem if it cannot be loaded.
+    """
+
+    def __init__(self, library: Path, name: str, declarations: str, compiler: Compiler) -> None:
+        self.compiler = compiler
+        self.ffi = cffi.FFI()
+        self.ffi.cdef(declarations)
+        try:
+            self.functions: Any = self.ffi.dlopen(str(library))
+        except OSError as error:
+            raise EnvironmentProblem(f"the compiled library {library} cannot be loaded: {error}") from error
+        warn_of_arithmetic(getattr(self.functions, f"{name}_arithmetic")())
+        if compiler.team:
+            join(library, compiler)
+        elif compiler.openmp:
+            _KEPT.setdefault(compiler.identity, self.functions)
 
 
 class NativeCall(Protocol):
@@ -132,37 +156,46 @@ class NativeProgram:
     """
 
     def __init__(
-        self, plan: Plan, view: ProgramView, ffi: Any, library: Any, compiler: Compiler, blas: Blas | None = None
+        self, interface: Interface, opened: Opened, blas: Blas | None = None, plan: Plan | None = None
     ) -> None:
-        self.plan = plan
-        self.program = plan.program
-        self.name = plan.name
-        self.real: np.dtype = np.dtype(plan.real)
-        self.openmp = compiler.openmp
-        self._ffi = ffi
-        self._library = library  # keeps the functions alive
-        self._run = getattr(library, f"{view.name}_run")
-        self._workspace = getattr(library, f"{view.name}_workspace_bytes")
-        self._args_type = f"{view.name}_args *"
-        self._meanings = {status.code: status.meaning for status in view.statuses}
-        self._inputs = [(node.name, plan.value(node).name, node) for node in arrays(plan)]
-        self._outputs = output_fields(plan)
-        self._scales = [(node.name, plan.value(node).name) for node in scale_inputs(plan)]
-        self._format = ord("d" if plan.real == "float64" else "f")
-        self._pointer = ffi.typeof("double[]" if plan.real == "float64" else "float[]")
+        self.interface = interface
+        self.program = interface.program
+        self.name = interface.name
+        self.real: np.dtype = np.dtype(interface.real)
+        self.openmp = opened.compiler.openmp
+        self._plan = plan
+        self._ffi = ffi = opened.ffi
+        self._library = opened.functions  # keeps the functions alive
+        function = interface.function
+        self._run = getattr(self._library, f"{function}_run")
+        self._args_type = f"{function}_args *"
+        self._meanings = dict(interface.meanings)
+        nodes = {node.name: node for node in self.program.inputs}
+        results = dict(self.program.outputs)
+        self._inputs = [(name, field, nodes[name]) for name, field in interface.inputs]
+        self._outputs = [(name, field, results[name]) for name, field in interface.outputs]
+        self._scales = interface.scales
+        self._format = ord("d" if interface.real == "float64" else "f")
+        self._pointer = ffi.typeof("double[]" if interface.real == "float64" else "float[]")
         self._none = np.empty(1, self.real)
-        offset = dict(ffi.typeof(f"{view.name}_args").fields)
+        offset = dict(ffi.typeof(f"{function}_args").fields)
         self._input_offsets = tuple(offset[field].offset for _, field, _ in self._inputs)
         self._output_offsets = tuple(offset[field].offset for _, field, _ in self._outputs)
         self._all = tuple(name for name, _, _ in self._outputs)
         self._sized: dict[tuple[int, int, int], Sizes] = {}
         self._spare: list[NDArray[np.uint8]] = []
-        self.blas = blas if plan.blas else None
+        self.blas = blas if interface.blas else None
         if self.blas is not None:
-            self._products = ffi.new(dict(ffi.typeof(f"{view.name}_args").fields)["blas"].type)
+            self._products = ffi.new(offset["blas"].type)
             field = "gemm_64" if self.blas.wide else "gemm"
             kind = ffi.typeof(getattr(self._products, field))
-            setattr(self._products, field, ffi.cast(kind, self.blas.gemm[plan.real]))
+            setattr(self._products, field, ffi.cast(kind, self.blas.gemm[interface.real]))
+
+    @property
+    def plan(self) -> Plan:
+        """The plan it was compiled from, in the process that did."""
+        assert self._plan is not None, f"{self.name} was compiled by another process"
+        return self._plan
 
     def workspace_bytes(self, rows: int, columns: int = 0, threads: int | None = None) -> int:
         """Bytes of workspace of one call."""
@@ -269,7 +302,7 @@ class NativeProgram:
         made = bound_call_type()
         if made is not None and self.blas is None:
             places = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
-            brief = self.plan.operations(rows, columns).total < BRIEF
+            brief = self.interface.total_operations(rows, columns) < BRIEF
             return cast(NativeCall, made(*places, target[2], brief, answer, (self, keep), settled))
 
         def call() -> dict[str, Array]:
@@ -393,7 +426,7 @@ class NativeProgram:
             sizes = Sizes(
                 tuple(_shape(node.shape, of) for _, _, node in self._inputs),
                 tuple(_shape(node.shape, of) for _, _, node in self._outputs),
-                self.plan.workspace_bytes(rows, columns, threads),
+                self.interface.footprint.workspace_bytes(rows, columns, threads),
             )
             if len(self._sized) >= FEW_SIZES:
                 self._sized = {}

@@ -34,7 +34,7 @@ def join(library: Path, compiler: Compiler) -> None:
     ffi = cffi.FFI()
     ffi.cdef("void cpgen_use_team(const void *given);")
     if not _TEAM:
-        _TEAM.append(_load(replace(compiler, flags=FLAGS, openmp=False)))
+        _TEAM.append(_load(compiler))
     ffi.dlopen(str(library)).cpgen_use_team(_TEAM[0][0])
 
 
@@ -42,13 +42,18 @@ def join(library: Path, compiler: Compiler) -> None:
 _TEAM: list[tuple[Any, Any]] = []
 
 
+def team_library(compiler: Compiler) -> Path:
+    """The library of threads, compiled.  Raises EnvironmentProblem."""
+    files = {f"{NAME}.c": source_file("team.c"), "team.h": source_file("team.h")}
+    return compile_library(NAME, files, replace(compiler, flags=FLAGS, openmp=False))
+
+
 def _load(compiler: Compiler) -> tuple[Any, Any]:
     """The address of the team, and the library that holds it."""
-    files = {f"{NAME}.c": source_file("team.c"), "team.h": source_file("team.h")}
     ffi = cffi.FFI()
     ffi.cdef("const void *cpgen_make_team(void);")
     try:
-        library = ffi.dlopen(str(compile_library(NAME, files, compiler)))
+        library = ffi.dlopen(str(team_library(compiler)))
     except OSError as error:
         raise EnvironmentProblem(f"the library of threads cannot be loaded: {error}") from error
     team = library.cpgen_make_team()
