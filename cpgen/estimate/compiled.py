@@ -395,6 +395,8 @@ class Compiled:
                 self._loaded[key] = Loaded(key, d, Cuda(device[d.program.name], self.options.blas))
             return
         found: dict[str, Native] = {}
+        if self.options.blas:
+            find_blas(self.options.blas)  # without it nothing runs, and the interpreter does not stand for it
         if self.options.backend != "interpreter" and not self._fallback:
             # measured on the programs' own loops
             tuned = self.options.tuning.tiles if self.options.tuning and not self.options.blas else {}

@@ -176,7 +176,7 @@ def test_one_sample_needs_no_program_of_its_own(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("compiled anew")
 
-    monkeypatch.setattr("cpgen.estimate.compiled.build", refuse)
+    monkeypatch.setattr("cpgen.estimate.compiled.compiled", refuse)
     found = est.diagonal(samples=1, exact=False, **arrays)
     expected = plain.diagonal(samples=1, exact=False, **arrays)
     for leaf, estimate in found.items():

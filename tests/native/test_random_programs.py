@@ -239,4 +239,5 @@ def assert_same_bits(found: Mapping[str, np.ndarray], expected: Mapping[str, np.
 def test_workspace_in_c_equals_python(module: NativeModule) -> None:
     for native in module.programs.values():
         for rows, columns, threads in ((0, 1, 1), (1, 1, 1), (130, 3, 2), (5000, 7, 16)):
-            assert native._workspace(rows, columns, threads) == native.workspace_bytes(rows, columns, threads)
+            in_c = getattr(native._library, f"{native.interface.function}_workspace_bytes")
+            assert in_c(rows, columns, threads) == native.workspace_bytes(rows, columns, threads)
