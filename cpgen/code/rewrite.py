@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from cpgen.code.tree import (
     Call,
@@ -19,10 +19,7 @@ from cpgen.code.tree import (
     Type,
 )
 
-Tree = TypeVar("Tree", bound="Expression | Statement | Function | Parameter | Type")
 _PARTS = (Expression, Statement, Function, Parameter, Type)
-
-
 _FIELDS: dict[Any, tuple[str, ...]] = {}
 
 
