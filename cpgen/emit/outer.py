@@ -41,36 +41,8 @@ def outer_loops(
 
     ``point`` makes what is inside, once for each piece of the loops.  ``columns``: the first noise column and the end.
     """
-    loops: list[_Level] = []
-    at = dict(nest.cuts)
-    for a in nest.outer:
-        extent = root.extents[a]
-        parts: tuple[range | Ends, ...] = (columns,)
-        if extent is not COLUMNS:
-            parts = tuple(pieces(range(constant(extent)), at.get(a, ())))
-        loops.append(_Level(places.axes[a], parts))
+    loops, starts = _levels(places, root, nest, sums, columns)
     elementwise = sums is None
-    starts: Body = []
-    if sums is not None:
-        for a, width in sums.blocks():
-            if root.extents[a] is COLUMNS:
-                loops.append(_Level(f"{places.axes[a]}_first", (columns,), width))
-                continue
-            extent = constant(root.extents[a])
-            variable, begin = block_start(places.axes[a], extent, width)
-            starts += begin
-            if variable:
-                loops.append(_Level(variable, ((number(0), number(extent)),), width))
-        if places.grouped:  # inside, so that what a block reads of the weights stays in the cache
-            loops.append(_Level("group", ((number(0), places.filled()),), Name("GROUP")))
-    elif nest.block is not None:
-        name, width, extent = places.axes[nest.block], nest.block_width, constant(root.extents[nest.block])
-        if extent > width:
-            first = Name(f"{name}_first")
-            loops.insert(0, _Level(f"{name}_first", ((number(0), number(extent)),), width))
-            loops.append(_Level(name, ((first, binary("+", first, number(width))),)))
-        else:
-            loops.append(_Level(name, ((number(0), number(width)),)))
     shared = places.stage.phase != ROW
     # sums over rows are independent of each other, and so are columns
     wait = "_NOWAIT" if places.stage.phase == ACCUMULATE or columns[1] != COLUMN_RANGE[1] else ""
@@ -104,6 +76,42 @@ def outer_loops(
         return body
 
     return level(0)
+
+
+def _levels(
+    places: Places, root: Map, nest: Nest, sums: Sums | None, columns: Ends
+) -> tuple[list[_Level], Body]:
+    """The loops from the outside in, and the lines that say where the blocks of the innermost begin."""
+    loops: list[_Level] = []
+    at = dict(nest.cuts)
+    for a in nest.outer:
+        extent = root.extents[a]
+        parts: tuple[range | Ends, ...] = (columns,)
+        if extent is not COLUMNS:
+            parts = tuple(pieces(range(constant(extent)), at.get(a, ())))
+        loops.append(_Level(places.axes[a], parts))
+    starts: Body = []
+    if sums is not None:
+        for a, width in sums.blocks():
+            if root.extents[a] is COLUMNS:
+                loops.append(_Level(f"{places.axes[a]}_first", (columns,), width))
+                continue
+            extent = constant(root.extents[a])
+            variable, begin = block_start(places.axes[a], extent, width)
+            starts += begin
+            if variable:
+                loops.append(_Level(variable, ((number(0), number(extent)),), width))
+        if places.grouped:  # inside, so that what a block reads of the weights stays in the cache
+            loops.append(_Level("group", ((number(0), places.filled()),), Name("GROUP")))
+    elif nest.block is not None:
+        name, width, extent = places.axes[nest.block], nest.block_width, constant(root.extents[nest.block])
+        if extent > width:
+            first = Name(f"{name}_first")
+            loops.insert(0, _Level(f"{name}_first", ((number(0), number(extent)),), width))
+            loops.append(_Level(name, ((first, binary("+", first, number(width))),)))
+        else:
+            loops.append(_Level(name, ((number(0), number(width)),)))
+    return loops, starts
 
 
 def _sharing(loops: Sequence[_Level], elementwise: bool) -> str:

@@ -59,6 +59,31 @@ class _Interpreted:
         return self.out
 
 
+def _results(
+    real: np.dtype, shapes: Mapping[str, tuple[int, ...]], out: Mapping[str, Array], given: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Where results are written: the caller's arrays if they will do, and new ones."""
+    unknown = sorted(set(out) - set(shapes))
+    if unknown:
+        raise RequestError(f"out has {', '.join(unknown)}; expected some of {', '.join(shapes)}")
+    results: dict[str, Array] = {}
+    for name, shape in shapes.items():
+        array = out[name] if name in out else np.empty(shape, real)
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise DataError(f"out[{name!r}] is {type(array).__name__}; results are written to plain arrays of NumPy")
+        if array.shape != shape:
+            raise ShapeError(f"out[{name!r}] has shape {array.shape}, expected {shape}")
+        if array.dtype != real or not array.flags.c_contiguous or not array.flags.writeable:
+            raise DataError(f"out[{name!r}] must be a writable C-contiguous array of dtype {real}")
+        results[name] = array
+    for name, array in results.items():
+        others = {**given, **{f"out[{n!r}]": second for n, second in results.items() if n != name}}
+        for other, second in others.items():
+            if np.may_share_memory(array, second):
+                raise DataError(f"out[{name!r}] shares memory with {other}: give each result memory of its own")
+    return results
+
+
 def bind(
     estimator: Estimator, what: str, out: Mapping[str, Array] | None, arrays: Mapping[str, object]
 ) -> Bound:
@@ -91,25 +116,7 @@ def bind(
         name: tuple(e if isinstance(e, int) else call.rows for e in node.shape)
         for name, node in loaded.program.outputs
     }
-    results: dict[str, Array] = {}
-    for name, field in fields.items():
-        shape = shapes[field]
-        array = out[name] if out is not None and name in out else np.empty(shape, estimator.real)
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-            raise DataError(f"out[{name!r}] is {type(array).__name__}; results are written to plain arrays of NumPy")
-        if array.shape != shape:
-            raise ShapeError(f"out[{name!r}] has shape {array.shape}, expected {shape}")
-        if array.dtype != estimator.real or not array.flags.c_contiguous or not array.flags.writeable:
-            raise DataError(f"out[{name!r}] must be a writable C-contiguous array of dtype {estimator.real}")
-        results[name] = array
-    for name, array in results.items():
-        others = {**given, **{f"out[{n!r}]": second for n, second in results.items() if n != name}}
-        for other, second in others.items():
-            if np.may_share_memory(array, second):
-                raise DataError(f"out[{name!r}] shares memory with {other}: give each result memory of its own")
-    unknown = sorted(set(out or {}) - set(fields))
-    if unknown:
-        raise RequestError(f"out has {', '.join(unknown)}; expected some of {', '.join(fields)}")
+    results = _results(estimator.real, {name: shapes[field] for name, field in fields.items()}, out or {}, given)
     backend = loaded.backend
     by_field = {field: results[name] for name, field in fields.items()}
     if rows is None:

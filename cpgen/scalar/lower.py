@@ -103,15 +103,8 @@ class _Builder:
     def _lower(self, expr: Any) -> int:
         if expr.is_Symbol:
             return self.emit("symbol", value=expr)
-        if isinstance(expr, Relational):
-            return self.emit(
-                "compare", self.lower(expr.lhs), self.lower(expr.rhs), value=_COMPARISONS[expr.func]
-            )
-        if isinstance(expr, Not):
-            return self.emit("not", self.lower(expr.args[0]))
-        if isinstance(expr, (And, Or)):
-            kind = "and" if isinstance(expr, And) else "or"
-            return self._fold(kind, [self.lower(a) for a in sorted(expr.args, key=sympy.default_sort_key)])
+        if isinstance(expr, (Relational, Not, And, Or)):
+            return self._condition(expr)
         if not free_symbols(expr):
             return self.number(expr)
         if isinstance(expr, Add):
@@ -138,6 +131,14 @@ class _Builder:
             raise UnsupportedError(f"{expr} has no C or NumPy form")
         arguments = expr.args[len(expr.args) - entry.arity :]  # before them the order of a family
         return self.emit("call", *(self.lower(a) for a in arguments), value=entry.name)
+
+    def _condition(self, expr: Any) -> int:
+        if isinstance(expr, Relational):
+            return self.emit("compare", self.lower(expr.lhs), self.lower(expr.rhs), value=_COMPARISONS[expr.func])
+        if isinstance(expr, Not):
+            return self.emit("not", self.lower(expr.args[0]))
+        kind = "and" if isinstance(expr, And) else "or"
+        return self._fold(kind, [self.lower(a) for a in sorted(expr.args, key=sympy.default_sort_key)])
 
     def _together(self, expr: Together) -> int:
         if isinstance(expr, exponential):
