@@ -95,7 +95,7 @@ def test_a_variational_autoencoder_loads() -> None:
 # Planted faults
 
 # of the model; chunks and waits only choose how many threads share a call
-STATEMENT = re.compile(r"^ +const (?:double|float) (?!chunks |waits )\w+ = [^\n]*;$", re.M)
+STATEMENT = re.compile(r"^ +const (?:double|float) (?!chunks |waits )\w+ = [^;]*;$", re.M)
 CONSTANT = re.compile(r"(?<![\w.\[])(\d+\.\d*)(f?)(?![\w\]])")
 LOOP = re.compile(r"(?<= )(a\d+) < (\d+)(?=; \+\+)")
 INDEX = re.compile(r"(?<=_tile\[)lane(?=\])")
