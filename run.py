@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 3
-    if task == "test":
+    if task in ("test", "minima"):
         given = [*side_by_side(given), *given]
     for command in commands:
         own = given if task not in LAST or command is commands[-1] else []
