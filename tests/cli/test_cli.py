@@ -296,7 +296,8 @@ def test_a_full_disk_is_said(rosenbrock: str) -> None:
 def test_an_interrupt_is_said(tmp_path: Path) -> None:
     file = tmp_path / "slow.py"
     file.write_text(f"import pathlib, time\npathlib.Path({str(tmp_path / 'started')!r}).touch()\ntime.sleep(60)\n")
-    process = run("show", str(file), "--json")
+    # where tests run in the background, a shell may have told them to ignore interrupts, and children inherit that
+    process = run("show", str(file), "--json", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while not (tmp_path / "started").exists():
         assert process.poll() is None
         time.sleep(0.05)
