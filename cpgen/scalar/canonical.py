@@ -7,6 +7,7 @@ is an identity over the reals, so nothing depends on the order of terms.  ``symp
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -246,8 +247,12 @@ def _without_share(terms: list[Expr]) -> list[Expr] | None:
                     sums = [f for f in Mul.make_args(term) if isinstance(f, Add) and set(f.args) & set(total.args)]
                     found = [(-term * total / part, (total - part) / total) for part in (*total.args, *sums)]
             for whole, complement in found:
-                wanted = Add.make_args(sympy.expand_mul(whole))
                 others = [t for j, t in enumerate(terms) if j != k]
+                sums = [len(f.args) for f in Mul.make_args(whole) if isinstance(f, Add)]
+                if math.prod(sums) > len(others):
+                    continue
+                # what is inside functions is not looked into: it is as it stands among the others
+                wanted = Add.make_args(sympy.expand_mul(whole, deep=False))
                 if all(t in others for t in wanted):
                     return [*(t for t in others if t not in wanted), whole * complement]
     return None
