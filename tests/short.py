@@ -9,7 +9,7 @@ import pytest
 
 from tests.catalogue import CATALOGUE
 
-# models that together go nearly every way through the compiler that the whole catalogue goes
+# chosen by hand, so that together they go nearly every way through the compiler that the whole catalogue goes
 FEW = (
     "mlp_tanh", "attention", "convolution_2d", "recurrent", "several_inputs", "chained_rosenbrock", "huber",
     "factorisation", "largest_and_smallest", "repeated_index",
