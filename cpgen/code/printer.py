@@ -109,17 +109,17 @@ def lines(body: Sequence[Statement], indent: int = 0) -> list[str]:
         if isinstance(statement, (For, Block)) and statement.pragma:
             found.append(f"{margin}{statement.pragma}")
         if isinstance(statement, (For, If, Block)):
-            found += _broken(_head(statement), indent)
+            found += _broken(_head(statement, indent), indent)
             found += lines(statement.body, indent + 4)
             found.append(f"{margin}}}")
         else:
-            found += _broken(_line(statement), indent)
+            found += _broken(_line(statement, indent), indent)
     return found
 
 
 def condition(tree: Expression, indent: int = 0) -> str:
     """The head of a branch, ``if (tree) {``, as :func:`lines` has it."""
-    return "\n".join(_broken(_head(If(tree, ())), indent))
+    return "\n".join(_broken(_head(If(tree, ()), indent), indent))
 
 
 Chunks = list[tuple[int, str]]  # how deep inside an expression a line may end before it, and a piece of text
@@ -185,9 +185,15 @@ def _around(before: str, chunks: Chunks, after: str, depth: int | None = None) -
     return found
 
 
-def _head(statement: For | If | Block) -> Chunks:
+def _fitted(before: str, tree: Expression, after: str, indent: int) -> Chunks:
+    """``before tree after``, in pieces if that is too long for a line."""
+    text = f"{before}{expression(tree)}{after}"
+    return [(0, text)] if indent + len(text) <= LONGEST else _around(before, _chunks(tree), after)
+
+
+def _head(statement: For | If | Block, indent: int) -> Chunks:
     if isinstance(statement, If):
-        return _around("if (", _chunks(statement.test), ") {")
+        return _fitted("if (", statement.test, ") {", indent)
     if isinstance(statement, For):
         variable = statement.variable
         step = statement.step
@@ -197,19 +203,19 @@ def _head(statement: For | If | Block) -> Chunks:
     return [(0, "{")]
 
 
-def _line(statement: Statement) -> Chunks:
+def _line(statement: Statement, indent: int) -> Chunks:
     if isinstance(statement, Let):
         sizes = "".join(f"[{expression(s)}]" for s in statement.sizes)
         start = f"{declarator(statement.type, statement.name)}{sizes}"
         if statement.value is None:
             return [(0, f"{start};")]
-        return _around(f"{start} = ", _chunks(statement.value), ";")
+        return _fitted(f"{start} = ", statement.value, ";", indent)
     if isinstance(statement, Assign):
-        return _around(f"{expression(statement.target)} {statement.op} ", _chunks(statement.value), ";")
+        return _fitted(f"{expression(statement.target)} {statement.op} ", statement.value, ";", indent)
     if isinstance(statement, Do):
-        return _around("", _chunks(statement.call), ";")
+        return _fitted("", statement.call, ";", indent)
     if isinstance(statement, Return):
-        return [(0, "return;")] if statement.value is None else _around("return ", _chunks(statement.value), ";")
+        return [(0, "return;")] if statement.value is None else _fitted("return ", statement.value, ";", indent)
     raise TypeError(f"{type(statement).__name__} is no statement")
 
 

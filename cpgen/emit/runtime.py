@@ -72,7 +72,9 @@ def _part(text: str) -> Part:
         if (after == "(" and found[0].text == "static") or (before == "}" and after == ";") or before == "define":
             defines.add(token.text)
     names = frozenset(t.text for t in found if t.kind == "name")
-    return Part(text, frozenset(defines), names, frozenset(tokens.called(text)))
+    pairs = zip(found, found[1:], strict=False)
+    calls = frozenset(token.text for token, after in pairs if token.kind == "name" and after.text == "(")
+    return Part(text, frozenset(defines), names, calls)
 
 
 @lru_cache(maxsize=8)
