@@ -135,7 +135,7 @@ def outline_of(derived: Derived) -> dict[str, Any]:
         "readouts": derived.readouts,
         "biased": derived.biased,
         "answers": sorted(derived.answers),
-        "exactly": derived.unit,
+        "units": derived.unit,
         "choice": derived.choice,
         "joint": sorted(derived.joint),
     }
@@ -167,7 +167,7 @@ def derived_from(graph: Graph, found: Mapping[str, Any]) -> Derived:
         tuple((leaf, where) for leaf, where in found["readouts"]),
         found["biased"],
         frozenset((a, b) for a, b in found["answers"]),
-        found["exactly"],
+        found["units"],
         found["choice"],
         frozenset(found["joint"]),
     )

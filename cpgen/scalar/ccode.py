@@ -25,13 +25,11 @@ class CCode:
     """C99 of some expressions.
 
     ``lets`` are temporaries of the real type, ``(name, expression)``, in an order in which each uses earlier ones only;
-    ``results`` are the expressions asked for; ``helpers`` are the runtime functions called (those starting with
-    ``cpgen_`` are in cpgen_scalar.h), sorted; ``definitions`` are the C functions of user functions, which must precede.
+    ``results`` are the expressions asked for; ``definitions`` are the C functions of user functions, which must precede.
     """
 
     lets: list[tuple[str, Expression]]
     results: list[Expression]
-    helpers: tuple[str, ...]
     definitions: tuple[str, ...] = ()
 
 
@@ -79,7 +77,6 @@ def to_c(
     if real not in _TYPES:
         raise RequestError(f"real must be float64 or float32, not {real!r}")
     c_type, suffix = _TYPES[real]
-    helpers: set[str] = set()
     definitions: dict[str, tuple[Any, str]] = {}
     given: set[Expression] = set()  # symbols and numbers
 
@@ -99,10 +96,7 @@ def to_c(
             entry = BY_NAME[function]
             made = Call(entry.c_name(real), (*(Literal(str(n)) for n in entry.leading), *arguments))
             if entry.factor:
-                helpers.add(made.function)
                 return Group(binary("*", arguments[0], Call(made.function)))
-            if made.function.startswith("cpgen_"):
-                helpers.add(made.function)
             if not entry.member:
                 return made
             shared = share is not None and given.issuperset(arguments)
@@ -112,7 +106,6 @@ def to_c(
         known = definitions.setdefault(name, (function, _definition(function, name, c_type)))
         if known[0] is not function:
             raise UnsupportedError(f"two user functions are named {function.__name__}; rename one of them")
-        helpers.add(name)
         return Call(name, tuple(arguments))
 
     spelling = Spelling[Expression](
@@ -129,7 +122,7 @@ def to_c(
     )
     lets, results = render(lower(exprs, real), spelling, temp)
     texts = tuple(text for _, (_, text) in sorted(definitions.items()))
-    return CCode(lets, results, tuple(sorted(helpers)), texts)
+    return CCode(lets, results, texts)
 
 
 def _looseness(tree: Expression) -> str:
