@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import cpgen as cp
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import Program
 from cpgen.loops.lower import LANES
 from cpgen.native import build
@@ -51,7 +52,7 @@ def ways(program: Program, real: str, arrays: dict[str, np.ndarray], rows: int) 
         "BLAS, 128 rows": build("layer", [program], real, 128, blas=blas, least=1),
     }
     assert tuple(made) == WAYS
-    calls = {way: module[program.name].bind(arrays, rows, threads=1) for way, module in made.items()}
+    calls = {way: module[program.name].bind(arrays, Call(rows, threads=1)) for way, module in made.items()}
     results = [next(iter(call().values())).copy() for call in calls.values()]
     for result in results:
         assert np.allclose(result, results[0], rtol=1e-10 if real == "float64" else 1e-3)

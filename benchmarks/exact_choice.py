@@ -39,6 +39,7 @@ from benchmarks.peers.workloads import WORKLOADS  # noqa: E402
 from cpgen.derive.derived import Derived  # noqa: E402
 from cpgen.errors import CpgenError  # noqa: E402
 from cpgen.estimate.compiled import METHODS  # noqa: E402
+from cpgen.ir.call import Call  # noqa: E402
 from cpgen.ir.cost import operations  # noqa: E402
 from cpgen.ir.noise import IDENTITY  # noqa: E402
 from cpgen.native import build, find_compiler  # noqa: E402
@@ -264,7 +265,8 @@ def ask(case: Case, known: Mapping[tuple[str, str, str], list[str]], predict: bo
                 given = {i.name: arrays[i.name] for i in derived.program.inputs if i.kind in ("data", "param")}
                 wanted = [n for n, _ in derived.program.outputs if not n.startswith("var_")]
                 native = module[name(question, method)]
-                calls[method] = native.bind(given, rows, columns, design=IDENTITY, threads=1, wanted=wanted)
+                call = Call(rows, columns, design=IDENTITY, threads=1, wanted=wanted)
+                calls[method] = native.bind(given, call)
             times |= seconds(calls)
             key = est.exact_key(question)
             directed = est.derive(question).estimator == "directions"

@@ -40,6 +40,7 @@ sys.path.insert(0, str(ROOT))
 
 import cpgen as cp  # noqa: E402
 from cpgen.errors import EnvironmentProblem  # noqa: E402
+from cpgen.ir.call import Call  # noqa: E402
 from cpgen.ir.nodes import COLUMNS, ROWS, Map, Node  # noqa: E402
 from cpgen.ir.noise import HADAMARD, IDENTITY  # noqa: E402
 from cpgen.loops.plan import Plan, Segment, Stage  # noqa: E402
@@ -160,9 +161,9 @@ class Own:
         scales = {"row_scale": 1 / self.rows, "column_scale": 1.0 if design == IDENTITY else 1 / max(columns, 1)}
         scales["variance_scale"] = 0.0 if columns < 2 or design == IDENTITY else 1 / (columns * (columns - 1))
         spread = scales["variance_scale"] > 0  # as the estimator's methods do, leave out variances that nobody asks for
-        outputs = {n: a for n, a in program.outputs(self.rows, columns).items() if spread or not n.startswith("var_")}
-        numbers = {"seed": 0, "design": design}
-        with program.prepared(given, outputs, self.rows, columns, numbers, scales) as (launch, _):
+        call = Call(self.rows, columns, design=design, **scales)
+        outputs = {n: a for n, a in program.outputs(call).items() if spread or not n.startswith("var_")}
+        with program.prepared(given, outputs, call) as (launch, _):
             yield launch
 
     def kernels(self, key: str, columns: int, design: int) -> list[tuple[str, float, tuple[Stage, ...], Plan]]:

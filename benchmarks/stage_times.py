@@ -19,6 +19,7 @@ from typing import Any
 
 import cpgen as cp
 from benchmarks.peers.workloads import WORKLOADS
+from cpgen.ir.call import Call
 from cpgen.ir.noise import IDENTITY
 from cpgen.native import build, find_compiler
 
@@ -39,9 +40,8 @@ def bound(name: str, what: str) -> tuple[Any, Any]:
     module = build(est.graph.name, [loaded.program], tile=1 if workload.single else None, compiler=compiler)
     columns = loaded.derived.columns or 0
     program = module[loaded.program.name]
-    call = program.bind(
-        given, rows=rows or 1, columns=columns, design=IDENTITY, row_scale=1.0 / (rows or 1), threads=1
-    )
+    numbers = Call(rows or 1, columns, design=IDENTITY, row_scale=1.0 / (rows or 1), threads=1)
+    call = program.bind(given, numbers)
     return module, call
 
 

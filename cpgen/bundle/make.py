@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import cpgen
 from cpgen.bundle.options import BundleOptions
 from cpgen.bundle.report import Report, make_report
-from cpgen.bundle.vectors import SEED, Vectors, make_vectors
+from cpgen.bundle.vectors import Vectors, make_vectors
 from cpgen.bundle.write import write_files
 from cpgen.code.tokens import in_comment
 from cpgen.derive.derived import Derived
@@ -281,7 +281,7 @@ def _program(
                 "shape": "(" + ", ".join(str(n) for n in np.shape(values)) + ")",
             }
         )
-    rows, call = vectors.rows, vectors.calls[p.name]
+    call, scales = vectors.calls[p.name], vectors.calls[p.name].scales()
     return {
         "title": p.name,
         "name": view.name,
@@ -290,11 +290,11 @@ def _program(
         "inputs": given,
         "outputs": outputs,
         "columns": call.columns,
-        "rows": rows,
-        "seed": SEED,
+        "rows": call.rows,
+        "seed": call.seed,
         "design": call.design,
         "scales": [
-            {"field": p.value(s).name, "value": _number(call.scales[s.name], real), "name": s.name}
+            {"field": p.value(s).name, "value": _number(scales[s.name], real), "name": s.name}
             for s in scale_inputs(p)
         ],
         "total": sum(int(np.size(values)) for values in vectors.expected[p.name].values()),

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.emit import CFiles
-from cpgen.emit.views import arrays, scale_inputs
+from cpgen.emit.views import arrays
 from cpgen.errors import CheckError, EnvironmentProblem, ShapeError
+from cpgen.ir.call import Call, inputs_of
 from cpgen.ir.draws import draws
 from cpgen.ir.nodes import ROWS, Input
-from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT, noise_array, variance_of_columns
+from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT, variance_of_columns
 from cpgen.ir.rounding import arithmetic, run_bounded
 from cpgen.loops import Plan
 from cpgen.native import NativeModule, load
@@ -23,15 +24,6 @@ Referred = tuple[dict[str, Array], dict[str, Array]]  # values and bounds by out
 Bits = dict[str, dict[str, Array]]  # results by program and output
 ROWS_TESTED, COLUMNS_TESTED, SEED = 3, 2, 1
 EXERCISED = 0.25  # of an output's entries: what clears its own rounding, for data to be taken without looking further
-
-
-@dataclass(frozen=True)
-class Call:
-    """What one program is called with besides arrays."""
-
-    columns: int
-    design: int
-    scales: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -81,8 +73,8 @@ def make_vectors(
     best: tuple[float, dict[str, Array], dict[str, Referred], Bits | None] | None = None
     for drawn in draws(maps, free, rows, COLUMNS_TESTED) if free else [{}]:
         inputs = {n: fixed[n] if n in fixed else drawn[n].astype(real) for n in wanted}
-        found = _references(plans, inputs, calls, rows, real)
-        bits = None if module is None or found is None else _bits(module, plans, inputs, calls, rows)
+        found = _references(plans, inputs, calls, real)
+        bits = None if module is None or found is None else _bits(module, plans, inputs, calls)
         if found is None or not all(np.isfinite(a).all() for outputs in (bits or {}).values() for a in outputs.values()):
             continue
         reached = _exercised(found)
@@ -104,12 +96,12 @@ def make_vectors(
 
 
 def _references(
-    plans: Sequence[Plan], inputs: Mapping[str, Array], calls: Mapping[str, Call], rows: int, real: str
+    plans: Sequence[Plan], inputs: Mapping[str, Array], calls: Mapping[str, Call], real: str
 ) -> dict[str, Referred] | None:
     """Values and bounds of every program, None where one is not finite in ``real``."""
     found = {}
     for p in plans:
-        values, bounds = _reference(p, inputs, calls[p.name], rows)
+        values, bounds = _reference(p, inputs, calls[p.name])
         bounds = {name: _rounded_up(limit, real) for name, limit in bounds.items()}
         with np.errstate(over="ignore"):
             if not all(np.isfinite(a.astype(real)).all() for a in [*values.values(), *bounds.values()]):
@@ -137,13 +129,20 @@ def _exercised(found: Mapping[str, Referred]) -> float:
 
 def _call(p: Plan, directions: int, rows: int, real: str) -> Call:
     columns = directions or (COLUMNS_TESTED if p.has_columns else 0)
-    numbers = {
-        "row_scale": 1.0 / rows,
-        "column_scale": 1.0 if directions else 1.0 / COLUMNS_TESTED,
-        "variance_scale": 0.0 if directions else variance_of_columns(columns),
-    }
-    design = IDENTITY if directions else HADAMARD if p.has_noise else INDEPENDENT
-    return Call(columns, design, {key: float(np.dtype(real).type(value)) for key, value in numbers.items()})
+
+    def rounded(scale: float) -> float:
+        return float(np.dtype(real).type(scale))
+
+    return Call(
+        rows,
+        columns,
+        SEED,
+        IDENTITY if directions else HADAMARD if p.has_noise else INDEPENDENT,
+        row_scale=rounded(1.0 / rows),
+        column_scale=1.0 if directions else rounded(1.0 / COLUMNS_TESTED),
+        variance_scale=0.0 if directions else rounded(variance_of_columns(columns)),
+        threads=1,
+    )
 
 
 def _rows(wanted: Mapping[str, Input], given: Mapping[str, Array]) -> int:
@@ -153,17 +152,10 @@ def _rows(wanted: Mapping[str, Input], given: Mapping[str, Array]) -> int:
     return ROWS_TESTED if any(node.has_rows for node in wanted.values()) else 1
 
 
-def _reference(p: Plan, inputs: Mapping[str, Array], call: Call, rows: int) -> Referred:
+def _reference(p: Plan, inputs: Mapping[str, Array], call: Call) -> Referred:
     """The interpreter's float64 answer for the inputs as rounded, and its bounds of rounding."""
-    values: dict[str, Array] = {}
-    for node in p.program.inputs:
-        if node.kind == "noise":
-            values[node.name] = noise_array(node, p.program, SEED, rows, call.columns, call.design)
-        elif node.kind == "scale":
-            values[node.name] = np.asarray(call.scales[node.name])
-        else:
-            values[node.name] = inputs[node.name].astype(np.float64)
-    found, bounds = run_bounded(p.program, values, rows, call.columns, real=p.real)
+    values = inputs_of(p.program, inputs, call, np.dtype(np.float64))
+    found, bounds = run_bounded(p.program, values, call.rows, call.columns, real=p.real)
     rounding = arithmetic(p.real).unit  # of the reference when it is stored
     return found, {name: bounds[name] + rounding * np.abs(found[name]) for name in found}
 
@@ -177,18 +169,12 @@ def _compiled(files: CFiles, plans: Sequence[Plan]) -> NativeModule | None:
 
 
 def _bits(
-    module: NativeModule, plans: Sequence[Plan], inputs: Mapping[str, Array], calls: Mapping[str, Call], rows: int
+    module: NativeModule, plans: Sequence[Plan], inputs: Mapping[str, Array], calls: Mapping[str, Call]
 ) -> Bits:
     """What the compiled text gives."""
-    found = {}
-    for p in plans:
-        call = calls[p.name]
-        read = {node.name: inputs[node.name] for node in arrays(p)}
-        used = {node.name: call.scales[node.name] for node in scale_inputs(p)}
-        found[p.name] = module[p.name].run(
-            read, rows, call.columns, SEED, call.design, threads=1, **used  # type: ignore[arg-type]
-        )
-    return found
+    return {
+        p.name: module[p.name].run({node.name: inputs[node.name] for node in arrays(p)}, calls[p.name]) for p in plans
+    }
 
 
-__all__ = ["SEED", "Call", "Vectors", "make_vectors"]
+__all__ = ["Vectors", "make_vectors"]

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import DataError, RequestError, ShapeError
-from cpgen.estimate.backends import Call, Native
+from cpgen.estimate.backends import Native
 from cpgen.estimate.compiled import Form
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import IDENTITY
 from cpgen.native import NativeProgram, arithmetic, warn_of_arithmetic
@@ -109,9 +110,16 @@ def bind(
         raise RequestError(
             f"{what} of {estimator.graph.name!r} has no exact form, and bind computes exact answers only"
         )
-    call = Call(rows or 1, columns, design=IDENTITY, row_scale=1.0 / (rows or 1))
-    estimator.check_memory(loaded, call)
     fields = {v.name: PREFIX[what] + v.name for v in estimator.wrt} if PREFIX[what] else {what: what}
+    call = Call(
+        rows or 1,
+        columns,
+        design=IDENTITY,
+        row_scale=1.0 / (rows or 1),
+        threads=estimator.options.threads,
+        wanted=tuple(fields.values()),
+    )
+    estimator.check_memory(loaded, call)
     shapes = {
         name: tuple(e if isinstance(e, int) else call.rows for e in node.shape)
         for name, node in loaded.program.outputs
@@ -129,27 +137,18 @@ def bind(
 
     def settled() -> None:
         if isinstance(backend, Native):
-            backend.repair(given, call, estimator.options.threads, by_field)
+            backend.repair(given, call, by_field)
         estimator.settle(loaded, by_field, asked, given, call.rows, **numbers)
 
     if found := arithmetic():
         warn_of_arithmetic(found)
     if isinstance(backend, Native):
         return _specialised(estimator, loaded, backend, call).bind(
-            given,
-            rows=call.rows,
-            columns=call.columns,
-            design=call.design,
-            row_scale=call.row_scale,
-            out=by_field,
-            threads=estimator.options.threads,
-            wanted=list(by_field),
-            returned=results,
-            not_finite=settled,
+            given, call, out=by_field, returned=results, not_finite=settled
         )
 
     def run() -> None:
-        found = backend.run(given, call, estimator.options.threads)
+        found = backend.run(given, call)
         for field, array in by_field.items():
             array[...] = found[field]
         settled()

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.arrays import gathered
-from cpgen.estimate.backends import Call, Cuda
+from cpgen.estimate.backends import Cuda
 from cpgen.estimate.sampling import Sampling, variance_of_mean
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import ROWS
 from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 from cpgen.native import CudaProgram, DeviceArray
@@ -77,12 +78,9 @@ class Captured:
             call, exact = self._call(loaded, rows)
             self._estimator.check_memory(loaded, call)
             program = Cuda(programs[key]).program
-            outputs = program.outputs(call.rows, call.columns)
+            outputs = program.outputs(call)
             placed = {name: self._placed(name, array) for name, array in given.items()}
-            numbers = {"seed": call.seed, "design": call.design}
-            launch, places = held.enter_context(
-                program.prepared(placed, outputs, call.rows, call.columns, numbers, call.scales())
-            )
+            launch, places = held.enter_context(program.prepared(placed, outputs, call))
             launches.append(launch)
             self._parts.append(_Part(key, loaded, call, rows, outputs, places, exact))
         self.stream = held.enter_context(self._device.stream())

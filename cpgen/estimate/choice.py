@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cpgen.estimate.backends import Call, Interpreted
+from cpgen.estimate.backends import Interpreted
+from cpgen.ir.call import Call
 from cpgen.ir.cost import work
 from cpgen.ir.draws import draws
 from cpgen.ir.nodes import Graph, topological
@@ -161,7 +162,7 @@ def _tried(derived: Derived, what: str, arrays: Mapping[str, Array], rows: int) 
     def run(column: int) -> dict[str, Array]:
         call = Call(rows, 1, SEED, INDEPENDENT, first_column=column, row_scale=1.0 / rows)
         with np.errstate(all="ignore"):
-            return backend.run(arrays, call, None)
+            return backend.run(arrays, call)
 
     return trial(what, run, TRIES)
 

@@ -17,13 +17,14 @@ from cpgen.derive.probes import colour_count, direction_count
 from cpgen.derive.sources import Setting
 from cpgen.emit import CFiles, emit_c
 from cpgen.errors import EnvironmentProblem, RequestError, warn_user
-from cpgen.estimate.backends import Backend, Call, Cuda, Interpreted, Native
+from cpgen.estimate.backends import Backend, Cuda, Interpreted, Native
 from cpgen.estimate.choice import Choice, choose
 from cpgen.estimate.finite import POLICIES
 from cpgen.estimate.notes import LibraryNote, Notes, derived_from, library_note, outline_of
 from cpgen.estimate.progress import working
 from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
+from cpgen.ir.call import Call
 from cpgen.ir.cost import work
 from cpgen.ir.nodes import Graph, Input, Node, Program
 from cpgen.loops import Plan, plan
@@ -160,6 +161,11 @@ class Loaded:
         rows, columns = call.rows, call.columns
         counts = self._output_counts
         return real.itemsize * sum([n * (rows if r else 1) * (columns if c else 1) for n, r, c in counts])
+
+    @cached_property
+    def without_variances(self) -> tuple[str, ...]:
+        """The names of the other outputs."""
+        return tuple(name for name, _ in self.program.outputs if not name.startswith("var_"))
 
     @cached_property
     def outputs(self) -> dict[str, Node]:

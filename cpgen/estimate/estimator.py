@@ -20,7 +20,6 @@ from cpgen.emit.cuda import emit_cuda
 from cpgen.errors import BudgetError, RequestError
 from cpgen.estimate import lowrank, show
 from cpgen.estimate.arrays import all_finite, check_arrays, gathered, keyword
-from cpgen.estimate.backends import Call
 from cpgen.estimate.bound import Bound, bind
 from cpgen.estimate.captured import Captured
 from cpgen.estimate.compiled import AND_GRADIENT, Compiled, Form, Loaded, Options
@@ -39,6 +38,7 @@ from cpgen.estimate.sampling import (
 )
 from cpgen.estimate.stream import Stream
 from cpgen.estimate.tune import Tuning, choose_methods, tune
+from cpgen.ir.call import Call
 from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
@@ -226,10 +226,16 @@ class Estimator:
     ) -> dict[str, Array]:
         if found := arithmetic():
             warn_of_arithmetic(found)
-        call = Call(rows or 1, row_scale=1.0 / (rows or 1), **numbers)  # type: ignore[arg-type]
+        spread = bool(numbers.get("variance_scale")) or not numbers.get("columns")
+        call = Call(
+            rows or 1,
+            row_scale=1.0 / (rows or 1),
+            threads=self.options.threads,
+            wanted=None if spread else loaded.without_variances,
+            **numbers,  # type: ignore[arg-type]
+        )
         self.check_memory(loaded, call)
-        spread = call.variance_scale > 0 or call.columns == 0
-        outputs = loaded.backend.run(given, call, self.options.threads, spread)
+        outputs = loaded.backend.run(given, call)
         if rows is None:
             for name, node in loaded.program.outputs:
                 if node.has_rows and name in outputs:
@@ -247,19 +253,15 @@ class Estimator:
 
     def check_memory(self, loaded: Loaded, call: Call) -> None:
         """Raise BudgetError if workspace and outputs of a call do not fit."""
-        need = loaded.backend.workspace_bytes(call, self.options.threads) + loaded.output_bytes(call, self.real)
+        need = loaded.backend.workspace_bytes(call) + loaded.output_bytes(call, self.real)
         limit = self.exceeded(need)
         if limit is None:
             return
         fits = call.columns
         while fits > 0:
             fits //= 2
-            smaller = Call(call.rows, fits)
-            if (
-                loaded.backend.workspace_bytes(smaller, self.options.threads)
-                + loaded.output_bytes(smaller, self.real)
-                <= limit
-            ):
+            smaller = replace(call, columns=fits)
+            if loaded.backend.workspace_bytes(smaller) + loaded.output_bytes(smaller, self.real) <= limit:
                 break
         hint = (
             f"{fits} columns at a time would fit"
@@ -752,11 +754,13 @@ class Estimator:
 
     def _batch(self, loaded: Loaded, rows: int | None, columns: int) -> int:
         """How many of ``columns`` to evaluate in one sweep: fewer do not help against what needs memory without any."""
-        size = columns
-        fixed, needed = (loaded.backend.workspace_bytes(Call(rows or 1, n), self.options.threads) for n in (0, size))
-        while size > 2 and needed - fixed > BATCH_BYTES:
+
+        def needed(size: int) -> int:
+            return loaded.backend.workspace_bytes(Call(rows or 1, size, threads=self.options.threads))
+
+        size, fixed = columns, needed(0)
+        while size > 2 and needed(size) - fixed > BATCH_BYTES:
             size = (size + 1) // 2
-            needed = loaded.backend.workspace_bytes(Call(rows or 1, size), self.options.threads)
         return size
 
     def _sample(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cpgen.errors import CheckError, RequestError
 from cpgen.estimate.arrays import gathered
-from cpgen.estimate.backends import Call
 from cpgen.estimate.sampling import variance_of_mean
+from cpgen.ir.call import Call
 from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 
 if TYPE_CHECKING:
@@ -78,10 +78,11 @@ class Stream:
             row_scale=1.0 / (self._total_rows or 1),
             column_scale=1.0 if exact else 1.0 / k,
             variance_scale=0.0 if exact else variance_of_column(k),
+            threads=self._estimator.options.threads,
         )
         self._estimator.check_memory(self._loaded, call)
         before = {name: array.copy() for name, array in self._sums.items()}
-        self._loaded.backend.accumulate(given, call, self._estimator.options.threads, self._sums)
+        self._loaded.backend.accumulate(given, call, self._sums)
         numbers: dict[str, int | float] = {"columns": k, "seed": call.seed, "design": call.design} if k else {}
         try:
             self._estimator.settle(self._loaded, self._sums, self._asked, given, rows, **numbers)

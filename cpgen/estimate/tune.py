@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import RequestError
-from cpgen.estimate.backends import Call, Cuda, Native
+from cpgen.estimate.backends import Cuda, Native
 from cpgen.estimate.choice import METHODS, SEED, Trial, compared, trial
+from cpgen.ir.call import Call
 from cpgen.ir.noise import IDENTITY, INDEPENDENT
 from cpgen.loops.device import ALTERNATIVES, choose
 from cpgen.loops.schedule import Schedule, schedule_of
@@ -96,9 +97,18 @@ def choose_methods(estimator: Estimator, arrays: Mapping[str, object]) -> Tuning
             given, rows = estimator.arrays(loaded, arrays)
 
             def run(column: int) -> dict[str, Array]:
-                call = Call(rows or 1, 1, SEED, INDEPENDENT, first_column=column, row_scale=1.0 / (rows or 1))
+                call = Call(
+                    rows or 1,
+                    1,
+                    SEED,
+                    INDEPENDENT,
+                    first_column=column,
+                    row_scale=1.0 / (rows or 1),
+                    threads=estimator.options.threads,
+                    wanted=loaded.without_variances,
+                )
                 estimator.check_memory(loaded, call)
-                return loaded.backend.run(given, call, estimator.options.threads, False)
+                return loaded.backend.run(given, call)
 
             return [trial(what, run, TRIALS)]
 
@@ -161,7 +171,9 @@ def _seconds(estimator: Estimator, key: str, arrays: Mapping[str, object], tile:
     columns = loaded.derived.columns
     if columns is None:
         raise RequestError(f"{key} has no exact form")
-    call = Call(rows or 1, columns, design=IDENTITY, row_scale=1.0 / (rows or 1))
+    call = Call(
+        rows or 1, columns, design=IDENTITY, row_scale=1.0 / (rows or 1), threads=estimator.options.threads
+    )
     estimator.check_memory(loaded, call)
     backend = loaded.backend
     if tile is not None:
@@ -171,7 +183,7 @@ def _seconds(estimator: Estimator, key: str, arrays: Mapping[str, object], tile:
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        backend.run(given, call, estimator.options.threads)
+        backend.run(given, call)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
@@ -211,7 +223,7 @@ def _gpu_seconds(estimator: Estimator, key: str, arrays: Mapping[str, object], s
     columns = COLUMNS if program.plan.has_columns else 0
     call = Call(rows or 1, columns, column_scale=1 / max(columns, 1), row_scale=1.0 / (rows or 1))
     estimator.check_memory(loaded, call)
-    with program.prepared(given, program.outputs(call.rows, columns), call.rows, columns, {}, call.scales()) as prepared:
+    with program.prepared(given, program.outputs(call), call) as prepared:
         launch, _ = prepared
         times = []
         for _ in range(REPEATS + 1):

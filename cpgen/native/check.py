@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.errors import CheckError
+from cpgen.ir.call import Call, inputs_of, interpreted
 from cpgen.ir.draws import draws
-from cpgen.ir.interpret import run
-from cpgen.ir.noise import HADAMARD, noise_array, variance_of_columns
+from cpgen.ir.noise import HADAMARD, variance_of_columns
 from cpgen.ir.rounding import run_bounded
 from cpgen.native.cuda import CudaProgram
 from cpgen.native.module import NativeProgram
 
 Array = NDArray[np.floating]
+DOUBLE = np.dtype(np.float64)
 
 # what is right without a look at the bounds: this much of the element, and this much of the largest one
 PLAIN = {"float64": (1e-11, 1e-14), "float32": (1e-4, 1e-6)}
@@ -41,19 +42,7 @@ class Comparison:
 
 
 def check_against_interpreter(
-    native: NativeProgram | CudaProgram,
-    arrays: Mapping[str, Array],
-    rows: int = 1,
-    columns: int = 0,
-    seed: int = 0,
-    design: int = 0,
-    first_row: int = 0,
-    first_column: int = 0,
-    row_scale: float = 1.0,
-    column_scale: float = 1.0,
-    variance_scale: float = 0.0,
-    tolerance: float | None = None,
-    threads: int | None = None,
+    native: NativeProgram | CudaProgram, arrays: Mapping[str, Array], call: Call, tolerance: float | None = None
 ) -> float:
     """Run ``native`` and the float64 interpreter on the same input; returns the largest error.
 
@@ -61,24 +50,11 @@ def check_against_interpreter(
     ``tolerance`` - by default, if an element is further off than rounding explains
     (:func:`cpgen.ir.rounding.run_bounded`) - or if one result is finite where the other is not.
     """
-    given = _given(native, arrays, rows, columns, seed, design, first_row, first_column,
-                   {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale})  # fmt: skip
-    expected = run(native.program, given, rows, columns, first_column)
-    found = native.run(
-        arrays,
-        rows,
-        columns,
-        seed,
-        design,
-        first_row,
-        first_column,
-        threads=threads,
-        row_scale=row_scale,
-        column_scale=column_scale,
-        variance_scale=variance_scale,
-    )
+    given = inputs_of(native.program, arrays, call, DOUBLE)
+    expected = interpreted(native.program, given, call)
+    found = native.run(arrays, call)
     if tolerance is None:
-        return _compare(native, given, expected, found, rows, columns, first_column).error
+        return _compare(native, given, expected, found, call).error
     worst = 0.0
     for name, value in expected.items():
         error = _largest(value, found[name])
@@ -100,24 +76,26 @@ def check_program(native: NativeProgram | CudaProgram, narrow: bool = False) -> 
     """
     program, real = native.program, native.real.name
     inputs = [node for node in program.inputs if node.kind not in ("noise", "scale")]
-    scales = {
-        "row_scale": 1 / ROWS_CHECKED,
-        "column_scale": 1 / COLUMNS_CHECKED,
-        "variance_scale": variance_of_columns(COLUMNS_CHECKED),
-    }
-    size = (ROWS_CHECKED, COLUMNS_CHECKED)
+    call = Call(
+        ROWS_CHECKED,
+        COLUMNS_CHECKED,
+        seed=1,
+        design=HADAMARD,
+        row_scale=1 / ROWS_CHECKED,
+        column_scale=1 / COLUMNS_CHECKED,
+        variance_scale=variance_of_columns(COLUMNS_CHECKED),
+    )
     reached: dict[str, NDArray[np.bool_]] = {}
     first: dict[str, Array] | None = None
     compared = 0
-    for drawn in draws(program.nodes(), inputs, *size):
+    for drawn in draws(program.nodes(), inputs, ROWS_CHECKED, COLUMNS_CHECKED):
         arrays = {name: array.astype(native.real) for name, array in drawn.items()}
         first = first or arrays
-        given = _given(native, arrays, *size, 1, HADAMARD, 0, 0, scales)
-        expected = run(program, given, *size)
+        given = inputs_of(program, arrays, call, DOUBLE)
+        expected = interpreted(program, given, call)
         if not all(_finite(value, real) for value in expected.values()):
             continue
-        found = native.run(arrays, *size, 1, HADAMARD, **scales)  # type: ignore[arg-type]
-        seen = _compare(native, given, expected, found, *size, narrow=narrow)
+        seen = _compare(native, given, expected, native.run(arrays, call), call, narrow)
         before = sum(int(mask.sum()) for mask in reached.values())
         for name, mask in seen.exercised.items():
             reached[name] = mask | reached.get(name, False)
@@ -128,34 +106,8 @@ def check_program(native: NativeProgram | CudaProgram, narrow: bool = False) -> 
         if compared > 1 and before == sum(int(mask.sum()) for mask in reached.values()):
             return
     if not reached and first is not None:
-        given = _given(native, first, *size, 1, HADAMARD, 0, 0, scales)
-        found = native.run(first, *size, 1, HADAMARD, **scales)  # type: ignore[arg-type]
-        _compare(native, given, run(program, given, *size), found, *size, narrow=narrow)
-
-
-def _given(
-    native: NativeProgram | CudaProgram,
-    arrays: Mapping[str, Array],
-    rows: int,
-    columns: int,
-    seed: int,
-    design: int,
-    first_row: int,
-    first_column: int,
-    scales: Mapping[str, float],
-) -> dict[str, Array]:
-    """The interpreter's inputs: the arrays, the noise and the scales of a call."""
-    given: dict[str, Array] = {}
-    for node in native.program.inputs:
-        if node.kind == "noise":
-            given[node.name] = noise_array(
-                node, native.program, seed, rows, columns, design, first_row, first_column
-            )
-        elif node.kind == "scale":
-            given[node.name] = np.asarray(arrays.get(node.name, scales[node.name]), np.float64)
-        else:
-            given[node.name] = np.asarray(arrays[node.name], np.float64)
-    return given
+        given = inputs_of(program, first, call, DOUBLE)
+        _compare(native, given, interpreted(program, given, call), native.run(first, call), call, narrow)
 
 
 def _finite(value: Array, real: str) -> bool:
@@ -176,9 +128,7 @@ def _compare(
     given: Mapping[str, Array],
     expected: Mapping[str, Array],
     found: Mapping[str, Array],
-    rows: int,
-    columns: int,
-    first_column: int = 0,
+    call: Call,
     narrow: bool = False,
 ) -> Comparison:
     """Compare with a plain tolerance, and with the error bounds what that does not explain; raises CheckError."""
@@ -198,7 +148,7 @@ def _compare(
             doubtful = True
     if not doubtful:
         return Comparison(worst, exercised)
-    _, bounds = run_bounded(native.program, given, rows, columns, first_column, real)
+    _, bounds = run_bounded(native.program, given, call.rows, call.columns, call.first_column, real)
     worst, lost = 0.0, False
     for name, value in expected.items():
         bound = bounds[name]

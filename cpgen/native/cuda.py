@@ -20,6 +20,7 @@ from cpgen.emit.cuda import CudaFiles, DeviceView, emit_cuda
 from cpgen.emit.runtime import template_folder
 from cpgen.emit.views import arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Node, Program
 from cpgen.ir.noise import part
 from cpgen.loops import Plan
@@ -389,40 +390,28 @@ class CudaProgram:
     def run(
         self,
         given: Mapping[str, Array | DeviceArray],
-        rows: int = 1,
-        columns: int = 0,
-        seed: int = 0,
-        design: int = 0,
-        first_row: int = 0,
-        first_column: int = 0,
-        accumulate: bool = False,
+        call: Call,
         out: Mapping[str, Array] | None = None,
-        wanted: Sequence[str] | None = None,
-        threads: int | None = None,
-        **scales: float,
     ) -> dict[str, Array]:
-        """Run the program; the numbers are those of :meth:`cpgen.native.NativeProgram.run`.
+        """Run the program like :meth:`cpgen.native.NativeProgram.run`.
 
         Arrays of NumPy are copied to the GPU, those that lie there are read in place; results are NumPy's.
-        ``threads`` is for the CPU alone.
         Raises ShapeError, DataError, RequestError, or EnvironmentProblem if the GPU reports an error.
         """
-        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        sizes = _sizes(call)
         results = {}
         for name, _, node in self._outputs:
-            if wanted is not None and name not in wanted:
+            if call.wanted is not None and name not in call.wanted:
                 continue
             if out is not None and name in out:
                 self._check(f"out[{name}]", out[name], node, sizes)
                 results[name] = out[name]
-            elif accumulate:
+            elif call.accumulate:
                 raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
             else:
-                results[name] = np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
-        numbers = {"seed": seed & 0xFFFFFFFFFFFFFFFF, "design": design, "accumulate": int(accumulate)}
-        numbers |= {"first_row": first_row, "first_column": first_column}
-        with self.prepared(given, results, rows, columns, numbers, scales) as (launch, places):
-            if accumulate:
+                results[name] = np.zeros(_shape(node, sizes), self.real)
+        with self.prepared(given, results, call) as (launch, places):
+            if call.accumulate:
                 for name, place in places.items():
                     self.device.put(place, results[name])
             launch()
@@ -431,29 +420,20 @@ class CudaProgram:
                 self.device.get(results[name], place)
         return results
 
-    def outputs(self, rows: int, columns: int) -> dict[str, Array]:
+    def outputs(self, call: Call) -> dict[str, Array]:
         """Arrays of zeros for all results."""
-        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
-        return {
-            name: np.zeros([e if isinstance(e, int) else sizes[e] for e in node.shape], self.real)
-            for name, _, node in self._outputs
-        }
+        sizes = _sizes(call)
+        return {name: np.zeros(_shape(node, sizes), self.real) for name, _, node in self._outputs}
 
     @contextmanager
     def prepared(
-        self,
-        given: Mapping[str, Array | DeviceArray],
-        results: Mapping[str, Array],
-        rows: int,
-        columns: int,
-        numbers: Mapping[str, int],
-        scales: Mapping[str, float],
+        self, given: Mapping[str, Array | DeviceArray], results: Mapping[str, Array], call: Call
     ) -> Iterator[tuple[Callable[..., None], dict[str, Any]]]:
         """``(launch, places)``: ``launch(stream)`` enqueues the program and returns at once, any number of times (without
         a stream on the default one); ``places`` are the addresses on the GPU of arrays like ``results``.  All device
         memory ends with the context.
         """
-        sizes: dict[object, int] = {ROWS: rows, COLUMNS: columns}
+        sizes = _sizes(call)
         args = self._ffi.new(self._args_type)
         places: dict[str, Any] = {}
         with ExitStack() as held:
@@ -475,15 +455,15 @@ class CudaProgram:
                 if name in results:
                     places[name] = held.enter_context(self.device.memory(results[name].nbytes))
                     setattr(args, field, self._ffi.cast(self._pointer, places[name]))
-            args.n_rows, args.columns, args.threads = rows, columns, 1
+            args.n_rows, args.columns, args.threads = call.rows, call.columns, 1
+            args.first_row, args.first_column = call.first_row, call.first_column
+            args.seed = call.seed & 0xFFFFFFFFFFFFFFFF
+            args.design, args.accumulate = part(call.design, self.program), int(call.accumulate)
             if self.blas is not None:
                 args.gemm, args.gemm_context = self._gemm, self.blas
-            for field, number in numbers.items():
-                setattr(args, field, number)
-            args.design = part(numbers.get("design", 0), self.program)
             for scale in self._scales:
-                setattr(args, self.plan.value(scale).name, float(scales[scale.name]))
-            needed = self.workspace_bytes(rows, columns)
+                setattr(args, self.plan.value(scale).name, float(getattr(call, scale.name)))
+            needed = self.workspace_bytes(call.rows, call.columns)
             work = held.enter_context(self.device.memory(needed))
 
             def launch(stream: int = 0) -> None:
@@ -495,8 +475,16 @@ class CudaProgram:
             yield launch, places
 
     def _check(self, name: str, array: Array | DeviceArray, node: Node, sizes: Mapping[object, int]) -> None:
-        expected = tuple(e if isinstance(e, int) else sizes[e] for e in node.shape)
+        expected = _shape(node, sizes)
         if array.shape != expected:
             raise ShapeError(f"{name} has shape {array.shape}, expected {expected}", node.origin)
         if array.dtype != self.real:
             raise DataError(f"{name} has dtype {array.dtype}, expected {self.real}", node.origin)
+
+
+def _sizes(call: Call) -> dict[object, int]:
+    return {ROWS: call.rows, COLUMNS: call.columns}
+
+
+def _shape(node: Node, sizes: Mapping[object, int]) -> tuple[int, ...]:
+    return tuple(e if isinstance(e, int) else sizes[e] for e in node.shape)

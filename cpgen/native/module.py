@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cpgen.emit import CFiles, emit_c
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
 from cpgen.ir.noise import part
 from cpgen.loops import Plan, plan
@@ -202,46 +203,17 @@ class NativeProgram:
         return self._sizes(rows, columns, self._threads(threads)).workspace
 
     def run(
-        self,
-        arrays: Mapping[str, Array],
-        rows: int = 1,
-        columns: int = 0,
-        seed: int = 0,
-        design: int = 0,
-        first_row: int = 0,
-        first_column: int = 0,
-        row_scale: float = 1.0,
-        column_scale: float = 1.0,
-        variance_scale: float = 0.0,
-        accumulate: bool = False,
-        out: Mapping[str, Array] | None = None,
-        threads: int | None = None,
-        wanted: Sequence[str] | None = None,
+        self, arrays: Mapping[str, Array], call: Call, out: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:
         """Run the program; noise is drawn inside from (seed, design, first_row, first_column).
 
         ``arrays`` holds an array for each data, parameter and tangent input: C-contiguous, of the program's dtype and of
-        exactly the declared shape.  ``out`` gives arrays to write to (required with ``accumulate``, which adds to them),
-        ``wanted`` the outputs to compute (default all).  Bits do not depend on ``threads``.
+        exactly the declared shape.  ``out`` gives arrays to write to (required with ``call.accumulate``, which adds to
+        them).  Bits do not depend on ``call.threads``.
 
         Raises ShapeError, DataError or RequestError; nothing has been written then.
         """
-        target, result, keep = self._prepare(
-            arrays,
-            rows,
-            columns,
-            seed,
-            design,
-            first_row,
-            first_column,
-            row_scale,
-            column_scale,
-            variance_scale,
-            accumulate,
-            out,
-            threads,
-            wanted,
-        )
+        target, result, keep = self._prepare(arrays, call, out)
         with self._alone():
             status = self._run(*target)
         self._give_back(keep[-1])
@@ -254,19 +226,8 @@ class NativeProgram:
     def bind(
         self,
         arrays: Mapping[str, Array],
-        rows: int = 1,
-        columns: int = 0,
-        seed: int = 0,
-        design: int = 0,
-        first_row: int = 0,
-        first_column: int = 0,
-        row_scale: float = 1.0,
-        column_scale: float = 1.0,
-        variance_scale: float = 0.0,
-        accumulate: bool = False,
+        call: Call,
         out: Mapping[str, Array] | None = None,
-        threads: int | None = None,
-        wanted: Sequence[str] | None = None,
         returned: dict[str, Array] | None = None,
         not_finite: Callable[[], None] = lambda: None,
     ) -> NativeCall:
@@ -275,22 +236,7 @@ class NativeProgram:
         Every call reads the arrays as they then are and writes the same outputs; it returns ``returned``, by default the
         outputs.  ``not_finite`` is called where a number in them is infinite or NaN, before they are returned.
         """
-        target, result, keep = self._prepare(
-            arrays,
-            rows,
-            columns,
-            seed,
-            design,
-            first_row,
-            first_column,
-            row_scale,
-            column_scale,
-            variance_scale,
-            accumulate,
-            out,
-            threads,
-            wanted,
-        )
+        target, result, keep = self._prepare(arrays, call, out)
         answer = result if returned is None else returned
 
         def settled(status: int) -> dict[str, Array]:
@@ -302,54 +248,40 @@ class NativeProgram:
         made = bound_call_type()
         if made is not None and self.blas is None:
             places = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
-            brief = self.interface.total_operations(rows, columns) < BRIEF
+            brief = self.interface.total_operations(call.rows, call.columns) < BRIEF
             return cast(NativeCall, made(*places, target[2], brief, answer, (self, keep), settled))
 
-        def call() -> dict[str, Array]:
+        def again() -> dict[str, Array]:
             with self._alone():
                 status = self._run(*target)
             return settled(status) if status else answer
 
-        call.out = answer  # type: ignore[attr-defined]
-        call.keep = keep  # type: ignore[attr-defined]  # owns the memory behind the addresses
-        return cast(NativeCall, call)
+        again.out = answer  # type: ignore[attr-defined]
+        again.keep = keep  # type: ignore[attr-defined]  # owns the memory behind the addresses
+        return cast(NativeCall, again)
 
     def _prepare(
-        self,
-        arrays: Mapping[str, Array],
-        rows: int,
-        columns: int,
-        seed: int,
-        design: int,
-        first_row: int,
-        first_column: int,
-        row_scale: float,
-        column_scale: float,
-        variance_scale: float,
-        accumulate: bool,
-        out: Mapping[str, Array] | None,
-        threads: int | None,
-        wanted: Sequence[str] | None,
+        self, arrays: Mapping[str, Array], call: Call, out: Mapping[str, Array] | None
     ) -> tuple[tuple[Any, Any, int], dict[str, Array], tuple[Any, ...]]:
         """The arguments of the C function, the outputs it writes, and what owns the memory (last the workspace)."""
+        rows, columns = call.rows, call.columns
         if columns < 0 or rows < 0:
             raise RequestError(f"rows and columns must not be negative, got rows={rows}, columns={columns}")
-        threads = self._threads(threads)
+        threads = self._threads(call.threads)
         sizes = self._sizes(rows, columns, threads)
         args = self._ffi.new(self._args_type)
         keep: list[Any] = [args]
         result: dict[str, Array] | None = None
-        if out is None and not accumulate and rows > 0:
-            result = self._point_all(args, arrays, sizes, self._all if wanted is None else wanted, keep)
+        if out is None and not call.accumulate and rows > 0:
+            result = self._point_all(args, arrays, sizes, self._all if call.wanted is None else call.wanted, keep)
         if result is None:
-            result = self._point_each(args, arrays, sizes, accumulate, out, wanted, keep)
+            result = self._point_each(args, arrays, sizes, call, out, keep)
         args.n_rows, args.columns = rows, columns
-        args.first_row, args.first_column = first_row, first_column
-        args.seed = seed & 0xFFFFFFFFFFFFFFFF
-        args.design, args.accumulate, args.threads = part(design, self.program), int(accumulate), threads
-        factors = {"row_scale": row_scale, "column_scale": column_scale, "variance_scale": variance_scale}
+        args.first_row, args.first_column = call.first_row, call.first_column
+        args.seed = call.seed & 0xFFFFFFFFFFFFFFFF
+        args.design, args.accumulate, args.threads = part(call.design, self.program), int(call.accumulate), threads
         for name, field in self._scales:
-            setattr(args, field, float(arrays[name] if name in arrays else factors[name]))
+            setattr(args, field, float(arrays[name] if name in arrays else getattr(call, name)))
         if self.blas is not None:
             args.blas = self._products
         work = self._take(sizes.workspace)
@@ -388,9 +320,8 @@ class NativeProgram:
         args: Any,
         arrays: Mapping[str, Array],
         sizes: Sizes,
-        accumulate: bool,
+        call: Call,
         out: Mapping[str, Array] | None,
-        wanted: Sequence[str] | None,
         keep: list[Any],
     ) -> dict[str, Array]:
         """Set the pointers one by one; errors say what is wrong with which array."""
@@ -400,7 +331,7 @@ class NativeProgram:
             keep.append(self._point(args, field, self._checked(name, arrays[name], node, shape)))
         result: dict[str, Array] = {}
         for (name, field, output), shape in zip(self._outputs, sizes.outputs, strict=True):
-            if wanted is not None and name not in wanted:
+            if call.wanted is not None and name not in call.wanted:
                 continue
             if out is not None and name in out:
                 array = self._checked(f"out[{name}]", out[name], output, shape)
@@ -409,7 +340,7 @@ class NativeProgram:
                 for given, _, _ in self._inputs:  # they are read while outputs are written
                     if np.may_share_memory(array, arrays[given]):
                         raise DataError(f"out[{name}] shares memory with {given}")
-            elif accumulate:
+            elif call.accumulate:
                 raise RequestError(f"accumulate=True adds to the arrays in out=, which lacks {name!r}")
             else:
                 array = np.empty(shape, self.real)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cpgen as cp
-from cpgen.estimate.backends import Call
+from cpgen.ir.call import Call
 from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order
 from tests import reference
 from tests.catalogue import CATALOGUE, Arrays, Entry
@@ -56,7 +56,7 @@ def hessian(entry: Entry, est: cp.Estimator, arrays: Arrays, columns: int, desig
     given, rows = est.arrays(loaded, arrays)
     scale = 1.0 if design == IDENTITY else 1.0 / columns
     call = Call(rows, columns, 0, design, row_scale=1.0 / rows, column_scale=scale)
-    found = loaded.backend.run(given, call, None, False)
+    found = loaded.backend.run(given, call)
     pairs = [(a, b) for k, a in enumerate(entry.wrt) for b in entry.wrt[k:]]
     return reference.matrix(entry, arrays, {pair: found["block_{}_{}".format(*pair)] for pair in pairs})
 

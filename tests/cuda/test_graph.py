@@ -13,6 +13,7 @@ import cpgen as cp
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.estimate import tune
 from cpgen.estimate.tune import Tuning, load_tuning
+from cpgen.ir.call import Call
 from cpgen.loops import device
 from cpgen.loops.schedule import Schedule
 from cpgen.native import cuda
@@ -141,8 +142,8 @@ def test_large_products_by_a_library(real: str, wrt: str, library: str, shim: Cu
     )
     given, differs = arrays(real), False
     for program in programs:
-        expected = own[program.name].run(given, **NUMBERS, **SCALES)
-        found = asked[program.name].run(given, **NUMBERS, **SCALES)
+        expected = own[program.name].run(given, Call(**NUMBERS, **SCALES))
+        found = asked[program.name].run(given, Call(**NUMBERS, **SCALES))
         for name, value in expected.items():
             scale = float(np.max(np.abs(value)))
             np.testing.assert_allclose(found[name], value, rtol=0, atol=scale * (1e-13 if real == "float64" else 1e-5))

@@ -16,6 +16,7 @@ from cpgen.code.tree import Body, For
 from cpgen.emit import cuda, emit_c
 from cpgen.emit.device_panels import PanelSums
 from cpgen.emit.device_places import BARRIER
+from cpgen.ir.call import Call
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
 from cpgen.loops.device import device_plan
@@ -53,8 +54,8 @@ def agrees(real: str, shim: CudaCompiler) -> bool:
     module = build_cuda("layer", programs, real, shim)
     given, same = arrays(real), True
     for program in programs:
-        expected = compiled[program.name].run(given, **NUMBERS, **SCALES)
-        found = module[program.name].run(given, **NUMBERS, **SCALES)
+        expected = compiled[program.name].run(given, Call(**NUMBERS, **SCALES))
+        found = module[program.name].run(given, Call(**NUMBERS, **SCALES))
         same &= all(np.array_equal(found[name], value) for name, value in expected.items())
     return same
 

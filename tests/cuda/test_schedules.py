@@ -13,6 +13,7 @@ from cpgen.emit.cuda import emit_cuda
 from cpgen.emit.device_body import DeviceRows
 from cpgen.emit.device_places import BARRIER
 from cpgen.errors import RequestError
+from cpgen.ir.call import Call
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
 from cpgen.loops.device import LEAST_PRODUCT, TOGETHER, choose, device_plan
@@ -69,10 +70,10 @@ def agree(
     module = build_cuda("energy", programs, real, shim, [schedule] * len(programs))
     given, same = arrays(real), True
     for program in programs:
-        expected = compiled[program.name].run(given, **NUMBERS, **SCALES)
+        expected = compiled[program.name].run(given, Call(**NUMBERS, **SCALES))
         for order in orders:
             patch.setenv("CPGEN_SHIM_ORDER", order)
-            found = module[program.name].run(given, **NUMBERS, **SCALES)
+            found = module[program.name].run(given, Call(**NUMBERS, **SCALES))
             same &= all(np.array_equal(found[name], value) for name, value in expected.items())
     return same
 
@@ -164,8 +165,8 @@ def test_names_that_kernels_use_are_the_users_too(shim: CudaCompiler) -> None:
     for schedule in (None, UNUSUAL):
         module = build_cuda("names", programs, "float64", shim, [schedule])
         numbers = {**NUMBERS, "rows": 9}
-        expected = compiled[programs[0].name].run(given, **numbers, **SCALES)
-        found = module[programs[0].name].run(given, **numbers, **SCALES)
+        expected = compiled[programs[0].name].run(given, Call(**numbers, **SCALES))
+        found = module[programs[0].name].run(given, Call(**numbers, **SCALES))
         assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 

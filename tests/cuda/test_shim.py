@@ -12,6 +12,7 @@ import pytest
 import cpgen as cp
 from cpgen.emit import emit_c
 from cpgen.emit.views import arrays as array_inputs
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
@@ -58,10 +59,10 @@ def compare(
             used[node.name] = given[node.name] if node.name in given else rng.normal(size=shape).astype(real)
         numbers = {"rows": rows, "columns": COLUMNS_TRIED, "seed": 11, "design": HADAMARD, "first_row": 5}
         numbers["first_column"] = 1
-        expected = compiled[program.name].run(used, **numbers, **SCALES)
+        expected = compiled[program.name].run(used, Call(**numbers, **SCALES))
         for order in orders:
             os.environ["CPGEN_SHIM_ORDER"] = order
-            found = module[program.name].run(used, **numbers, **SCALES)
+            found = module[program.name].run(used, Call(**numbers, **SCALES))
             for output, value in expected.items():
                 assert np.array_equal(found[output], value, equal_nan=True), (key, output, order)
 

@@ -12,6 +12,7 @@ import pytest
 import cpgen as cp
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.estimate import compiled
+from cpgen.ir.call import Call
 from cpgen.native import cuda
 from cpgen.native.cuda import CudaCompiler, build_cuda
 from tests.catalogue import CATALOGUE
@@ -160,11 +161,11 @@ def test_refused_arguments_have_the_status_of_the_c_text(shim: CudaCompiler) -> 
     arrays = {k: np.asarray(v) for k, v in entry.arrays().items()}
     rows = next(len(arrays[v.name]) for v in est.graph.variables if v.has_rows)
     with pytest.raises(RequestError, match="design is not 0, 1, 2 or 3"):
-        module[program.name].run(arrays, rows=rows, columns=2, design=5, **scales)
+        module[program.name].run(arrays, Call(rows=rows, columns=2, design=5, **scales))
     with pytest.raises(RequestError, match="first_row is not in"):
-        module[program.name].run(arrays, rows=rows, columns=2, first_row=-1, **scales)
+        module[program.name].run(arrays, Call(rows=rows, columns=2, first_row=-1, **scales))
     with pytest.raises(RequestError, match="needs the array"):
-        module[program.name].run({}, rows=rows, columns=2, **scales)
+        module[program.name].run({}, Call(rows=rows, columns=2, **scales))
 
 
 def test_no_device_is_said_once_and_clearly(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ import sympy as sp
 import cpgen as cp
 from cpgen.derive import programs
 from cpgen.derive.units import by_column, fold, unit_vectors
-from cpgen.estimate.backends import Call, Interpreted
+from cpgen.estimate.backends import Interpreted
 from cpgen.ir.build import affine, axis, make_map, new_input, read
+from cpgen.ir.call import Call
 from cpgen.ir.cost import operations
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Map, Node, Origin, Program
@@ -129,8 +130,8 @@ def test_unit_vectors_give_the_answers_of_unit_noise(name: str) -> None:
         assert not any(i.kind in ("noise", "scale") and i.name != "row_scale" for i in unit.program.inputs)
         given, rows = est.arrays(noisy, arrays)
         call = Call(rows or 1, count, design=IDENTITY, row_scale=1.0 / (rows or 1))
-        expected = noisy.backend.run(given, call, None)
-        found = unit.backend.run(est.arrays(unit, arrays)[0], replace(call, columns=fewer), None)
+        expected = noisy.backend.run(given, call)
+        found = unit.backend.run(est.arrays(unit, arrays)[0], replace(call, columns=fewer))
         assert set(found) == {k for k in expected if not k.startswith("var_")}
         for output, value in found.items():
             assert value.shape == expected[output].shape
@@ -151,7 +152,7 @@ def test_columns_can_be_computed_in_parts(name: str, backend: str) -> None:
         assert count is not None and count > 1
         calls = [(0, count), (0, count // 2), (count // 2, count - count // 2), (count, 1)]
         whole, first, second, none = (
-            loaded.backend.run(given, Call(rows or 1, size, first_column=start, row_scale=1.0 / (rows or 1)), 1)
+            loaded.backend.run(given, Call(rows or 1, size, first_column=start, row_scale=1.0 / (rows or 1)))
             for start, size in calls
         )
         for output in whole:

@@ -7,7 +7,7 @@ import pytest
 
 import cpgen as cp
 from cpgen.errors import RequestError
-from cpgen.estimate.backends import Call
+from cpgen.ir.call import Call
 from cpgen.ir.noise import HADAMARD
 from tests.catalogue import CATALOGUE
 
@@ -59,8 +59,8 @@ def test_one_sample_has_the_bits_of_the_program_with_variances(name: str) -> Non
     assert any(label.startswith("var_") for label, _ in whole.program.outputs)
     given, rows = est.arrays(whole, arrays)
     assert rows == 9
-    call = Call(rows, 1, seed=5, design=HADAMARD, row_scale=1 / rows)
-    outputs = whole.backend.run(given, call, 1)
+    call = Call(rows, 1, seed=5, design=HADAMARD, row_scale=1 / rows, threads=1)
+    outputs = whole.backend.run(given, call)
     for leaf, estimate in found.items():
         assert estimate.value.tobytes() == outputs[f"diag_{leaf}"].tobytes()
         assert np.isnan(estimate.stderr).all() == (f"var_diag_{leaf}" in outputs)

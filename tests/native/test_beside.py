@@ -12,6 +12,7 @@ import pytest
 from cpgen.emit import CFiles, emit_c
 from cpgen.emit.cuda import emit_cuda
 from cpgen.ir.build import axis, constant_index, make_map, new_input, read
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Node, Program
 from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT
 from cpgen.loops import Plan, lower, plan
@@ -85,14 +86,15 @@ def test_no_bit_depends_on_the_rows_of_a_call(key: tuple[str, str], real: str) -
     for columns, design in ((1, HADAMARD), (2, INDEPENDENT), (7, HADAMARD), (8, IDENTITY), (9, HADAMARD), (64, HADAMARD)):
         numbers: dict[str, Any] = {"columns": columns, "seed": 4, "design": design, "first_column": 2, **SCALES}
         single = made[1]
-        whole = single.run(given(name, real, 0, MOST), MOST, first_row=5, **numbers)
+        whole = single.run(given(name, real, 0, MOST), Call(MOST, first_row=5, **numbers))
         parts = [(0, MOST), (2, 3), (8, 10), *((0, rows) for rows in range(1, 10))]
         for tile in (8, 16, 32):
             native = made[tile]
             for first, stop in parts:
                 rows, arrays = stop - first, given(name, real, first, stop)
-                found = native.run(arrays, rows, first_row=5 + first, threads=1 + rows % 2, **numbers)
-                expected = whole if rows == MOST else single.run(arrays, rows, first_row=5 + first, **numbers)
+                found = native.run(arrays, Call(rows, first_row=5 + first, threads=1 + rows % 2, **numbers))
+                call = Call(rows, first_row=5 + first, **numbers)
+                expected = whole if rows == MOST else single.run(arrays, call)
                 assert bits(found) == bits(expected), (tile, columns, first, stop)
                 for label in each_row:
                     assert np.array_equal(found[label], whole[label][first:stop], equal_nan=True)
@@ -106,9 +108,8 @@ def test_against_the_interpreter(key: tuple[str, str], real: str) -> None:
         numbers = {"seed": 8, "design": design, "first_row": 3, "first_column": 7}
         native = made[tile]
         tolerance = 1e-11 if real == "float64" else 2e-3
-        check_against_interpreter(
-            native, given(name, real, 0, rows), rows, columns, tolerance=tolerance, **numbers, **SCALES
-        )
+        call = Call(rows, columns, **numbers, **SCALES)
+        check_against_interpreter(native, given(name, real, 0, rows), call, tolerance)
 
 
 @both_types
@@ -119,12 +120,12 @@ def test_sums_over_rows_go_on_from_call_to_call(key: tuple[str, str], real: str)
     if not native.plan.accumulable or not summed:
         return
     numbers: dict[str, Any] = {"columns": 5, "seed": 1, "design": HADAMARD, "wanted": summed, **SCALES}
-    whole = native.run(given(name, real, 0, MOST), MOST, **numbers)
+    whole = native.run(given(name, real, 0, MOST), Call(MOST, **numbers))
     for ends in ((0, 1, 3, 6, MOST), tuple(range(MOST + 1))):
         sums = {label: np.zeros_like(whole[label]) for label in summed}
         for first, stop in zip(ends, ends[1:], strict=False):
             arrays = given(name, real, first, stop)
-            native.run(arrays, stop - first, first_row=first, accumulate=True, out=sums, **numbers)
+            native.run(arrays, Call(stop - first, first_row=first, accumulate=True, **numbers), out=sums)
         assert bits(sums) == bits(whole)
 
 
@@ -147,7 +148,7 @@ def test_a_fault_would_be_seen(right: str, wrong: str) -> None:
     good, bad = load(files, plans), load(replace(files, source=files.source.replace(right, wrong)), plans)
     name = KEYS[0][0]
     numbers: dict[str, Any] = {"columns": 7, "seed": 4, "design": HADAMARD, **SCALES}
-    runs = [module[program.name].run(given(name, "float64", 0, 5), 5, **numbers) for module in (good, bad)]
+    runs = [module[program.name].run(given(name, "float64", 0, 5), Call(5, **numbers)) for module in (good, bad)]
     assert bits(runs[0]) != bits(runs[1])
 
 

@@ -14,6 +14,7 @@ import pytest
 import cpgen as cp
 from cpgen.emit import emit_c
 from cpgen.errors import EnvironmentProblem, RequestError
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import Program
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
@@ -60,7 +61,7 @@ def programs() -> list[Program]:
 def run(program: NativeProgram, real: str = "float64", threads: int = 2, rows: int = ROWS) -> dict[str, np.ndarray]:
     arrays = {k: v[:rows] if k == "x" else v for k, v in data(ROWS, 17, HIDDEN, OUT, real).items()}
     scales = {"row_scale": 1 / rows, "column_scale": 1 / 3, "variance_scale": 1 / 6}
-    return program.run(arrays, rows, COLUMNS, 5, HADAMARD, threads=threads, **scales)  # type: ignore[arg-type]
+    return program.run(arrays, Call(rows, COLUMNS, 5, HADAMARD, threads=threads, **scales))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_pieces_change_no_bit(hidden: int, out: int, real: str) -> None:
         for threads in (1, 3):
             found, expected = (
                 m[program.name].run(
-                    data(ROWS, 24, hidden, out, real), ROWS, COLUMNS, 5, HADAMARD, threads=threads, **scales
+                    data(ROWS, 24, hidden, out, real), Call(ROWS, COLUMNS, 5, HADAMARD, threads=threads, **scales)
                 )
                 for m in (pieces, usual)
             )
@@ -184,11 +185,11 @@ def test_wide_weights_are_read_for_more_rows_at_once(real: str) -> None:
     program = cp.compile(energy(side, side, 16), wrt=["x"], programs=()).derive("gradient").program
     assert plan(program, real).tile == WIDE_LANES
     arrays = data(ROWS, side, side, 16, real)
-    expected = build("energy", [program], real, LANES[real])["gradient"].run(arrays, ROWS)["grad_x"]
+    expected = build("energy", [program], real, LANES[real])["gradient"].run(arrays, Call(ROWS))["grad_x"]
     for tile in (None, 2 * LANES[real]):
         made = build("energy", [program], real, tile)["gradient"]
         assert any(s.nest is not None and s.nest.piece for s in made.plan.stages)
-        assert np.array_equal(made.run(arrays, ROWS)["grad_x"], expected)
+        assert np.array_equal(made.run(arrays, Call(ROWS))["grad_x"], expected)
     narrow = cp.compile(energy(side, 512, 16), wrt=["x"], programs=()).derive("gradient").program
     assert plan(narrow, real).tile == LANES[real]
 
@@ -227,7 +228,7 @@ def test_numpy_keeps_its_threads() -> None:
     try:
         program = build("energy", programs()[:1], tile=TILE, blas=found, least=1)["gradient"]
         run(program)
-        call = program.bind(data(ROWS, 17, HIDDEN, OUT), ROWS, threads=2)
+        call = program.bind(data(ROWS, 17, HIDDEN, OUT), Call(ROWS, threads=2))
         assert np.array_equal(call()["grad_x"], run(program)["grad_x"])
         assert ask() == 2
         with pytest.raises(ZeroDivisionError), found.alone():
@@ -256,9 +257,7 @@ def test_no_warnings(real: str, name: str) -> None:
 
 def test_a_library_without_functions_is_refused() -> None:
     program = build("energy", programs()[:1], tile=TILE, least=1)["gradient"]
-    (args, work, size), out, keep = program._prepare(
-        data(ROWS, 17, HIDDEN, OUT), ROWS, 0, 0, 0, 0, 0, 1.0, 1.0, 0.0, False, None, 1, None
-    )
+    (args, work, size), out, keep = program._prepare(data(ROWS, 17, HIDDEN, OUT), Call(ROWS, threads=1), None)
     out["grad_x"][...] = 7
     nothing = program._ffi.new("energy_blas *")
     args.blas = nothing

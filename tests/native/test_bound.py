@@ -16,6 +16,7 @@ import sympy as sp
 
 import cpgen as cp
 from cpgen.errors import DataError, RequestError, ShapeError
+from cpgen.ir.call import Call
 from cpgen.native import NativeProgram, build
 from cpgen.native.fastcall import bound_call_type
 from cpgen.native.module import NativeCall
@@ -113,7 +114,7 @@ def test_refusals() -> None:
 def bound_program() -> tuple[NativeProgram, NativeCall]:
     est, given = estimator(), arrays(1)
     native = build("bound", [est.loaded("gradient").program])["gradient"]
-    return native, native.bind({v.name: given[v.name] for v in est.graph.variables}, rows=1)
+    return native, native.bind({v.name: given[v.name] for v in est.graph.variables}, Call(rows=1))
 
 
 @needs_headers

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cpgen.emit import emit_c
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import Program
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
@@ -31,9 +32,8 @@ def results(name: str, real: str, tile: int | None, compiler: Compiler | None = 
     found = []
     for p in made:
         given = {i.name: arrays[i.name].astype(real) for i in p.inputs if i.kind in ("data", "param")}
-        out = module[p.name].run(
-            given, ROWS, COLUMNS, 5, HADAMARD, row_scale=1 / ROWS, column_scale=1 / 3, variance_scale=1 / 6, threads=2
-        )
+        scales = {"row_scale": 1 / ROWS, "column_scale": 1 / 3, "variance_scale": 1 / 6}
+        out = module[p.name].run(given, Call(ROWS, COLUMNS, 5, HADAMARD, threads=2, **scales))
         assert all(np.isfinite(a).all() for a in out.values())
         found += [a.tobytes() for a in out.values()]
     return found

@@ -11,6 +11,7 @@ import sympy
 
 from cpgen.derive import programs
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read
+from cpgen.ir.call import Call
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Input, Map, Node, Program
 from cpgen.ir.noise import HADAMARD
@@ -127,11 +128,11 @@ def test_a_row_at_a_time_gives_the_bits_of_many(name: str, real: str) -> None:
     compiler = find_compiler()
     threaded = replace(compiler, flags=(*compiler.flags, "-DCPGEN_SERIAL_BELOW=-1.0"))
     natives = [build("rowwise", [program], real, tile, threaded)[program.name] for tile in (8, 1)]
-    many = natives[0].run(given, 5, 3, seed=2, design=HADAMARD, **SCALES)
+    many = natives[0].run(given, Call(5, 3, seed=2, design=HADAMARD, **SCALES))
     for threads in (1, 2):
-        one = natives[1].run(given, 5, 3, seed=2, design=HADAMARD, threads=threads, **SCALES)
+        one = natives[1].run(given, Call(5, 3, seed=2, design=HADAMARD, threads=threads, **SCALES))
         for label, value in many.items():
             assert np.isfinite(value).all()
             assert one[label].tobytes() == value.tobytes(), label
     if real == "float64":
-        assert check_against_interpreter(natives[1], given, 5, 3, seed=2, **SCALES) < 1e-9
+        assert check_against_interpreter(natives[1], given, Call(5, 3, seed=2, **SCALES)) < 1e-9

@@ -21,6 +21,7 @@ from cpgen.emit import emit_c
 from cpgen.emit.runtime import template_folder
 from cpgen.errors import CheckError, DataError, EnvironmentProblem, RequestError, ShapeError, UnsupportedError
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read, reduce_sum
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Node, Origin, Program, topological
 from cpgen.ir.noise import noise_array
 from cpgen.loops import Plan, plan
@@ -178,26 +179,16 @@ def test_classifier_equals_the_interpreter(real: str) -> None:
     native = build("toy", [classifier()], real)["diagonal"]
     for rows in (1, 15, 16, 17, 130):
         for design in (0, 1, 2):
-            error = check_against_interpreter(
-                native,
-                arrays(native.program, rows, real),
-                rows,
-                5,
-                seed=123456789123,
-                design=design,
-                first_row=9,
-                first_column=2**33 + 3,
-                row_scale=0.25,
-                column_scale=0.2,
-                tolerance=1e-12 if real == "float64" else 1e-5,
-            )
+            call = Call(rows, 5, 123456789123, design, 9, 2**33 + 3, row_scale=0.25, column_scale=0.2)
+            given = arrays(native.program, rows, real)
+            error = check_against_interpreter(native, given, call, tolerance=1e-12 if real == "float64" else 1e-5)
             assert error > 0  # otherwise nothing was compared
 
 
 def test_bits_do_not_depend_on_threads() -> None:
     native = build("toy", [classifier()], compiler=threads_for_all(find_compiler()))["diagonal"]
     given = arrays(native.program, 130)
-    runs = [native.run(given, 130, 4, seed=3, threads=t) for t in (1, 2, 7)]
+    runs = [native.run(given, Call(130, 4, seed=3, threads=t)) for t in (1, 2, 7)]
     for name, value in runs[0].items():
         assert all(r[name].tobytes() == value.tobytes() for r in runs[1:]), name
 
@@ -349,9 +340,8 @@ def test_noise_equals_numpy(design: int) -> None:
     program = noise_program()
     native = build("draws", [program])["draw"]
     for first_column in (0, 500, 2**34):
-        found = native.run(
-            {}, 18, 9, seed=2**63 + 11, design=design, first_row=2**32 - 5, first_column=first_column
-        )
+        call = Call(18, 9, 2**63 + 11, design, first_row=2**32 - 5, first_column=first_column)
+        found = native.run({}, call)
         for i in program.inputs:
             expected = noise_array(i, program, 2**63 + 11, 18, 9, design, 2**32 - 5, first_column)
             np.testing.assert_array_equal(found[i.name], expected)
@@ -359,7 +349,7 @@ def test_noise_equals_numpy(design: int) -> None:
 
 def test_hadamard_columns_are_orthogonal() -> None:
     native = build("draws", [noise_program()])["draw"]
-    found = native.run({}, 2, 512, seed=5, design=1)
+    found = native.run({}, Call(2, 512, seed=5, design=1))
     for row in range(2):
         both = np.concatenate([found["v"][:, row], found["w"]], axis=1)
         gram = both.T @ both
@@ -405,8 +395,8 @@ def test_convolution_stride_and_padding() -> None:
     )
     native = build("conv", [program])["conv"]
     given = arrays(program, 19)
-    assert check_against_interpreter(native, given, 19, tolerance=1e-13) >= 0
-    found = native.run(given, 19)
+    assert check_against_interpreter(native, given, Call(19), tolerance=1e-13) >= 0
+    found = native.run(given, Call(19))
     padded = np.pad(given["x"], ((0, 0), (1, 1)))
     expected = np.stack([padded[:, 2 * o : 2 * o + 3] @ given["k"] for o in range(5)], axis=1)
     np.testing.assert_allclose(found["y"], expected, rtol=1e-14)
@@ -448,7 +438,7 @@ def test_program_without_rows() -> None:
         "still", [Program("trace", (("trace", trace), ("s", s), ("lead", lead), ("a", a)), (a, v))]
     )["trace"]
     given = arrays(native.program, 1)
-    assert check_against_interpreter(native, given, 1, 6, seed=1, threads=2, tolerance=1e-13) >= 0
+    assert check_against_interpreter(native, given, Call(1, 6, seed=1, threads=2), tolerance=1e-13) >= 0
 
 
 # Refusals
@@ -475,23 +465,23 @@ def test_arrays_are_checked() -> None:
     native = build("toy2", [summable()])["gradient"]
     good = arrays(native.program, 4)
     with pytest.raises(RequestError, match="needs the array 'w'"):
-        native.run({"x": good["x"]}, 4)
+        native.run({"x": good["x"]}, Call(4))
     with pytest.raises(ShapeError, match=r"x has shape \(4, 5\), expected \(3, 5\)"):
-        native.run(good, 3)
+        native.run(good, Call(3))
     with pytest.raises(DataError, match="float32"):
-        native.run({**good, "w": good["w"].astype(np.float32)}, 4)
+        native.run({**good, "w": good["w"].astype(np.float32)}, Call(4))
     with pytest.raises(DataError, match="not C-contiguous"):
-        native.run({**good, "x": np.asfortranarray(good["x"])}, 4)
+        native.run({**good, "x": np.asfortranarray(good["x"])}, Call(4))
     with pytest.raises(RequestError, match="lacks"):
-        native.run(good, 4, accumulate=True)
-    locked = {name: np.zeros_like(value) for name, value in native.run(good, 4).items()}
+        native.run(good, Call(4, accumulate=True))
+    locked = {name: np.zeros_like(value) for name, value in native.run(good, Call(4)).items()}
     locked["w"].flags.writeable = False
     with pytest.raises(DataError, match="read-only"):
-        native.run(good, 4, out=locked)
+        native.run(good, Call(4), out=locked)
     with pytest.raises(DataError, match=r"out\[w\] shares memory with w"):
-        native.run(good, 4, out={"w": good["w"]})
+        native.run(good, Call(4), out={"w": good["w"]})
     with pytest.raises(RequestError, match="threads"):
-        native.run(good, 4, threads=0)
+        native.run(good, Call(4, threads=0))
 
 
 @pytest.mark.parametrize(
@@ -540,23 +530,23 @@ def test_every_status_is_reached_and_nothing_written(field: str, value: int | No
 def test_accumulate_is_refused_when_an_output_needs_finished_sums() -> None:
     native = build("toy", [classifier()])["diagonal"]
     given = arrays(native.program, 4)
-    out = native.run(given, 4, 1)
+    out = native.run(given, Call(4, 1))
     with pytest.raises(RequestError, match="finished sums"):
-        native.run(given, 4, 1, out=out, accumulate=True)
+        native.run(given, Call(4, 1, accumulate=True), out=out)
 
 
 def test_unwanted_outputs_are_not_computed() -> None:
     native = build("toy", [classifier()])["diagonal"]
     given = arrays(native.program, 17)
-    everything = native.run(given, 17, 2)
+    everything = native.run(given, Call(17, 2))
     for name, value in everything.items():
-        np.testing.assert_array_equal(native.run(given, 17, 2, wanted=[name])[name], value)
+        np.testing.assert_array_equal(native.run(given, Call(17, 2, wanted=[name]))[name], value)
 
 
 def test_check_finds_wrong_code() -> None:
     native = build("toy2", [summable()])["gradient"]
     given = arrays(native.program, 4)
-    assert check_against_interpreter(native, given, 4) < 1e-14
+    assert check_against_interpreter(native, given, Call(4)) < 1e-14
     other = Program(
         "gradient",
         tuple((n, elementwise(p(0) + 1, [node])) for n, node in native.program.outputs),
@@ -564,7 +554,7 @@ def test_check_finds_wrong_code() -> None:
     )
     native.program = other
     with pytest.raises(CheckError, match="disagrees with the interpreter"):
-        check_against_interpreter(native, given, 4)
+        check_against_interpreter(native, given, Call(4))
 
 
 # Compiler and cache
@@ -585,7 +575,7 @@ def test_names_that_c_reserves() -> None:
     program = Program("static", (("a.b", z), ("a_b", t), ("double", y)), (x, row, again))
     is_clean("while_", emit_c("while", [plan(program)]).files())
     native = build("while", [program])["static"]
-    assert check_against_interpreter(native, arrays(program, 20), 20) < 1e-14
+    assert check_against_interpreter(native, arrays(program, 20), Call(20)) < 1e-14
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -609,11 +599,11 @@ def test_serial_fallback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     fake = tmp_path / "noomp"
     fake.write_text(f'#!/bin/sh\nfor a in "$@"; do [ "$a" = -fopenmp ] && exit 1; done\nexec {real} "$@"\n')
     fake.chmod(0o755)
-    expected = build("toy2", [summable()])["gradient"].run(arrays(summable(), 40), 40)
+    expected = build("toy2", [summable()])["gradient"].run(arrays(summable(), 40), Call(40))
     monkeypatch.setenv("CC", str(fake))
     module = build("toy2", [summable()])
     assert not module.compiler.openmp
-    found = module["gradient"].run(arrays(summable(), 40), 40)
+    found = module["gradient"].run(arrays(summable(), 40), Call(40))
     assert all(found[name].tobytes() == value.tobytes() for name, value in expected.items())
 
 
@@ -676,7 +666,7 @@ def test_equal_layers_share_functions() -> None:
     rng = np.random.default_rng(5)
     program = layers(6)
     arrays = {f"W{k}": rng.normal(size=(5, 5)) for k in range(6)} | {"x": rng.normal(size=(19, 5))}
-    assert check_against_interpreter(build("deep", [program])["layers"], arrays, rows=19) < 1e-12
+    assert check_against_interpreter(build("deep", [program])["layers"], arrays, Call(rows=19)) < 1e-12
 
 
 def test_blocks_end_where_the_axis_does() -> None:
@@ -692,16 +682,16 @@ def test_blocks_end_where_the_axis_does() -> None:
         assert nests and all(n.block_width <= extent for n in nests)
         if extent in (11, 13):
             arrays = {"x": rng.normal(size=(9, 3)), "W": rng.normal(size=(2, extent, 3))}
-            assert check_against_interpreter(build("blocks", [program])["blocks"], arrays, rows=9) < 1e-13
+            assert check_against_interpreter(build("blocks", [program])["blocks"], arrays, Call(rows=9)) < 1e-13
 
 
 def test_calls_on_fixed_memory() -> None:
     native = build("toy", [classifier()])["diagonal"]
     given = arrays(native.program, 20)
-    call = native.bind(given, 20, 3, seed=5)
+    call = native.bind(given, Call(20, 3, seed=5))
     for factor in (1.0, 0.5):
         given["x"][...] *= factor
-        expected = native.run(given, 20, 3, seed=5)
+        expected = native.run(given, Call(20, 3, seed=5))
         found = call()
         assert found is call.out
         assert all(found[name].tobytes() == value.tobytes() for name, value in expected.items())

@@ -12,6 +12,7 @@ import sympy
 
 from cpgen.errors import UnsupportedError
 from cpgen.ir.build import affine, axis, make_map, new_input
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Input, Map, Node, Origin, Program
 from cpgen.ir.verify import verify
 from cpgen.loops import plan
@@ -152,14 +153,16 @@ def test_random_programs_equal_the_interpreter(module: NativeModule) -> None:
                 check_against_interpreter(
                     native,
                     arrays,
-                    rows,
-                    columns,
-                    seed=2**40 + 5,
-                    first_row=3,
-                    first_column=4 * (rows - 1),
-                    row_scale=0.5,
-                    tolerance=tolerance,
-                    threads=threads,
+                    Call(
+                        rows,
+                        columns,
+                        seed=2**40 + 5,
+                        first_row=3,
+                        first_column=4 * (rows - 1),
+                        row_scale=0.5,
+                        threads=threads,
+                    ),
+                    tolerance,
                 ),
                 name,
             )
@@ -168,9 +171,9 @@ def test_random_programs_equal_the_interpreter(module: NativeModule) -> None:
 def test_threads_do_not_change_a_bit(module: NativeModule) -> None:
     for native in module.programs.values():
         arrays = data(native.program, 130, 2, native.plan.real)
-        expected = native.run(arrays, 130, 2, seed=1, threads=1)
+        expected = native.run(arrays, Call(130, 2, seed=1, threads=1))
         for threads in (2, 7):
-            assert_same_bits(native.run(arrays, 130, 2, seed=1, threads=threads), expected)
+            assert_same_bits(native.run(arrays, Call(130, 2, seed=1, threads=threads)), expected)
 
 
 def test_splitting_the_rows_does_not_change_a_bit(module: NativeModule) -> None:
@@ -180,7 +183,7 @@ def test_splitting_the_rows_does_not_change_a_bit(module: NativeModule) -> None:
             continue
         tried += 1
         arrays = data(native.program, 130, 2, native.plan.real)
-        expected = native.run(arrays, 130, 2, seed=9, design=1, threads=2)
+        expected = native.run(arrays, Call(130, 2, seed=9, design=1, threads=2))
         total = {name: np.zeros_like(value) for name, value in expected.items()}
         by_row = {name for name, node in native.program.outputs if ROWS in node.shape}
         first = True
@@ -199,16 +202,8 @@ def test_splitting_the_rows_does_not_change_a_bit(module: NativeModule) -> None:
                 for name, node in native.program.outputs
                 if name in by_row
             }
-            native.run(
-                part,
-                stop - start,
-                2,
-                seed=9,
-                design=1,
-                first_row=start,
-                accumulate=not first,
-                out={**out, **rows},
-            )
+            call = Call(stop - start, 2, seed=9, design=1, first_row=start, accumulate=not first)
+            native.run(part, call, out={**out, **rows})
             first = False
             for name, node in native.program.outputs:
                 if name in by_row:

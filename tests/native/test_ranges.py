@@ -12,6 +12,7 @@ import pytest
 import cpgen as cp
 from cpgen.emit import emit_c
 from cpgen.ir.build import affine, axis, make_map, new_input
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
 from cpgen.loops import plan
 from cpgen.loops.ranges import pieces, valid_points
@@ -122,14 +123,14 @@ def test_random_borders(seed: int) -> None:
     for number, program in enumerate(programs):
         for rows, columns in ((1, 1), (6, 3), (0, 2)):
             arrays = data(program, rows, columns, "float64", seed)
-            expected = whole[number].run(arrays, rows, columns, seed=3, threads=1)
+            expected = whole[number].run(arrays, Call(rows, columns, seed=3, threads=1))
             for native in (tiled[number], single[number]):
-                assert_same_bits(native.run(arrays, rows, columns, seed=3, threads=3), expected)
+                assert_same_bits(native.run(arrays, Call(rows, columns, seed=3, threads=3)), expected)
                 for name in expected:
-                    alone = native.run(arrays, rows, columns, seed=3, threads=1, wanted=[name])
+                    alone = native.run(arrays, Call(rows, columns, seed=3, threads=1, wanted=[name]))
                     assert_same_bits(alone, {name: expected[name]})
             if rows:
-                check_against_interpreter(single[number], arrays, rows, columns, seed=3, tolerance=1e-12)
+                check_against_interpreter(single[number], arrays, Call(rows, columns, seed=3), tolerance=1e-12)
 
 
 def body(program: Program, function: str, tile: int = 1) -> str:
@@ -163,7 +164,7 @@ def test_stencil(size: int, rows: bool) -> None:
     for tile in (1, 4):
         (native,) = natives([stencil(size, rows=rows)], tile)
         for threads in (1, 3):
-            found = native.run({"x": x}, 3 if rows else 1, threads=threads)["y"]
+            found = native.run({"x": x}, Call(3 if rows else 1, threads=threads))["y"]
             np.testing.assert_allclose(found, expected, rtol=1e-15, atol=1e-15)
 
 
@@ -195,7 +196,7 @@ def test_the_number_of_pieces_is_limited() -> None:
     padded = np.pad(given, ((0, 0), (4, 4)))
     expected = sum(padded[:, k : k + 30] for k in range(9))
     (native,) = natives([program], 1)
-    np.testing.assert_allclose(native.run({"x": given}, 2)["y"], expected, rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(native.run({"x": given}, Call(2))["y"], expected, rtol=1e-14, atol=1e-14)
 
 
 def test_pieces_along_two_axes() -> None:
@@ -211,7 +212,7 @@ def test_pieces_along_two_axes() -> None:
     for tile in (1, 4):
         assert "?" not in body(program, "s_compute_y", tile)
         (native,) = natives([program], tile)
-        np.testing.assert_allclose(native.run({"x": given}, 3)["y"], expected, rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(native.run({"x": given}, Call(3))["y"], expected, rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("size", [1, 2, 6])
@@ -228,7 +229,7 @@ def test_triangle(size: int) -> None:
     expected = np.cumsum(given, 1) - given
     for tile in (1, 4):
         (native,) = natives([program], tile)
-        np.testing.assert_allclose(native.run({"x": given}, 5)["y"], expected, rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(native.run({"x": given}, Call(5))["y"], expected, rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_convolution_with_padding_and_its_adjoint(size: int, width: int, pad: in
         assert "if (" not in text or (stride == 3 and function == "s_compute_x_bar")
     for tile in (1, 4):
         (native,) = natives([program], tile)
-        found = native.run(given, 3)
+        found = native.run(given, Call(3))
         np.testing.assert_allclose(found["y"], given["x"] @ forward.T, rtol=1e-13, atol=1e-13)
         np.testing.assert_allclose(found["x_bar"], given["x"] @ forward.T @ forward, rtol=1e-13, atol=1e-13)
 
@@ -273,9 +274,9 @@ def test_what_no_wanted_output_needs_is_left_out() -> None:
     assert needed == {"objective": ("value",), "x_bar": ("grad_x",), "value": ("value",)}
     (native,) = natives([program], 1)
     given = {"x": np.random.default_rng(0).normal(size=(2, 40))}
-    both = native.run(given, 2, row_scale=0.5)
-    assert_same_bits(native.run(given, 2, row_scale=0.5, wanted=["grad_x"]), {"grad_x": both["grad_x"]})
-    assert_same_bits(native.run(given, 2, row_scale=0.5, wanted=["value"]), {"value": both["value"]})
+    both = native.run(given, Call(2, row_scale=0.5))
+    assert_same_bits(native.run(given, Call(2, row_scale=0.5, wanted=["grad_x"])), {"grad_x": both["grad_x"]})
+    assert_same_bits(native.run(given, Call(2, row_scale=0.5, wanted=["value"])), {"value": both["value"]})
     expected = np.zeros((2, 40))
     for row in range(2):
         z = given["x"][row]

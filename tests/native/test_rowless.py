@@ -10,6 +10,7 @@ import pytest
 import sympy
 
 from cpgen.ir.build import elementwise, make_map, new_input, read
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, Access, Extent, Input, Map, Node, Program
 from cpgen.ir.noise import HADAMARD, noise_array
 from cpgen.loops import plan
@@ -98,19 +99,19 @@ def test_any_number_of_columns(real: str) -> None:
     weights, x = arrays["W"].astype(float), arrays["x"].astype(float)
     slope = np.tanh(weights @ x)
     for columns in (1, 7, 8, 9, 16, 21):
-        out = natives[0].run(arrays, 1, columns, seed=3, design=HADAMARD)
+        out = natives[0].run(arrays, Call(1, columns, seed=3, design=HADAMARD))
         v = noise_array(noise, made, 3, 1, columns, HADAMARD, 0, 0)
         expected = ((v * slope @ weights @ weights.T) ** 2).sum(0)
         share = 1e-13 if real == "float64" else 1e-5  # of the largest: what cancellation may leave of another
         np.testing.assert_allclose(out["total"], expected, rtol=10 * share, atol=share * expected.max())
-        check_against_interpreter(natives[0], arrays, 1, columns, seed=3, design=HADAMARD)
+        check_against_interpreter(natives[0], arrays, Call(1, columns, seed=3, design=HADAMARD))
         for threads in (1, 2):
-            other = natives[1].run(arrays, 1, columns, seed=3, design=HADAMARD, threads=threads)
+            other = natives[1].run(arrays, Call(1, columns, seed=3, design=HADAMARD, threads=threads))
             assert all(other[k].tobytes() == out[k].tobytes() for k in out)
 
 
 def sums(made: Program, arrays: Mapping[str, np.ndarray], columns: int) -> np.ndarray:
-    return build("rowless", [made], "float64")["rowless"].run(arrays, 1, columns, seed=5)["each"]
+    return build("rowless", [made], "float64")["rowless"].run(arrays, Call(1, columns, seed=5))["each"]
 
 
 def test_a_column_has_the_same_bits_in_a_block_and_alone() -> None:
@@ -134,7 +135,7 @@ def test_copies_in_another_order(shape: tuple[int, ...]) -> None:
     (nest,) = {s.nest for s in plan(program(y=twice, z=copied)).setup[:1]}
     assert nest is not None and (nest.block is not None) == (shape[-1] % 2 == 0 or shape[-1] < 11)
     array = np.random.default_rng(2).normal(size=shape)
-    found = build("rowless", [program(y=twice, z=copied)])["rowless"].run({"A": array}, 1)
+    found = build("rowless", [program(y=twice, z=copied)])["rowless"].run({"A": array}, Call(1))
     assert np.array_equal(found["z"], np.moveaxis(array, last, 0))
     assert np.array_equal(found["y"], 2 * np.moveaxis(array, last, 0))
 
@@ -143,5 +144,5 @@ def test_a_read_at_the_number_of_the_column() -> None:
     """Side by side from column to column, of which there are any number."""
     doubled = make_map((COLUMNS, HIDDEN), 2, [read(W, 1, 0)], p(0) * 2)
     array = np.random.default_rng(3).normal(size=(HIDDEN, SIZE))
-    found = build("rowless", [program(y=doubled)])["rowless"].run({"W": array}, 1, 5)
+    found = build("rowless", [program(y=doubled)])["rowless"].run({"W": array}, Call(1, 5))
     assert np.array_equal(found["y"], 2 * array.T[:5])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cpgen.emit import emit_c
+from cpgen.ir.call import Call
 from cpgen.loops import plan
 from cpgen.native import check_against_interpreter, load
 from tests.catalogue import CATALOGUE
@@ -25,4 +26,4 @@ def test_an_exact_diagonal_in_tiles_of_any_size(real: str, tile: int) -> None:
     arrays = {name: array.astype(real) for name, array in entry.arrays(3, 3).items()}
     given = {i.name: arrays[i.name] for i in program.inputs if i.name in arrays}
     tolerance = 1e-11 if real == "float64" else 2e-3
-    assert check_against_interpreter(native, given, 3, tolerance=tolerance, **SCALES) <= tolerance
+    assert check_against_interpreter(native, given, Call(3, **SCALES), tolerance=tolerance) <= tolerance

@@ -18,6 +18,7 @@ import cffi
 import numpy as np
 import pytest
 
+from cpgen.ir.call import Call
 from cpgen.native import build, find_compiler
 from cpgen.native.compiler import OPENMP, TEAM, compile_library
 from cpgen.native.team import _quota, client_files, default_threads
@@ -243,8 +244,8 @@ def test_calls_from_a_parallel_region_of_the_caller_are_whole() -> None:
     native = build("region", [loaded.program], compiler=compiler)["gradient"]
     given, rows = est.arrays(loaded, entry.arrays(3000, 1))
     for threads in (1, 2):
-        expected = native.run(given, rows, threads=threads)
-        calls = [native._prepare(given, rows, 0, 0, 0, 0, 0, 1.0, 1.0, 0.0, False, None, threads, None) for _ in range(3)]
+        expected = native.run(given, Call(rows, threads=threads))
+        calls = [native._prepare(given, Call(rows, threads=threads), None) for _ in range(3)]
         ffi = cffi.FFI()
         ffi.cdef("void together(void *run, const void **args, void **work, size_t bytes);")
         driver = ffi.dlopen(str(compile_library("together", {"together.c": IN_REGION}, compiler)))

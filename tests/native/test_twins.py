@@ -7,6 +7,7 @@ import pytest
 
 from cpgen.derive import programs
 from cpgen.ir.build import affine, axis, elementwise, make_map, new_input, read
+from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Map, Node, Program
 from cpgen.ir.noise import INDEPENDENT
 from cpgen.loops import fuse, plan
@@ -86,8 +87,8 @@ def test_pairs_change_no_bit(name: str, real: str, monkeypatch: pytest.MonkeyPat
     def results() -> dict[str, np.ndarray]:
         native = build("paired", [program], real, compiler=find_compiler().serial())[program.name]
         if real == "float64":
-            assert check_against_interpreter(native, given, ROW_COUNT, 3, seed=7, **scales) < 1e-9
-        return native.run(given, ROW_COUNT, 3, seed=7, design=INDEPENDENT, **scales)
+            assert check_against_interpreter(native, given, Call(ROW_COUNT, 3, seed=7, **scales)) < 1e-9
+        return native.run(given, Call(ROW_COUNT, 3, seed=7, design=INDEPENDENT, **scales))
 
     def sums() -> list[int]:
         found = plan(program, real)

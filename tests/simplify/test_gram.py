@@ -7,8 +7,8 @@ import pytest
 import sympy
 
 import cpgen as cp
-from cpgen.estimate.backends import Call
 from cpgen.ir.build import add, affine, axis, make_map, new_input, read
+from cpgen.ir.call import Call
 from cpgen.ir.cost import operations
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Extent, Guard, Input, Map, Node, Origin, Program
@@ -188,7 +188,7 @@ def test_the_relative_accuracy_is_that_of_the_long_way(hidden: int, weights: str
     given, rows = est.arrays(short, arrays)
     call = Call(rows or 1, hidden, design=IDENTITY)
     errors = [
-        float(np.max(np.abs(backend.run(given, call, 1)["trace"] - expected) / expected))
+        float(np.max(np.abs(backend.run(given, call)["trace"] - expected) / expected))
         for backend in (short.backend, long)
     ]
     assert max(errors) < 2e-14, errors
