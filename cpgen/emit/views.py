@@ -12,16 +12,13 @@ from cpgen.code import printer
 from cpgen.code.rewrite import mentions, nodes
 from cpgen.code.tokens import in_comment, renamed
 from cpgen.code.tree import (
-    Block,
     Body,
     Call,
     Cast,
     Do,
     Expression,
-    For,
     Function,
     Group,
-    If,
     Literal,
     Name,
     Parameter,
@@ -45,14 +42,13 @@ from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node
 from cpgen.ir.stack import stacked
 from cpgen.ir.text import digest, extent_text
 from cpgen.loops.names import identifier
-from cpgen.loops.plan import Plan, Stage, Totals, Value, is_noise, is_scale
+from cpgen.loops.plan import Plan, Stage, Totals, Value, Work, is_noise, is_scale
 from cpgen.scalar import spelled
 
 WIDTH = 100
 LARGEST = 2147483647  # rows and columns of one call: positions fit ptrdiff_t on 32-bit machines too
 MOST_THREADS = 65536
 MISPLACED = "MISPLACED"
-CALL = 16  # operations that one elementary function costs, about
 
 
 @dataclass(frozen=True)
@@ -280,7 +276,7 @@ def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
         alone=_alone(plan, cost),
         cost_by_rows=mentions(cost, "rows"),
         cost_by_columns=mentions(cost, "cols"),
-        barriers=_barriers(plan, {stage.number: draft.body for stage, draft in zip(made, drafts, strict=True)}),
+        barriers=plan.barriers,
         sizes_use_columns=any(t.columns for t in sizes),
         blas=plan.blas > 0,
         definitions=tuple(definitions),
@@ -462,41 +458,25 @@ def _numbers(total: Totals) -> Expression:
 
 
 def _cost(plan: Plan) -> Expression:
-    """Operations of a run that threads can share, a call counting as CALL of them, by ``rows`` and ``cols``.
-
-    The stages of one tile of rows are one thread's.
-    """
-    others = replace(plan, segments=())
+    """Operations of a run that threads can share, by ``rows`` and ``cols``; those of one tile are one thread's."""
     suffix = "" if plan.real == "float64" else "f"
+    nothing: Expression = Literal(f"0.0{suffix}")
 
-    def total(rows: int, columns: int) -> tuple[int, int]:
-        found, rest = (
-            o.total + (CALL - 1) * sum(n for _, n in o.calls)
-            for o in (plan.operations(rows, columns), others.operations(rows, columns))
-        )
-        return rest, found - rest
+    def polynomial(work: Work) -> Expression:
+        found: Expression | None = None
+        for count, names in zip(work, ((), ("rows",), ("cols",), ("rows", "cols")), strict=True):
+            if count:
+                term: Expression = Literal(f"{count}.0{suffix}")
+                for name in names:
+                    term = binary("*", term, Name(name))
+                found = term if found is None else joined(found, term)
+        return nothing if found is None else found
 
-    def part(k: int) -> Expression:
-        fixed, rows, columns, both = (total(r, c)[k] for r, c in ((0, 0), (1, 0), (0, 1), (1, 1)))
-        terms = [(fixed, ()), (rows - fixed, ("rows",)), (columns - fixed, ("cols",))]
-        terms.append((both - rows - columns + fixed, ("rows", "cols")))
-        found: Expression = Literal(f"0.0{suffix}")
-        first = True
-        for count, by in terms:
-            if not count:
-                continue
-            term: Expression = Literal(f"{count}.0{suffix}")
-            for name in by:
-                term = binary("*", term, Name(name))
-            found, first = term if first else joined(found, term), False
-        return found
-
-    nothing = Literal(f"0.0{suffix}")
-    alone, tiles = part(0), part(1)
-    if not plan.segments or tiles == nothing:
-        return alone
+    shared, tiles = (polynomial(work) for work in plan.work_shared)
+    if tiles == nothing:
+        return shared
     several = binary(">", of("args", "n_rows"), Name("LANES"))
-    return joined(alone, Group(Select(several, tiles, nothing)))
+    return joined(shared, Group(Select(several, tiles, nothing)))
 
 
 def _alone(plan: Plan, cost: Expression) -> Expression:
@@ -504,22 +484,6 @@ def _alone(plan: Plan, cost: Expression) -> Expression:
     least = Cast("double" if plan.real == "float64" else "float", Name("CPGEN_SERIAL_BELOW"))
     waits = binary("/", Name("waits"), Name("CPGEN_BARRIERS"))
     return binary("<", cost, binary("*", least, Group(joined(number(1), waits))))
-
-
-def _barriers(plan: Plan, bodies: Mapping[int, Body]) -> tuple[int, int]:
-    """How often threads wait for each other's work: once in a run, and besides for each chunk of rows."""
-
-    def waits(body: Sequence[Statement]) -> int:
-        own = 0
-        for s in body:
-            if isinstance(s, (For, Block)):
-                own += s.pragma.startswith(("OMP_FOR", "OMP_SINGLE")) and not s.pragma.endswith("NOWAIT")
-            if isinstance(s, (For, Block, If)):
-                own += waits(s.body)
-        return own
-
-    once = sum(waits(bodies[s.number]) for s in (*plan.setup, *plan.finish) if s.number in bodies)
-    return once, bool(plan.segments) + bool(plan.accumulate)
 
 
 def _size_view(plan: Plan) -> SizeView:

@@ -23,8 +23,9 @@ over columns then has memory twice, for the terms of all lanes and behind them f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
 from cpgen.ir.stack import stacked
@@ -32,6 +33,7 @@ from cpgen.loops.schedule import Schedule
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
+CALL = 16  # operations that one elementary function costs, about
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,15 @@ class OperationCounts:
         return self.adds + self.muls + self.divs + sum(n for _, n in self.calls)
 
 
+class Work(NamedTuple):
+    """Operations of a run, a call counting as CALL of them: a polynomial in the numbers of rows and of columns."""
+
+    fixed: int
+    by_rows: int
+    by_columns: int
+    by_both: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """See the module docstring.  ``tile`` rows make a tile; ``real`` is "float64" or "float32".
@@ -293,6 +304,29 @@ class Plan:
                 calls[name] = calls.get(name, 0) + number * points
         return OperationCounts(adds, muls, divs, tuple(sorted(calls.items())))
 
+    @property
+    def work_shared(self) -> tuple[Work, Work]:
+        """The operations that all threads share whatever the number of rows, and those of tiles, of which each is one
+        thread's: what tells whether a team of threads is worth waking."""
+        others = replace(self, segments=())
+
+        def totals(rows: int, columns: int) -> tuple[int, int]:
+            every, rest = (p.operations(rows, columns) for p in (self, others))
+            found, shared = (o.total + (CALL - 1) * sum(n for _, n in o.calls) for o in (every, rest))
+            return shared, found - shared
+
+        at = [totals(rows, columns) for rows, columns in ((0, 0), (1, 0), (0, 1), (1, 1))]
+        shared, tiles = (Work(f, r - f, c - f, b - r - c + f) for f, r, c, b in zip(*at, strict=True))
+        return shared, tiles
+
+    @property
+    def barriers(self) -> tuple[int, int]:
+        """How often threads wait for each other's work: once in a run, and besides for each chunk of rows.
+
+        Each stage before and after the rows is dealt out and ends with a barrier; tiles end with one for all, and so do
+        the sums over the rows of a chunk, which are independent of each other.
+        """
+        return len(self.setup) + len(self.finish), bool(self.segments) + bool(self.accumulate)
 
     def accesses(self, rows: int, columns: int) -> int:
         """Numbers read and written by one run, each element that a map reads or writes counted each time.
