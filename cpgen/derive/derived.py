@@ -171,18 +171,18 @@ class Statistics:
             root = elementwise(sympy.sqrt(sympy.sqrt(_0)), [squares], role_of(origin, "root"))
             typical = elementwise((_0 / count) ** 4, [_sum_elements(root)], role_of(origin, "typical"))
             rows = summed[0], summed[1], typical
-        axes = range(len(shape))
-        here = [(deviations, axes), (squares, axes)]
-        along = [(n, axes if n is squares or n is deviations else range(0)) for n in rows]
-        d, s, d_row, s_row, typical_scale, k = (placeholder(i) for i in range(6))
-        scale = k * (s + 2 * k * typical_scale) / (1 + 2 * k)
-        ratio = d_row / s_row + _unseen(k)
+        axes, along = range(len(shape)), range(len(shape) if count == 1 else 0)
+        d, s, shared, k = _0, _1, _2, placeholder(3)
+        ratio = d / s + _unseen(_2)
         if unseen < 1:  # then the ratio stands alone and needs its K / (K - 1), here finite at K = 1 too
-            ratio = d_row / s_row * (1 + k + k**2 + k**3) + unseen * _unseen(k)
-        prior = sympy.Piecewise((ratio * scale, s_row > 0), (0, True))
-        expected = (1 - k) / (1 + (PRIOR - 1) * k) * (d + PRIOR * prior)
-        reads_all = [*here, *along, (column, ()), (self.variance, ())]
-        variance = over(shape, reads_all, expected * placeholder(6), (), role_of(origin, "mean_var"))
+            ratio = d / s * (1 + _2 + _2**2 + _2**3) + unseen * _unseen(_2)
+        weight = sympy.Piecewise((PRIOR * ratio * _2 / (1 + 2 * _2), s > 0), (0, True))
+        prior = elementwise(weight, [rows[0], rows[1], column], role_of(origin, "prior"))
+        factor = (1 - _0) / (1 + (PRIOR - 1) * _0) * _1
+        scale = elementwise(factor, [column, self.variance], role_of(origin, "scale"))
+        expected = placeholder(5) * (d + shared * (s + 2 * k * placeholder(4)))
+        here = [(deviations, axes), (squares, axes), (prior, along), (column, ()), (rows[2], along), (scale, ())]
+        variance = over(shape, here, expected, (), role_of(origin, "mean_var"))
         return mean, variance
 
     def _deviations(self, total: Node, squares: Node, origin: Origin) -> Node:

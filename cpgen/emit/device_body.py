@@ -53,6 +53,8 @@ class DeviceRows(Rows):
     of both passes through shared memory, so that neighbouring threads move neighbouring numbers on either side.
     """
 
+    in_step = False
+
     def __init__(self, places: DevicePlaces) -> None:
         super().__init__(places)
         self.template = places.template

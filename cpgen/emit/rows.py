@@ -33,7 +33,7 @@ from cpgen.code.tree import (
     plus,
     times,
 )
-from cpgen.emit.names import elements
+from cpgen.emit.names import LANES, elements
 from cpgen.emit.places import Places
 from cpgen.ir.nodes import Access, Input
 from cpgen.ir.noise import node_key
@@ -50,6 +50,8 @@ class Rows:
 
     Device code overrides the methods without an underscore, except :meth:`build`: who does what, and how rows move.
     """
+
+    in_step = True  # the lanes of a tile are computed by one thread
 
     def __init__(self, places: Places) -> None:
         self.places = places
@@ -158,11 +160,25 @@ class Rows:
         stop = binary("*", of("f", "columns"), number(count)) if node.has_columns else number(count)
         return [branch(binary("!=", target, NULL), [self.dealt("item", stop, [Assign(Element(target, ITEM), read)])])]
 
+    def _noise_of_lanes(self, node: Input) -> Body:
+        """The same for the rows of a tile in step; lanes that are no row have signs as well."""
+        beside = self.plan.beside
+        row = joined(of("f", "args", "first_row"), binary("+", of("f", "begin"), of("f", "row")))
+        column = joined(of("f", "args", "first_column"), self.places.column())
+        what = (of("f", "args", "seed"), of("f", "args", "design"), Literal(f"{self.plan.noise_order}U"))
+        which = (Literal(f"{node.offset}U"), Literal(f"{node_key(node.name)}U"))
+        where = (Cast("uint64_t", Group(column)), Cast("uint32_t", Group(row)), of("f", "lanes") if beside else LANES)
+        tile = (self.places.tile(node, False), LANES, self.places.filled(), number(elements(node)))
+        suffix = "f64" if self.plan.real == "float64" else "f32"
+        return [Do(Call(f"cpgen_noise_tile_{suffix}", (*tile, *what, *which, *where)))]
+
     def _noise(self) -> Body:
         """Fill a noise value: one Philox call gives the signs of 128 elements."""
         node = self.stage.nodes[0]
         assert isinstance(node, Input)
         count = elements(node)
+        if self.in_step and self.stage.phase == ROW and not self.places.single:
+            return self._noise_of_lanes(node)
         element = binary("+", ITEM, Name("bit"))
         row: Expression = number(0)
         if self.stage.phase == ROW:

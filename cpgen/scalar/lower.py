@@ -325,13 +325,18 @@ class _Builder:
         return self._raised(self.lower(base), exponent)
 
     def _raised(self, operand: int, exponent: Expr) -> int:
-        twice = 2 * exponent
-        if twice.is_Number and twice == int(twice) and 0 < twice <= 2 * LARGEST_PRODUCT:
-            whole, half = divmod(int(twice), 2)
-            if not half:
-                return self._product(operand, whole)
-            root = self.emit("call", operand, value="sqrt")
-            return self.emit("mul", self._product(operand, whole), root) if whole else root
+        quarters = 4 * exponent
+        if quarters.is_Number and quarters == int(quarters) and 0 < quarters <= 4 * LARGEST_PRODUCT:
+            whole, rest = divmod(int(quarters), 4)
+            factors = [self._product(operand, whole)] if whole else []
+            if rest:
+                root = self.emit("call", operand, value="sqrt")
+                factors += [root] if rest >= 2 else []
+                factors += [self.emit("call", root, value="sqrt")] if rest % 2 else []
+            found = factors[0]
+            for factor in factors[1:]:
+                found = self.emit("mul", found, factor)
+            return found
         return self.emit("call", operand, self.lower(exponent), value="pow")
 
     def _product(self, operand: int, power: int) -> int:

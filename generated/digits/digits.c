@@ -2636,9 +2636,9 @@ static void digits_sketch_compute_z_norm_part_2(const digits_sketch_frame *f)
     OMP_SIMD
     for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
         const double z_norm = sum[lane];
-        const double z_norm_part = pow(1.0e-30 + z_norm, 0.25);
+        const double z_norm_part = sqrt(sqrt(1.0e-30 + z_norm));
         z_norm_part_tile[lane] = z_norm_part;
-        const double z_norm_part_2 = 1.0 / pow(1.0e-30 + z_norm, 0.25);
+        const double z_norm_part_2 = 1.0 / sqrt(sqrt(1.0e-30 + z_norm));
         z_norm_part_2_tile[lane] = z_norm_part_2;
     }
 }
@@ -2697,25 +2697,11 @@ static void digits_sketch_compute_a_root_q(const digits_sketch_frame *f)
  */
 static void digits_sketch_draw_v_objective_logsumexp(const digits_sketch_frame *f)
 {
-    double *const v_objective_logsumexp_tile = f->tile + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
-    const ptrdiff_t last = f->lanes - 1;
     const ptrdiff_t col = f->col;
-    const uint32_t noise_offset = 64U;
-    const uint32_t noise_key = 71282799U;
-    for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-        const cpgen_noise noise = cpgen_noise_at(f->args->seed, f->args->design, 128U, noise_offset,
-            noise_key, (uint64_t)(f->args->first_column + col),
-            (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
-        for (ptrdiff_t item = 0; item < 10; item += 128) {
-            uint32_t words[4];
-            cpgen_noise_words(&noise, (uint32_t)(item / 128), words);
-            const ptrdiff_t left = 10 - item < 128 ? 10 - item : 128;
-            for (ptrdiff_t bit = 0; bit < left; ++bit) {
-                v_objective_logsumexp_tile[(item + bit) * LANES + lane] = (double)cpgen_noise_value(&noise,
-                    words, (uint32_t)(item + bit));
-            }
-        }
-    }
+    double *const v_objective_logsumexp_tile = f->tile + LANES * digits_SKETCH_TILE_v_objective_logsumexp;
+    cpgen_noise_tile_f64(v_objective_logsumexp_tile, LANES, LANES, 10, f->args->seed, f->args->design, 128U,
+        64U, 71282799U, (uint64_t)(f->args->first_column + col),
+        (uint32_t)(f->args->first_row + f->begin + f->row), LANES);
 }
 
 /*
@@ -2825,28 +2811,25 @@ static void digits_sketch_compute_z_p(const digits_sketch_frame *f)
 
 /*
  * Stage 19, each tile of rows: random signs v_s_sum_W2_z, element 0 is noise element 32 of its row
- * The same, on other arrays: stages 20
  */
-SHARED void digits_sketch_draw_v_s_sum_W2_z(
-    const digits_sketch_frame *f, double *const v_s_sum_W2_z_tile, const uint32_t noise_offset,
-    const uint32_t noise_key)
+static void digits_sketch_draw_v_s_sum_W2_z(const digits_sketch_frame *f)
 {
-    const ptrdiff_t last = f->lanes - 1;
     const ptrdiff_t col = f->col;
-    for (ptrdiff_t lane = 0; lane < LANES; ++lane) {
-        const cpgen_noise noise = cpgen_noise_at(f->args->seed, f->args->design, 128U, noise_offset,
-            noise_key, (uint64_t)(f->args->first_column + col),
-            (uint32_t)(f->args->first_row + f->begin + f->row + (lane < last ? lane : last)));
-        for (ptrdiff_t item = 0; item < 32; item += 128) {
-            uint32_t words[4];
-            cpgen_noise_words(&noise, (uint32_t)(item / 128), words);
-            const ptrdiff_t left = 32 - item < 128 ? 32 - item : 128;
-            for (ptrdiff_t bit = 0; bit < left; ++bit) {
-                v_s_sum_W2_z_tile[(item + bit) * LANES + lane] = (double)cpgen_noise_value(&noise, words,
-                    (uint32_t)(item + bit));
-            }
-        }
-    }
+    double *const v_s_sum_W2_z_tile = f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z;
+    cpgen_noise_tile_f64(v_s_sum_W2_z_tile, LANES, LANES, 32, f->args->seed, f->args->design, 128U, 32U,
+        85035416U, (uint64_t)(f->args->first_column + col),
+        (uint32_t)(f->args->first_row + f->begin + f->row), LANES);
+}
+
+/*
+ * Stage 20, each tile of rows: random signs v_a, element 0 is noise element 0 of its row
+ */
+static void digits_sketch_draw_v_a(const digits_sketch_frame *f)
+{
+    const ptrdiff_t col = f->col;
+    double *const v_a_tile = f->tile + LANES * digits_SKETCH_TILE_v_a;
+    cpgen_noise_tile_f64(v_a_tile, LANES, LANES, 32, f->args->seed, f->args->design, 128U, 0U, 682352037U,
+        (uint64_t)(f->args->first_column + col), (uint32_t)(f->args->first_row + f->begin + f->row), LANES);
 }
 
 /*
@@ -3150,8 +3133,8 @@ static void digits_sketch_tile(digits_sketch_frame *f)
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
             digits_sketch_compute_z_p(f);
         }
-        digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_s_sum_W2_z, 32U, 85035416U);
-        digits_sketch_draw_v_s_sum_W2_z(f, f->tile + LANES * digits_SKETCH_TILE_v_a, 0U, 682352037U);
+        digits_sketch_draw_v_s_sum_W2_z(f);
+        digits_sketch_draw_v_a(f);
         digits_sketch_compute_z_noise(f);
         if (f->args->out_p_W1 != NULL || f->args->out_p_b1 != NULL) {
             digits_sketch_keep_a_p(f, f->tile + LANES * digits_SKETCH_TILE_a_p, f->rows
@@ -3350,7 +3333,7 @@ int32_t digits_sketch_run(const digits_sketch_args *args, void *work, size_t wor
         const int64_t chunk = digits_sketch_chunk(args->n_rows, threads);
         const double chunks = (double)(chunk > 0 ? (args->n_rows + chunk - 1) / chunk : 0);
         const double waits = 1 + 2 * chunks;
-        if (8906.0 * rows * cols + (args->n_rows > LANES ? 9064.0 * rows + 2300.0 * rows * cols : 0.0)
+        if (8906.0 * rows * cols + (args->n_rows > LANES ? 9096.0 * rows + 2300.0 * rows * cols : 0.0)
             < (double)CPGEN_SERIAL_BELOW * (1 + waits / CPGEN_BARRIERS)) {
             threads = 1; /* sooner done than other threads have woken up */
         }

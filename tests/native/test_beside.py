@@ -136,7 +136,7 @@ def test_sums_over_rows_go_on_from_call_to_call(key: tuple[str, str], real: str)
         ("lane < f->used; lane += f->lanes", "lane < LANES; lane += f->lanes"),  # lanes that stand for nothing
         ("lane += f->lanes", "++lane"),  # another row's
         ("f->col > 0 ? sums[first + row] : 0.0", "0.0"),  # the last pass alone
-        (" + col + part)", " + col)"),  # the same column again
+        ("(f->args->first_column + col)", "(f->args->first_column)"),  # the same columns again
         ("values[first + lane - lanes]", "values[first]"),  # another row's inputs
     ],
 )
