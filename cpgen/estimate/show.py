@@ -12,7 +12,7 @@ from cpgen.estimate.memory import human
 from cpgen.ir.nodes import Graph, Input
 from cpgen.ir.text import text
 from cpgen.loops import Plan
-from cpgen.loops.phases import ROW
+from cpgen.loops.plan import ROW
 from cpgen.loops.products import LEAST_BLAS, by_blas
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def products(p: Plan, blas: str) -> list[str]:
         enough = LEAST_BLAS[p.real]
         if by_blas(node, p.blas):
             who = f"by {blas}: {times}, at least the {enough} below which its own loops are measured to win"
-        elif found.outs * found.depth < enough:
+        elif found.size < enough:
             who = f"by loops of its own: {times}, and below {enough} these are measured to be faster than a BLAS"
         elif blas:
             who = f"by loops of its own: {times}, but a tile of this program is one row"
