@@ -40,7 +40,7 @@ from cpgen.emit.rows import LANE, Rows
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import COLUMNS, Input, Map
 from cpgen.loops.kernels import Panels, Terms, Threads
-from cpgen.loops.plan import ACCUMULATE, ROW, Nest, Plan, Stage
+from cpgen.loops.plan import ROW, Nest, Plan, Stage
 from cpgen.loops.schedule import LANES
 
 AT = Name("at")
@@ -156,17 +156,14 @@ class DeviceBody(StageBody):
         body = point()
         loops: list[tuple[str, Expression, int]] = []  # variable, number of values, step between them
         starts: Body = []
-        parts = [(a, 0) for a in nest.outer]
-        if sums and nest.block is not None:
-            # neighbouring threads should walk along the last outer axis of a sum over rows
-            follows = self.stage.phase == ACCUMULATE and bool(nest.outer)
-            parts.insert(len(parts) - (1 if follows else 0), (nest.block, nest.block_width))
-        for a, width in parts:
+        kernel = self.stage.kernel
+        assert isinstance(kernel, Threads)
+        for a in kernel.order:
             extent, name = root.extents[a], self.places.axes[a]
-            if not width:
+            if a != nest.block:
                 loops.append((name, of("f", "columns") if extent is COLUMNS else number(constant(extent)), 1))
                 continue
-            size = constant(extent)
+            size, width = constant(extent), nest.block_width
             variable, first = block_start(name, size, width)
             starts += first
             if variable:

@@ -89,12 +89,14 @@ class Threads:
 
     ``batch``: the stage is in a loop over columns and computes those of a batch together; ``at_once``: with the sums of
     all of them at once, where otherwise it takes a column at a time.  ``squares``: rows are moved square by square
-    through shared memory.  ``launch``: of a stage that is a kernel of its own; None for a part of the row phase.
+    through shared memory.  ``order``: the output axes that are dealt out, up to the one along which neighbouring threads
+    go.  ``launch``: of a stage that is a kernel of its own; None for a part of the row phase.
     """
 
     batch: bool = False
     at_once: bool = False
     squares: bool = False
+    order: tuple[int, ...] = ()
     launch: Launch | None = None
 
 

@@ -57,8 +57,8 @@ class Gpu(Compact):
             return self._threads(stage, in_columns) if found is None else Multiply(found, self._by_library(found.size))
         if stage.phase == ACCUMULATE:
             assert isinstance(root, Map)
-            return self._panels(stage, root) or self._terms(stage, root) or Threads(launch=self._launch(stage.nodes))
-        return Threads(launch=self._launch(stage.nodes))
+            return self._panels(stage, root) or self._terms(stage, root) or self._elements(stage)
+        return self._elements(stage)
 
     def _product(self, node: Node) -> Product | None:
         """A product that is a launch of its own."""
@@ -80,7 +80,13 @@ class Gpu(Compact):
             moved = stage.kind in ("load", "keep", "store")
             return Threads(batch, squares=moved and 0 < self.by.products <= _elements(root))
         alike = not nest.carried and not any(reads_by_column(n) for n in stage.nodes)
-        return Threads(batch, batch and alike and bool(nest.reduction) and root.has_columns)
+        at_once = batch and alike and bool(nest.reduction) and root.has_columns
+        return Threads(batch, at_once, order=_order(nest, stage.phase))
+
+    def _elements(self, stage: Stage) -> Threads:
+        """A stage without rows."""
+        order = _order(stage.nest, stage.phase) if stage.nest else ()
+        return Threads(order=order, launch=self._launch(stage.nodes))
 
     def _panels(self, stage: Stage, root: Map) -> Panels | None:
         """For a large outer product summed over rows."""
@@ -155,6 +161,14 @@ class Gpu(Compact):
 
     def reasons(self, tile: int) -> tuple[str, ...]:
         return (f"the threads of a GPU, {tile} rows in a tile", *self.by.reasons)
+
+
+def _order(nest: Nest, phase: str) -> tuple[int, ...]:
+    """The output axes, blocks last; of sums over rows the last outer axis, along which neighbours lie."""
+    if nest.block is None:
+        return nest.outer
+    last = len(nest.outer) - (1 if phase == ACCUMULATE and nest.outer else 0)
+    return (*nest.outer[:last], nest.block, *nest.outer[last:])
 
 
 def _elements(node: Node) -> int:
