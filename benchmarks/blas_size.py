@@ -20,7 +20,7 @@ import numpy as np
 import cpgen as cp
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import Program
-from cpgen.loops.lower import LANES
+from cpgen.loops.strategy.base import LANES
 from cpgen.native import build
 from cpgen.native.blas import find_blas
 

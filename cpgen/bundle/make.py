@@ -15,6 +15,7 @@ from cpgen.bundle.options import BundleOptions
 from cpgen.bundle.report import Report, make_report
 from cpgen.bundle.vectors import Vectors, make_vectors
 from cpgen.bundle.write import write_files
+from cpgen.code.identifiers import external_prefix
 from cpgen.code.tokens import in_comment
 from cpgen.derive.derived import Derived
 from cpgen.emit import CFiles, emit_c, stage_text
@@ -27,7 +28,6 @@ from cpgen.estimate.estimator import Estimator
 from cpgen.ir.nodes import ROWS, Input, Program
 from cpgen.loops import Plan, plan
 from cpgen.loops.device import device_plan
-from cpgen.loops.names import external_prefix
 from cpgen.simplify import recompute
 
 Array = NDArray[np.floating]

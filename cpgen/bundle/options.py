@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.code.identifiers import external_prefix
 from cpgen.errors import RequestError
-from cpgen.loops.names import external_prefix
 
 Array = NDArray[np.floating]
 MATH = ("builtin", "libm")

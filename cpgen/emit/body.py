@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import product
 
+from cpgen.code.identifiers import identifier
 from cpgen.code.tree import (
     Assign,
     Body,
@@ -33,10 +34,8 @@ from cpgen.emit.sums import Sums
 from cpgen.ir.build import axis, constant_index
 from cpgen.ir.nodes import COLUMNS, Access, Map, Node
 from cpgen.ir.stack import Place, stacked
-from cpgen.loops.names import identifier
-from cpgen.loops.phases import ROW
-from cpgen.loops.plan import Nest, Plan, Stage
-from cpgen.loops.products import by_blas
+from cpgen.loops.kernels import Loops, Product
+from cpgen.loops.plan import ROW, Nest, Plan, Stage
 from cpgen.loops.ranges import guard_checks, never
 
 
@@ -69,9 +68,14 @@ class StageBody:
         return [*self.map(root, nest), *self._columns_added()]
 
     def map(self, root: Map, nest: Nest) -> Body:
+        kernel = self.stage.kernel
         if nest.rest is None:
-            loops = in_pieces(self.places, root, self.sums(root, nest)) if nest.piece else self._loops(root, nest)
-            return [*self.by_blas(root), *loops]
+            pieces, blas = (kernel.pieces, kernel.blas) if isinstance(kernel, Loops) else (None, None)
+            if pieces:
+                loops = in_pieces(self.places, root, self.sums(root, nest), pieces)
+            else:
+                loops = self._loops(root, nest)
+            return [*self._by_blas(root, blas), *loops] if blas else loops
         columns, whole = of("f", "columns"), Name("whole")
         return [
             let(whole.text, binary("-", columns, binary("%", columns, number(nest.block_width)))),
@@ -80,18 +84,16 @@ class StageBody:
         ]
 
     def _loops(self, root: Map, nest: Nest, columns: Ends = COLUMN_RANGE) -> Body:
-        sums = self.sums(root, nest) if self.places.summed else None
+        sums = self.sums(root, nest) if nest.summed else None
 
         def point() -> Body:
             return [*(sums.build() if sums else []), *self.finish(root, nest, sums)]
 
         return self.outer_loops(root, nest, sums, point, columns)
 
-    def by_blas(self, root: Map) -> Body:
-        """The call of the caller's BLAS in place of what follows, for a product that is to be made by it."""
-        places, found = self.places, by_blas(root, self.plan.blas)
-        if found is None:
-            return []
+    def _by_blas(self, root: Map, found: Product) -> Body:
+        """The call of the caller's BLAS in place of what follows, where one is passed in."""
+        places = self.places
         weights, values = places.array(found.weights.node), places.tile(found.values.node, True)
         blas = of("f", "args", "blas")
         shape = (number(found.outs), number(found.depth), weights, number(found.pitch), number(int(found.transposed)))

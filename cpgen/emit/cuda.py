@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import cpgen
 from cpgen.code import tokens
+from cpgen.code.identifiers import external_prefix
 from cpgen.emit.device_views import DeviceView, device_view
 from cpgen.emit.render import render
 from cpgen.emit.runtime import EXACT, HEADERS, Part, defined, header_parts, own_function, select
 from cpgen.emit.spelling import Spelling
 from cpgen.emit.views import LARGEST, MOST_THREADS, words
 from cpgen.errors import RequestError
-from cpgen.loops.names import external_prefix
 from cpgen.loops.plan import ALIGNMENT, Plan
 from cpgen.loops.schedule import LANES
 

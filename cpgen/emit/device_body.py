@@ -31,16 +31,16 @@ from cpgen.code.tree import (
     of,
 )
 from cpgen.emit.body import StageBody
-from cpgen.emit.device_panels import PanelSums, operands
+from cpgen.emit.device_panels import PanelSums
 from cpgen.emit.device_places import BARRIER, THREAD, DevicePlaces, each_column, flat, strided
-from cpgen.emit.device_sums import DeviceSums, shared_terms, sums_terms
+from cpgen.emit.device_sums import DeviceSums, shared_terms
 from cpgen.emit.names import constant, elements
 from cpgen.emit.outer import Ends, block_start
 from cpgen.emit.rows import LANE, Rows
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import COLUMNS, Input, Map
-from cpgen.loops.phases import ACCUMULATE, ROW
-from cpgen.loops.plan import Nest, Plan, Stage
+from cpgen.loops.kernels import Panels, Terms, Threads
+from cpgen.loops.plan import ROW, Nest, Plan, Stage
 from cpgen.loops.schedule import LANES
 
 AT = Name("at")
@@ -58,7 +58,7 @@ class DeviceRows(Rows):
     def __init__(self, places: DevicePlaces) -> None:
         super().__init__(places)
         self.template = places.template
-        self.schedule = places.schedule
+        self.squares = isinstance(places.stage.kernel, Threads) and places.stage.kernel.squares
 
     def lanes(self, body: Body, pragma: str = "") -> Body:
         return body
@@ -82,11 +82,8 @@ class DeviceRows(Rows):
             return number(0)
         return binary("*", binary("*", Name("part"), of("f", "n_rows")), number(elements(node)))
 
-    def _turns(self, count: int) -> bool:
-        return 0 < self.schedule.products <= count
-
     def move_in(self, count: int, target: Expression, source: Expression) -> Body:
-        if not self._turns(count):
+        if not self.squares:
             return super().move_in(count, target, source)
         lanes = of("f", "lanes")
         clamped = let("row", Select(binary("<", AT, lanes), AT, binary("-", lanes, number(1))))
@@ -95,7 +92,7 @@ class DeviceRows(Rows):
         return self._squares(count, [block(self._side(count, LANE, [read]))], self._across_side(count, write))
 
     def move_out(self, count: int, target: Expression, source: Expression) -> Body:
-        if not self._turns(count):
+        if not self.squares:
             return super().move_out(count, target, source)
         read: Body = [Assign(_turned(AT, LANE), source)]
         there = replaced(target, LANE, AT)  # the row is no longer the thread's own
@@ -130,15 +127,10 @@ def device_body(plan: Plan, stage: Stage, prefix: str) -> DeviceBody:
 
 
 class DeviceBody(StageBody):
-    """See the module docstring.  ``in_panels`` and ``in_terms``: the stage is a kernel with shared memory."""
+    """See the module docstring."""
 
     team = True
     places: DevicePlaces
-
-    def __init__(self, places: DevicePlaces, rows: DeviceRows) -> None:
-        super().__init__(places, rows)
-        self.in_panels = operands(self.stage, places.schedule) != ()
-        self.in_terms = not self.in_panels and sums_terms(self.stage)
 
     def build(self) -> Body:
         if self.stage.phase == ROW:
@@ -147,12 +139,13 @@ class DeviceBody(StageBody):
         return each_column(body) if self.places.template and not self.places.wide else body
 
     def map(self, root: Map, nest: Nest) -> Body:
-        if self.in_terms:
-            return shared_terms(self.places, root, nest)
-        if not self.in_panels:
-            return super().map(root, nest)
-        sums = PanelSums(self.places, root, nest)
-        return sums.panels(lambda: self.finish(root, nest, sums))
+        kernel = self.stage.kernel
+        if isinstance(kernel, Terms):
+            return shared_terms(self.places, root, nest, kernel)
+        if isinstance(kernel, Panels):
+            sums = PanelSums(self.places, root, nest, kernel)
+            return sums.panels(lambda: self.finish(root, nest, sums))
+        return super().map(root, nest)
 
     def sums(self, root: Map, nest: Nest) -> Sums:
         return DeviceSums(self.places, root, nest)
@@ -163,17 +156,14 @@ class DeviceBody(StageBody):
         body = point()
         loops: list[tuple[str, Expression, int]] = []  # variable, number of values, step between them
         starts: Body = []
-        parts = [(a, 0) for a in nest.outer]
-        if sums and nest.block is not None:
-            # neighbouring threads should walk along the last outer axis of a sum over rows
-            follows = self.stage.phase == ACCUMULATE and bool(nest.outer)
-            parts.insert(len(parts) - (1 if follows else 0), (nest.block, nest.block_width))
-        for a, width in parts:
+        kernel = self.stage.kernel
+        assert isinstance(kernel, Threads)
+        for a in kernel.order:
             extent, name = root.extents[a], self.places.axes[a]
-            if not width:
+            if a != nest.block:
                 loops.append((name, of("f", "columns") if extent is COLUMNS else number(constant(extent)), 1))
                 continue
-            size = constant(extent)
+            size, width = constant(extent), nest.block_width
             variable, first = block_start(name, size, width)
             starts += first
             if variable:

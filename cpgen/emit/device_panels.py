@@ -35,15 +35,12 @@ from cpgen.code.tree import (
 from cpgen.emit.device_places import BARRIER, ITEM, THREAD, DevicePlaces, blocks
 from cpgen.emit.names import constant
 from cpgen.emit.sums import Sums
-from cpgen.ir.nodes import ROWS, Access, Extent, Map
-from cpgen.loops.phases import ACCUMULATE
-from cpgen.loops.plan import Nest, Stage
-from cpgen.loops.ranges import access_checks, guard_checks
-from cpgen.loops.schedule import Schedule
+from cpgen.ir.nodes import Access, Map
+from cpgen.loops.kernels import Panels
+from cpgen.loops.plan import Nest
 from cpgen.scalar import factors, placeholder
 
 STEP, LANE = Name("step"), Name("lane")
-MOST_OPERANDS = 3  # in shared memory
 
 
 class PanelSums(Sums):
@@ -51,8 +48,9 @@ class PanelSums(Sums):
 
     places: DevicePlaces
 
-    def __init__(self, places: DevicePlaces, root: Map, nest: Nest) -> None:
+    def __init__(self, places: DevicePlaces, root: Map, nest: Nest, kernel: Panels) -> None:
         super().__init__(places, root, nest)
+        self.kernel = kernel
         self.schedule = places.schedule
 
     def total(self, name: str = "sum") -> Expression:
@@ -84,7 +82,7 @@ class PanelSums(Sums):
         """The whole stage; ``finish`` makes what follows the sums."""
         places, root = self.places, self.root
         down, across = (places.axes[a] for a in range(2))
-        staged, panel, depth = operands(places.stage, self.schedule), self.schedule.panel, self.schedule.depth
+        staged, panel, depth = self.kernel.operands, self.schedule.panel, self.schedule.depth
         each_down, each_across = self.schedule.down, self.schedule.across
         fetch: Body = []
         held: dict[Access, Expression] = {}  # where an operand is read from shared memory
@@ -126,7 +124,7 @@ class PanelSums(Sums):
             loop("part", left, self._each([*lets, Assign(self.total(), value, "+=")])),
             BARRIER,
         ]
-        wide = panels_along(root.extents[1], panel)
+        wide = self.kernel.tiles[1]
         tile = Name("tile")
         sizes = (number(panel // each_down), number(panel // each_across))
         body: Body = [
@@ -141,37 +139,5 @@ class PanelSums(Sums):
             Do(Call("CPGEN_SHARED", (Name(places.real), shared))),
             let("down", binary("/", THREAD, number(each_across))),
             let("across", binary("%", THREAD, number(each_across))),
-            blocks("tile", panels_along(root.extents[0], panel) * wide, body),
+            blocks("tile", self.kernel.launch.items, body),
         ]
-
-
-def operands(stage: Stage, schedule: Schedule) -> tuple[Access, ...]:
-    """What a stage should read through shared memory: the row values of a large outer product summed over rows.
-
-    Empty for any other stage.  An operand belongs to one side of the output and to the rows, so that a block reads it
-    once for all elements of a panel.
-    """
-    nest, root = stage.nest, stage.nodes[0]
-    if stage.phase != ACCUMULATE or nest is None or not isinstance(root, Map) or root.reduce != "sum":
-        return ()
-    sizes = root.extents[: root.rank]
-    if len(sizes) != 2 or any(not isinstance(e, int) or e < schedule.least_panel for e in sizes):
-        return ()
-    if root.extents[2:] != (ROWS,) or guard_checks(root.guards, root.extents):
-        return ()
-    if any(access_checks(a, root.extents) for node in stage.nodes if isinstance(node, Map) for a in node.args):
-        return ()
-    found = []
-    for access in dict.fromkeys(root.args):
-        if not access.node.has_rows:
-            continue
-        sides = [i.axes for i in access.index[access.node.lead :]]
-        if access.node.has_columns or len(sides) != 1 or len(sides[0]) != 1 or access.index[-1].axis not in (0, 1):
-            return ()
-        found.append(access)
-    return tuple(found) if 2 <= len(found) <= MOST_OPERANDS else ()
-
-
-def panels_along(extent: Extent, panel: int) -> int:
-    """How many panels lie along an axis."""
-    return -(-constant(extent) // panel)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from cpgen.code.rewrite import mentions
 from cpgen.code.tree import (
@@ -32,7 +31,7 @@ from cpgen.code.tree import (
 )
 from cpgen.emit.places import Places
 from cpgen.ir.nodes import Access, Node
-from cpgen.loops.beside import reads_by_column
+from cpgen.loops.kernels import Threads
 from cpgen.loops.plan import Plan, Stage
 
 BARRIER = Do(Call("__syncthreads"))
@@ -48,24 +47,15 @@ class DevicePlaces(Places):
     """
 
     def __init__(self, plan: Plan, stage: Stage, prefix: str) -> None:
-        nest = stage.nest
-        if nest is not None and not nest.lanes and nest.vector is not None:
-            # neighbouring threads take the place of the vector unit
-            nest = replace(nest, outer=(*nest.outer, nest.vector), vector=None, vector_width=0)
-            stage = replace(stage, nest=nest)
         super().__init__(plan, stage, prefix)
         self.schedule = plan.schedule
         self.nearer: Mapping[Access, Expression] = {}  # what is read elsewhere than where it lies
-        if self.schedule.products:
+        if plan.spread:
             self.lanes = of("f", "stride")
-        looped = any(stage.number == s.number for part in plan.segments if part.columns for s in part.stages)
-        if looped and self.schedule.columns > 1:
+        kernel = stage.kernel
+        if isinstance(kernel, Threads) and kernel.batch:
             self.template = COLS
-        root = stage.nodes[0]
-        # the sums of several columns at once; those that go on from column to column, or whose indices or tests are of a
-        # column, take one at a time
-        alike = nest is not None and not nest.carried and not any(reads_by_column(n) for n in stage.nodes)
-        self.wide = bool(self.template and alike and nest and nest.reduction and root.has_columns)
+        self.wide = isinstance(kernel, Threads) and kernel.at_once
 
     def variable(self, a: int) -> Expression:
         if not self.template or self.axes[a] != "col":

@@ -33,11 +33,9 @@ from cpgen.emit.device_places import BARRIER, COLS, THREAD, DevicePlaces, blocks
 from cpgen.emit.names import constant, elements
 from cpgen.emit.rows import NULL
 from cpgen.emit.sums import Sums
-from cpgen.ir.nodes import ROWS, Map
-from cpgen.loops.phases import ACCUMULATE
-from cpgen.loops.plan import Nest, Stage
-from cpgen.loops.ranges import guard_checks
-from cpgen.loops.schedule import LANES
+from cpgen.ir.nodes import Map
+from cpgen.loops.kernels import Terms
+from cpgen.loops.plan import Nest
 
 
 class DeviceSums(Sums):
@@ -68,29 +66,10 @@ class DeviceSums(Sums):
 # Sums over rows of which a block owns a few elements
 
 
-def sums_terms(stage: Stage) -> bool:
-    """Whether a stage is a sum over rows whose terms the threads of a block can compute together."""
-    nest, root = stage.nest, stage.nodes[0]
-    if stage.phase != ACCUMULATE or nest is None or not isinstance(root, Map) or root.has_columns:
-        return False
-    if root.reduce != "sum" or guard_checks(root.guards, root.extents) or len(stage.nodes) > 1:
-        return False
-    reduced = [root.extents[a] for a in nest.reduction]
-    return reduced[0] is ROWS and all(isinstance(e, int) for e in reduced[1:])
-
-
-def owned(count: int) -> int:
-    """Elements that a block sums up together, of ``count``: a power of two, at most those of a warp."""
-    width = 1
-    while width < min(count, LANES):
-        width *= 2
-    return width
-
-
-def shared_terms(places: DevicePlaces, root: Map, nest: Nest) -> Body:
+def shared_terms(places: DevicePlaces, root: Map, nest: Nest, kernel: Terms) -> Body:
     """The whole stage: all threads of a block compute terms, and the owner of an element adds them up."""
     schedule, count = places.schedule, elements(root)
-    width = owned(count)
+    width = kernel.width
     each = prod(constant(root.extents[a]) for a in nest.reduction[1:])
     rows = of("f", "count")
     total = times(rows, number(each))
@@ -138,5 +117,5 @@ def shared_terms(places: DevicePlaces, root: Map, nest: Nest) -> Body:
         *([unwanted] if out.direct else []),
         Do(Call("CPGEN_SHARED", (Name(places.real), Name("terms")))),
         *([let("at", binary("%", THREAD, number(width)))] if width > 1 else []),
-        blocks("tile", -(-count // width), body),
+        blocks("tile", kernel.launch.items, body),
     ]

@@ -13,16 +13,13 @@ from typing import Any
 from cpgen.code.rewrite import rebuilt
 from cpgen.code.tree import Call, Expression, Literal, Name, Statement, Type, binary, joined, number, of
 from cpgen.emit.device_body import device_body
-from cpgen.emit.device_panels import operands, panels_along
-from cpgen.emit.device_sums import owned, sums_terms
 from cpgen.emit.names import address, constant, elements
 from cpgen.emit.spelling import Spelling
 from cpgen.emit.views import Dialect, Field, ProgramView, Status, program_view, stage_text
 from cpgen.ir.nodes import Map, Node
+from cpgen.loops.kernels import Launch, Multiply, Panels, Terms, Threads
 from cpgen.loops.plan import Plan, Stage
-from cpgen.loops.products import is_product, product
 from cpgen.loops.schedule import Schedule
-from cpgen.scalar import placeholder
 
 Members = tuple[tuple[Expression, ...], ...]  # what the structure of a product is filled with, by array
 HOST = "frame"  # in code of the host the frame is a structure, in kernels a pointer f
@@ -125,8 +122,7 @@ class DeviceView:
 
 
 def _is_product(plan: Plan, stage: Stage) -> bool:
-    root = stage.nodes[0]
-    return stage.kind == "map" and isinstance(root, Map) and is_product(root, plan.schedule)
+    return isinstance(stage.kernel, Multiply)
 
 
 DEVICE = Dialect(device_body, "static __device__ void", "static __device__ void", together=False, omits=_is_product)
@@ -152,7 +148,7 @@ def device_view(plan: Plan, model: str) -> DeviceView:
     def kernels(stages: Sequence[Stage], calls: Sequence[Statement]) -> tuple[Kernel, ...]:
         return tuple(_kernel(s, c, plan) for s, c in zip(stages, calls, strict=True))
 
-    spread = _spread(plan, view) if plan.schedule.products else ()
+    spread = _spread(plan, view) if plan.spread else ()
     sums = kernels(plan.accumulate, view.accumulate)
     steps = [step for segment in spread for step in segment.steps]
     gemm = any(k.library for k in sums) or any(step.product.gemm for step in steps if step.product)
@@ -169,36 +165,32 @@ def device_view(plan: Plan, model: str) -> DeviceView:
         kernels(plan.setup, view.setup),
         sums,
         kernels(plan.finish, view.finish),
-        _grid([stage.nodes[0] for stage in plan.accumulate], plan.schedule),
+        _grid(plan.clear, plan.schedule) if plan.clear else Literal("1U"),
         spread,
         gemm,
     )
 
 
 def _spread(plan: Plan, view: ProgramView) -> tuple[SegmentSteps, ...]:
-    """The row phase in launches: each product is one, and so is each run of other stages between them."""
+    """The row phase in its launches."""
     segments = []
     number = 0
     for segment in plan.segments:
-        steps: list[Step] = []
-        for stage in segment.stages:
-            if _is_product(plan, stage):
-                number += 1
-                steps.append(Step(number, segment.columns, product=_product_view(plan, stage)))
-            elif steps and steps[-1].product is None:
-                steps[-1] = replace(steps[-1], calls=(*steps[-1].calls, view.calls[stage.number]))
+        steps = []
+        for stages in segment.launches:
+            number += 1
+            kernel = stages[0].kernel
+            if isinstance(kernel, Multiply):
+                steps.append(Step(number, segment.columns, product=_product_view(plan, stages[0], kernel)))
             else:
-                number += 1
-                steps.append(Step(number, segment.columns, calls=(view.calls[stage.number],)))
+                calls = tuple(view.calls[stage.number] for stage in stages)
+                steps.append(Step(number, segment.columns, calls))
         segments.append(SegmentSteps(segment.columns, tuple(steps)))
     return tuple(segments)
 
 
-def _product_view(plan: Plan, stage: Stage) -> ProductView:
-    root = stage.nodes[0]
-    assert isinstance(root, Map)
-    found = product(root)
-    assert found is not None
+def _product_view(plan: Plan, stage: Stage, kernel: Multiply) -> ProductView:
+    root, found = stage.nodes[0], kernel.product
     weights = plan.value(found.weights.node)
     if weights.work is not None:
         matrix = address(plan, weights.work, weights.name, frame=HOST)
@@ -225,44 +217,25 @@ def _product_view(plan: Plan, stage: Stage) -> ProductView:
         row_value(root),
         (number(found.outs), number(found.depth), Name("padded"), cols if root.has_columns else number(1)),
     )
-    large = 0 < plan.schedule.gemm <= found.outs * found.depth
-    return ProductView(stage.number, tuple(stage_text(plan, stage)), members, large)
+    return ProductView(stage.number, tuple(stage_text(plan, stage)), members, kernel.gemm)
 
 
 def _kernel(stage: Stage, call: Statement, plan: Plan) -> Kernel:
-    schedule = plan.schedule
-    size = 8 if plan.real == "float64" else 4
-    staged, root = operands(stage, schedule), stage.nodes[0]
-    if sums_terms(stage) and not staged:
-        count = elements(root)
-        width = owned(count)
-        blocks = _blocks(number(-(-count // width)), 1, schedule)
-        return Kernel(stage.number, call, blocks, schedule.terms // width * width * size)
-    if not staged:
-        return Kernel(stage.number, call, _grid(stage.nodes, schedule))
-    assert isinstance(root, Map)
-    tiles = panels_along(root.extents[0], schedule.panel) * panels_along(root.extents[1], schedule.panel)
-    numbers = len(staged) * schedule.panel * schedule.depth
-    blocks = _blocks(number(tiles), 1, schedule)
-    return Kernel(stage.number, call, blocks, numbers * size, _outer_product(plan, stage))
+    kernel = stage.kernel
+    assert isinstance(kernel, (Threads, Panels, Terms)) and kernel.launch is not None
+    library = _outer_product(plan, stage) if isinstance(kernel, Panels) and kernel.gemm else ()
+    return Kernel(stage.number, call, _grid(kernel.launch, plan.schedule), kernel.launch.shared, library)
 
 
 def _outer_product(plan: Plan, stage: Stage) -> Members:
-    """A plain outer product summed over rows as a product, where the caller's library may do it; else nothing.
+    """An outer product summed over rows as a product for the caller's library.
 
     The one side takes the place of the weights, and the rows of a chunk that of the terms.
     """
     root = stage.nodes[0]
     assert isinstance(root, Map)
     outs, wide = (constant(e) for e in root.extents[:2])
-    schedule = plan.schedule
-    if not (schedule.products and 0 < schedule.gemm <= outs * wide):
-        return ()
-    if len(root.args) != 2 or root.expr != placeholder(0) * placeholder(1) or len(operands(stage, schedule)) != 2:
-        return ()
     left, right = sorted(root.args, key=lambda a: a.index[-1].axis or 0)
-    if left.index[-1].axis == right.index[-1].axis:
-        return ()
 
     def side(node: Node) -> tuple[Expression, Expression]:
         """Address of the chunk's rows, and numbers from row to row."""
@@ -286,16 +259,8 @@ def _outer_product(plan: Plan, stage: Stage) -> Members:
     )
 
 
-def _blocks(items: Expression, each: int, schedule: Schedule) -> Expression:
-    """The blocks for some things of which a block has ``each``."""
-    return Call("blocks_for", (items, number(each), number(schedule.most_blocks)))
-
-
-def _grid(nodes: Sequence[Node], schedule: Schedule) -> Expression:
-    """Blocks for the largest of ``nodes``."""
-    if not nodes:
-        return Literal("1U")
-    largest = max(nodes, key=elements)
-    count = number(elements(largest))
-    total = binary("*", of(HOST, "columns"), count) if largest.has_columns else count
-    return _blocks(total, schedule.threads, schedule)
+def _grid(launch: Launch, schedule: Schedule) -> Expression:
+    """The number of blocks of a launch."""
+    count: Expression = number(launch.items)
+    items = binary("*", of(HOST, "columns"), count) if launch.by_columns else count
+    return Call("blocks_for", (items, number(launch.each), number(schedule.most_blocks)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import prod
 
+from cpgen.code.identifiers import identifier, unique
 from cpgen.code.tree import Expression, Name, binary, joined, of
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Extent, Map, Node
 from cpgen.ir.stack import stacked
-from cpgen.loops.names import identifier, unique
 from cpgen.loops.plan import Plan, Slot, Stage
 
 LETTERS = "ijklmnpqrstuvwxyz"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cpgen.code.tree import Body, Expression, Name, Select, binary, block, let, loop, number, of
@@ -10,8 +10,7 @@ from cpgen.emit.names import constant
 from cpgen.emit.places import Places
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import COLUMNS, Map
-from cpgen.loops.phases import ACCUMULATE, ROW
-from cpgen.loops.plan import Nest
+from cpgen.loops.plan import Nest, Team
 from cpgen.loops.ranges import pieces
 
 COLUMN_RANGE = (number(0), of("f", "columns"))  # the first noise column and the end
@@ -43,11 +42,9 @@ def outer_loops(
     """
     loops, starts = _levels(places, root, nest, sums, columns)
     elementwise = sums is None
-    shared = places.stage.phase != ROW
-    # sums over rows are independent of each other, and so are columns
-    wait = "_NOWAIT" if places.stage.phase == ACCUMULATE or columns[1] != COLUMN_RANGE[1] else ""
-    if shared and not loops:
-        return [block(starts + point(), f"OMP_SINGLE{wait}")]
+    team = nest.team
+    if team and not loops:
+        return [block(starts + point(), _dealt(team))]
 
     def level(depth: int) -> Body:
         if depth == len(loops):
@@ -57,9 +54,8 @@ def outer_loops(
         for part in here.parts:
             pragma = ""
             point_alone = isinstance(part, range) and len(part) == 1 and len(here.parts) > 1
-            if shared and depth == 0:
-                pragma = "OMP_SINGLE" if point_alone else _sharing(loops, elementwise)
-                pragma += wait if part is here.parts[-1] else "_NOWAIT"  # pieces are independent, too
+            if team and depth == 0:  # pieces are independent of each other
+                pragma = _dealt(team, point_alone, here.parts[-1] is not part)
             elif point_alone:
                 pass
             elif elementwise and depth == len(loops) - 1 and (places.single or not nest.lanes):
@@ -92,7 +88,7 @@ def _levels(
         loops.append(_Level(places.axes[a], parts))
     starts: Body = []
     if sums is not None:
-        for a, width in sums.blocks():
+        for a, width in nest.blocks:
             if root.extents[a] is COLUMNS:
                 loops.append(_Level(f"{places.axes[a]}_first", (columns,), width))
                 continue
@@ -114,17 +110,12 @@ def _levels(
     return loops, starts
 
 
-def _sharing(loops: Sequence[_Level], elementwise: bool) -> str:
-    """How loops, the outermost first, are dealt out to threads: those down to the first that is not a single loop.
-
-    The innermost loop of an elementwise nest is left to the vector unit.
-    """
-    if elementwise and len(loops) == 1:
-        return "OMP_FOR_SIMD"
-    count = 1
-    while count < len(loops) - (1 if elementwise else 0) and len(loops[count].parts) == 1:
-        count += 1
-    return "OMP_FOR" if count == 1 else f"OMP_FOR_{min(count, 4)}"
+def _dealt(team: Team, point: bool = False, followed: bool = False) -> str:
+    """The macro in front of a loop, or of a single ``point`` of it, that threads share; ``followed`` by more of it."""
+    how = "OMP_FOR_SIMD" if team.simd else "OMP_FOR" if team.loops == 1 else f"OMP_FOR_{team.loops}"
+    if point or not team.loops:
+        how = "OMP_SINGLE"
+    return how if team.wait and not followed else f"{how}_NOWAIT"
 
 
 def block_start(name: str, extent: int, width: int) -> tuple[str, Body]:

@@ -7,16 +7,16 @@ from cpgen.emit.outer import block_start
 from cpgen.emit.places import Places
 from cpgen.emit.sums import Sums
 from cpgen.ir.nodes import Map
-from cpgen.loops.products import product
+from cpgen.loops.kernels import Pieces
 
 
-def in_pieces(places: Places, root: Map, sums: Sums) -> Body:
+def in_pieces(places: Places, root: Map, sums: Sums, by: Pieces) -> Body:
     """``out[row, i] = sum_j weights[j, i]*values[row, j]`` in loops over pieces of j, blocks of i and groups of lanes.
 
     Between pieces the sums stay where their results will be: terms are added in the order of j, as without pieces.
     """
-    nest, found = sums.nest, product(root)
-    assert found is not None and nest.block == root.rank - 1
+    nest, found = sums.nest, by.product
+    assert nest.block == root.rank - 1
     inner, width = places.axes[root.rank], nest.block_width
     first, last = Name(f"{inner}_from"), Name(f"{inner}_to")
     name = sums.own[root]
@@ -36,9 +36,9 @@ def in_pieces(places: Places, root: Map, sums: Sums) -> Body:
     ]
     groups = loop("group", places.filled(), group, step=Name("GROUP"))
     variable, begin = block_start(places.axes[nest.block], found.outs, width)
-    pieces = Let(Type(places.real), packed.text, None, (number(nest.piece), number(width)))
+    pieces = Let(Type(places.real), packed.text, None, (number(by.terms), number(width)))
     block = [*begin, pieces, copy, groups]
     blocks = [loop(variable, found.outs, block, step=width)] if variable else block
-    more, depth = binary("+", first, number(nest.piece)), number(found.depth)
-    end = more if found.depth % nest.piece == 0 else Select(binary("<", more, depth), more, depth)
-    return [loop(first.text, depth, [let(last.text, end), *blocks], step=nest.piece)]
+    more, depth = binary("+", first, number(by.terms)), number(found.depth)
+    end = more if found.depth % by.terms == 0 else Select(binary("<", more, depth), more, depth)
+    return [loop(first.text, depth, [let(last.text, end), *blocks], step=by.terms)]

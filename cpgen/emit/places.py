@@ -35,8 +35,8 @@ from cpgen.emit.names import LANES, address, axis_names, elements
 from cpgen.errors import UnsupportedError
 from cpgen.ir.build import axis
 from cpgen.ir.nodes import Access, Index, Input, Map, Node
-from cpgen.loops.phases import ROW
-from cpgen.loops.plan import Plan, Stage, is_noise, is_scale
+from cpgen.loops.kernels import Loops
+from cpgen.loops.plan import ROW, Plan, Stage, is_noise, is_scale
 from cpgen.loops.ranges import Condition, access_checks, never
 from cpgen.scalar import placeholder
 from cpgen.scalar.ccode import to_c
@@ -46,9 +46,7 @@ class Places:
     """Values at the current point of a stage's loops.
 
     What is asked for adds to ``declared``, whose values depend on the frame alone, and to ``definitions``, the C text of
-    the user's own functions.  ``single``: a tile is one row, so that there
-    are no lanes; sums that are not computed side by side keep one, without which compilers are tempted to gather what
-    they add.
+    the user's own functions.  ``single``: there are no lanes, a tile being one row.
 
     Device code overrides :meth:`variable`, :meth:`column`, :meth:`spot` and :meth:`element`.  ``lanes`` numbers lie
     between two elements of a row value; ``template`` is what the function is made for at compile time, "" for nothing.
@@ -64,10 +62,8 @@ class Places:
         self.zero, self.lowest = zero(plan.real), lowest(plan.real)
         self.inside = set(stage.nodes) if stage.kind == "map" else set[Node]()
         nest = stage.nest
-        self.summed = nest is not None and bool(nest.reduction or nest.carried)  # with sums in local variables
-        self.grouped = nest is not None and nest.lanes and nest.vector_width > 0  # sums of some lanes at a time
-        side_by_side = nest is not None and stage.phase == ROW and not nest.lanes
-        self.single = plan.tile == 1 and (side_by_side or not self.summed)
+        self.grouped = nest is not None and nest.grouped
+        self.single = isinstance(stage.kernel, Loops) and stage.kernel.one_row
         self.axes = axis_names(plan, stage)
         self.within: dict[str, range] = {}  # points that a loop variable takes, where they are not its whole axis
         self.declared: dict[str, Let] = {}

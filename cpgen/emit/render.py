@@ -10,6 +10,7 @@ import jinja2
 
 import cpgen
 from cpgen.code import printer, tokens
+from cpgen.code.identifiers import external_prefix
 from cpgen.code.rewrite import calls
 from cpgen.code.tree import Statement
 from cpgen.emit.runtime import (
@@ -28,7 +29,6 @@ from cpgen.emit.runtime import (
 from cpgen.emit.spelling import FUNCTIONS, Spelling
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view, words
 from cpgen.errors import RequestError
-from cpgen.loops.names import external_prefix
 from cpgen.loops.plan import Plan
 
 

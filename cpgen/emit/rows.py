@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpgen.code.identifiers import identifier
 from cpgen.code.rewrite import rebuilt, replaced
 from cpgen.code.tree import (
     Assign,
@@ -37,9 +38,7 @@ from cpgen.emit.names import LANES, elements
 from cpgen.emit.places import Places
 from cpgen.ir.nodes import Access, Input
 from cpgen.ir.noise import node_key
-from cpgen.loops.names import identifier
-from cpgen.loops.phases import ROW
-from cpgen.loops.plan import is_scale
+from cpgen.loops.plan import ROW, is_scale
 
 ITEM, LANE = Name("item"), Name("lane")
 NULL = Name("NULL")

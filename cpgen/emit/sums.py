@@ -26,9 +26,7 @@ from cpgen.emit.affine import condition
 from cpgen.emit.bounds import limits
 from cpgen.emit.places import Places
 from cpgen.ir.nodes import ROWS, Map
-from cpgen.loops.fuse import own_sums
-from cpgen.loops.phases import ROW
-from cpgen.loops.plan import Check, Nest
+from cpgen.loops.plan import ROW, Check, Nest
 from cpgen.loops.ranges import Condition, check, conditions, live, never, pieces
 
 
@@ -43,20 +41,14 @@ class Sums:
         self.root = root
         self.nest = nest
         # by name: that of the root, and that of its twin if it has one
-        nodes = enumerate(own_sums(places.stage.nodes), 1)
+        nodes = enumerate(places.stage.own_sums, 1)
         self.own: dict[Map, str] = {m: f"sum_{k}" if k > 1 else "sum" for k, m in nodes}
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """(axis, width) of the output axes that are walked in blocks."""
-        nest = self.nest
-        found = [] if nest.block is None else [(nest.block, nest.block_width)]
-        return found if nest.lanes or nest.vector is None else [(nest.vector, nest.vector_width), *found]
 
     def overlap(self) -> list[Expression]:
         """Conditions that hold where a block does not repeat sums of the block before it."""
         places, root = self.places, self.root
         tests: list[Expression] = []
-        for a, width in self.blocks():
+        for a, width in self.nest.blocks:
             extent = root.extents[a]
             if isinstance(extent, int) and extent > width and extent % width:
                 tests.append(binary(">=", Name(places.axes[a]), Name(f"{places.axes[a]}_next")))

@@ -9,6 +9,7 @@ from itertools import groupby, product
 from pathlib import PurePath
 
 from cpgen.code import printer
+from cpgen.code.identifiers import identifier
 from cpgen.code.rewrite import mentions, nodes
 from cpgen.code.tokens import in_comment, renamed
 from cpgen.code.tree import (
@@ -41,7 +42,6 @@ from cpgen.emit.spelling import Spelling
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node
 from cpgen.ir.stack import stacked
 from cpgen.ir.text import digest, extent_text
-from cpgen.loops.names import identifier
 from cpgen.loops.plan import Plan, Stage, Totals, Value, Work, is_noise, is_scale
 from cpgen.scalar import spelled
 

@@ -28,6 +28,7 @@ from cpgen.ir.call import Call
 from cpgen.ir.cost import work
 from cpgen.ir.nodes import Graph, Input, Node, Program
 from cpgen.loops import Plan, plan
+from cpgen.loops.device import device_plan
 from cpgen.loops.products import LEAST_BLAS
 from cpgen.loops.schedule import Schedule, schedule_of
 from cpgen.native import (
@@ -495,6 +496,11 @@ class Compiled:
         real = self.options.real
         least = LEAST_BLAS[real] if self.options.blas and self.options.target == "cpu" else 0
         return plan(self.derive(key).program, real, blas=least)
+
+    def gpu_plan(self, key: str) -> Plan:
+        """The plan of a program for a GPU."""
+        gemm = LEAST_GEMM if self.options.blas else 0
+        return device_plan(self.derive(key).program, self.options.real, self.schedule(key), gemm)
 
     def on_gpu(self, derived: Mapping[str, Derived]) -> CudaModule:
         """The programs behind some keys in one library for the GPU."""

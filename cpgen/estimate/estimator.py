@@ -43,9 +43,8 @@ from cpgen.ir.flat import FlatGraph, flat, graph_of
 from cpgen.ir.nodes import ROWS, Graph, Input
 from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 from cpgen.ir.verify import verify_constants
-from cpgen.loops.device import device_plan
 from cpgen.native import NativeProgram, arithmetic, rows_of, warn_of_arithmetic
-from cpgen.native.cuda import LEAST_GEMM, CudaModule
+from cpgen.native.cuda import CudaModule
 from cpgen.scalar import scoped
 
 Array = NDArray[np.floating]
@@ -105,12 +104,13 @@ class Estimator:
         return self._compiled.native(key, form)
 
     def show(self, program: str = "diagonal") -> str:
-        """The noise analysis, the graph and the stages of a program, for reading.
+        """The noise analysis, the graph, the strategy and the stages of a program, for reading.
 
         For "diagonal" and "trace" the first line says what ``method="auto"`` samples by, which has a program of its own.
         """
         blas = self.options.blas if self.options.target == "cpu" else ""
-        text = show.show(self.derive(program), self._compiled.plan(program), blas)
+        planned = (self._compiled.plan if self.options.target == "cpu" else self._compiled.gpu_plan)(program)
+        text = show.show(self.derive(program), planned, blas)
         if program not in ("diagonal", "trace"):
             return text
         choice = self._compiled.choice(program)
@@ -131,12 +131,8 @@ class Estimator:
     def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS, target: str | None = None) -> dict[str, str]:
         """The C or CUDA text of programs, file name -> content; ``target``: "cpu" or "cuda" (default: as compiled)."""
         if (target or self.options.target) == "cuda":
-            gemm = LEAST_GEMM if self.options.blas else 0
-            device = [
-                device_plan(self.derive(key).program, self.options.real, self._compiled.schedule(key), gemm)
-                for key in programs
-            ]
-            return dict(emit_cuda(self.graph.name, device, self.options.real).files())
+            plans = [self._compiled.gpu_plan(key) for key in programs]
+            return dict(emit_cuda(self.graph.name, plans, self.options.real).files())
         plans = [self._compiled.plan(key) for key in programs]
         return dict(emit_c(self.graph.name, plans, self.options.real).files())
 

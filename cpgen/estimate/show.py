@@ -12,7 +12,8 @@ from cpgen.estimate.memory import human
 from cpgen.ir.nodes import Graph, Input
 from cpgen.ir.text import text
 from cpgen.loops import Plan
-from cpgen.loops.phases import ROW
+from cpgen.loops.kernels import Kernel, Loops, Multiply, Panels, Terms
+from cpgen.loops.plan import ROW
 from cpgen.loops.products import LEAST_BLAS, by_blas
 
 if TYPE_CHECKING:
@@ -70,18 +71,43 @@ def stages(p: Plan) -> list[str]:
     return ["  " + line for stage in p.stages for line in stage_text(p, stage)]
 
 
+def strategy(p: Plan) -> list[str]:
+    """How a plan computes its program, and what computes the stages that are not loops like the others, in lines."""
+    lines = list(p.reasons) if p.segments else ["no values of rows"]
+    lines += [f"stage {stage.number}: {how}" for stage in p.stages if (how := _kernel(stage.kernel))]
+    return [f"  {line}" for line in lines]
+
+
+def _kernel(kernel: Kernel) -> str:
+    """A kind of kernel in words; "" for loops and for threads with an element each."""
+    if isinstance(kernel, Loops) and kernel.pieces:
+        return f"{kernel.pieces.terms} terms of all sums at a time, their weights copied side by side"
+    if isinstance(kernel, Terms):
+        return f"a block adds up {kernel.width} sums over rows, whose terms its threads compute together"
+    if isinstance(kernel, Panels):
+        down, across = kernel.tiles
+        return f"{down} x {across} panels, one for a block" + (", or the caller's library" if kernel.gemm else "")
+    if isinstance(kernel, Multiply):
+        found = kernel.product
+        where = f"a launch of its own, {found.outs} x {found.depth}"
+        return where + (", or the caller's library" if kernel.gemm else "")
+    return ""
+
+
 def products(p: Plan, blas: str) -> list[str]:
-    """Who computes each large product of weights and values of rows, and why, in lines; ``blas``: who was asked for."""
+    """Who computes each large product of weights and values of rows on a processor, and why, in lines; ``blas``: who was
+    asked for."""
     lines = []
-    for node in dict.fromkeys(n for stage in p.stages for n in stage.nodes if stage.phase == ROW):
+    kernels = {n: s.kernel for s in p.stages for n in s.nodes if s.phase == ROW and s.kind == "map"}
+    for node, kernel in kernels.items():
         found = by_blas(node, LARGE)
-        if found is None:
+        if found is None or not isinstance(kernel, Loops):
             continue
         times = f"{found.outs} x {found.depth} multiplications a row"
         enough = LEAST_BLAS[p.real]
-        if by_blas(node, p.blas):
+        if kernel.blas:
             who = f"by {blas}: {times}, at least the {enough} below which its own loops are measured to win"
-        elif found.outs * found.depth < enough:
+        elif found.size < enough:
             who = f"by loops of its own: {times}, and below {enough} these are measured to be faster than a BLAS"
         elif blas:
             who = f"by loops of its own: {times}, but a tile of this program is one row"
@@ -92,11 +118,12 @@ def products(p: Plan, blas: str) -> list[str]:
 
 
 def show(derived: Derived, planned: Plan, blas: str = "") -> str:
-    """Noise analysis, graph in index notation, large products and stages of one program."""
+    """Noise analysis, graph in index notation, strategy, large products and stages of one program."""
     graph = ["  " + line for line in text(derived.program).splitlines()[1:]]
     large = products(planned, blas)
-    lines = [*analysis(derived), "graph", *graph, *(["large products", *large] if large else []), "stages"]
-    return "\n".join([*lines, *stages(planned)]) + "\n"
+    lines = [*analysis(derived), "graph", *graph, "strategy", *strategy(planned)]
+    lines += ["large products", *large] if large else []
+    return "\n".join([*lines, "stages", *stages(planned)]) + "\n"
 
 
 def size(

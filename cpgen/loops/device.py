@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cpgen.ir.nodes import Map, Program
-from cpgen.loops.lower import plan
+from cpgen.loops.facts import Facts
+from cpgen.loops.lower import lowered
 from cpgen.loops.plan import Plan
 from cpgen.loops.products import product
 from cpgen.loops.schedule import LANES, Schedule
+from cpgen.loops.strategy import Gpu
 
 TOGETHER = 4  # noise columns at a time: with 4 sums along a blocked axis that is 16 in registers
 LEAST_PRODUCT = 64  # extents of a contraction that fill a panel
@@ -32,7 +34,7 @@ ALTERNATIVES: tuple[tuple[Mapping[str, int], ...], ...] = (
 
 def device_plan(program: Program, real: str, schedule: Schedule | None = None, gemm: int = 0) -> Plan:
     """The plan of a program for a GPU; ``schedule`` and ``gemm`` as in :func:`choose`."""
-    return plan(program, real, LANES, compact=True, schedule=schedule or choose(program, real, gemm))
+    return lowered(Facts.of(program), Gpu(real, by=schedule or choose(program, real, gemm)))
 
 
 def choose(program: Program, real: str, gemm: int = 0) -> Schedule:
@@ -42,8 +44,10 @@ def choose(program: Program, real: str, gemm: int = 0) -> Schedule:
     their own.  ``gemm`` is passed on to the schedule.
     """
 
+    facts = Facts.of(program)
+
     def planned(schedule: Schedule) -> Plan:
-        return plan(program, real, LANES, compact=True, schedule=schedule)
+        return lowered(facts, Gpu(real, by=schedule))
 
     def tile_bytes(columns: int) -> int:
         return planned(replace(usual, columns=columns)).tile_memory.of(0) * LANES * (8 if real == "float64" else 4)

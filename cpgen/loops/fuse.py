@@ -38,13 +38,6 @@ def is_identity(node: Map, producer: Node) -> bool:
     )
 
 
-def own_sums(group: Sequence[Node]) -> list[Map]:
-    """The members with sums over the same points as the first one: itself and its twin."""
-    root = group[0]
-    assert isinstance(root, Map)
-    return [m for m in group if isinstance(m, Map) and m.reduced and (m.extents, m.rank) == (root.extents, root.rank)]
-
-
 def made_together(first: Node, second: Node) -> bool:
     """Whether one call of a function gives both maps, wherever they are computed at the same points."""
     if not (isinstance(first, Map) and isinstance(second, Map)):

@@ -8,12 +8,11 @@ from cpgen.errors import UnsupportedError
 from cpgen.ir.build import axis, make_map, read
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Input, Map, Node, Origin, Program
 from cpgen.ir.rewrite import behind, from_position, in_loop, reading, rebuilt, rewritten
-from cpgen.loops.plan import is_noise
+from cpgen.loops.plan import ACCUMULATE, FINISH, ROW, SETUP, is_noise
 from cpgen.loops.ranges import check
 from cpgen.scalar import cost, placeholder
 
 CHEAP = 4  # operations that are sooner repeated than stored
-SETUP, ROW, ACCUMULATE, FINISH = "setup", "row", "accumulate", "finish"
 
 
 def split_sums(program: Program) -> tuple[tuple[tuple[str, Node], ...], tuple[Node, ...]]:

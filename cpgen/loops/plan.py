@@ -29,10 +29,12 @@ from typing import NamedTuple
 
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node, Program
 from cpgen.ir.stack import stacked
+from cpgen.loops.kernels import Kernel, Launch, Loops, Team
 from cpgen.loops.schedule import Schedule
 from cpgen.scalar import cost
 
 ALIGNMENT = 64  # bytes
+SETUP, ROW, ACCUMULATE, FINISH = "setup", "row", "accumulate", "finish"
 CALL = 16  # operations that one elementary function costs, about
 
 
@@ -87,8 +89,7 @@ class Nest:
     Where ``block`` is COLUMNS, ``rest`` are the loops for the last columns, which fill no block.
 
     ``cuts``: the axes whose loops run in several pieces, in each of which no test on that axis alone is left, and where
-    the pieces after the first begin.  ``piece``: of a product that reads its weights transposed, so many terms of all
-    sums are added up before the next, the weights of a block being copied side by side first; 0 for whole sums at once.
+    the pieces after the first begin.  ``team``: how threads share the loops; None where they do not.
     """
 
     outer: tuple[int, ...]
@@ -101,7 +102,23 @@ class Nest:
     carried: bool
     cuts: tuple[tuple[int, tuple[int, ...]], ...] = ()
     rest: Nest | None = None
-    piece: int = 0
+    team: Team | None = None
+
+    @property
+    def summed(self) -> bool:
+        """Whether there are sums, which are held in local variables."""
+        return bool(self.reduction) or self.carried
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the sums of some rows of a tile are held at a time."""
+        return self.lanes and self.vector_width > 0
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """(axis, width) of the output axes whose sums are walked in blocks, the outermost first."""
+        found = () if self.block is None else ((self.block, self.block_width),)
+        return found if self.lanes or self.vector is None else ((self.vector, self.vector_width), *found)
 
 
 @dataclass(frozen=True)
@@ -110,8 +127,8 @@ class Stage:
     "store" (tile to an output), "copy" (work to an output).
 
     A "map" computes ``nodes`` in one loop nest: the first may reduce, and so may a twin over the same points; the others
-    read these, and each other, at the same point.  ``needed_by``: it may be left out where the caller wants none of these
-    outputs; () for one that always runs.
+    read these, and each other, at the same point.  ``kernel``: what computes it.  ``needed_by``: it may be left out where
+    the caller wants none of these outputs; () for one that always runs.
     """
 
     number: int
@@ -121,14 +138,27 @@ class Stage:
     nest: Nest | None = None
     output: str = ""
     needed_by: tuple[str, ...] = ()
+    kernel: Kernel = Loops()
+
+    @property
+    def own_sums(self) -> tuple[Map, ...]:
+        """The nodes with sums over the same points as the first one: itself and its twin."""
+        root = self.nodes[0]
+        assert isinstance(root, Map)
+        same = (root.extents, root.rank)
+        return tuple(m for m in self.nodes if isinstance(m, Map) and m.reduced and (m.extents, m.rank) == same)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of row stages; ``columns`` says that it is executed once for each column."""
+    """A run of row stages; ``columns`` says that it is executed once for each column.
+
+    ``launches``: the stages of each launch, where the row phase is several on a GPU; else ().
+    """
 
     columns: bool
     stages: tuple[Stage, ...]
+    launches: tuple[tuple[Stage, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,6 +255,8 @@ class Plan:
     beside: bool = False
     blas: int = 0
     alignment: int = ALIGNMENT
+    clear: Launch | None = None
+    reasons: tuple[str, ...] = ()
 
     @cached_property
     def value_names(self) -> frozenset[str]:
@@ -249,6 +281,11 @@ class Plan:
         """Whether the number of columns matters."""
         maps = [v.node for v in self.values if isinstance(v.node, Map)]
         return any(COLUMNS in m.extents for m in maps) or any(i.has_columns for i in self.program.inputs)
+
+    @property
+    def spread(self) -> bool:
+        """Whether the row phase is several launches on a GPU: values of rows then lie side by side for all of a chunk."""
+        return any(segment.launches for segment in self.segments)
 
     @property
     def has_noise(self) -> bool:

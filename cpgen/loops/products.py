@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from cpgen.ir.nodes import Access, Dim, Map, Node
+from cpgen.ir.nodes import Dim, Map, Node
+from cpgen.loops.kernels import Product
 from cpgen.loops.plan import is_scale
 from cpgen.loops.ranges import access_checks
-from cpgen.loops.schedule import Schedule
 from cpgen.scalar import placeholder
 
 # Multiplications a row of a product whose weights lie in no cache from tile to tile: they take 16 MiB.  Measured by
@@ -15,27 +13,6 @@ from cpgen.scalar import placeholder
 # a tenth slower in float64 and up to a quarter faster in float32.
 UNCACHED = {"float64": 1 << 21, "float32": 1 << 22}
 LEAST_BLAS = UNCACHED  # from which on a product is handed to a BLAS, where one is asked for
-
-
-@dataclass(frozen=True)
-class Product:
-    """``out[row, i] = sum_j weights[i, j]*values[row, j]``, with or without a leading axis of columns.
-
-    ``transposed``: the weights are stored as ``weights[j, i]``.
-    """
-
-    weights: Access
-    values: Access
-    outs: int
-    depth: int
-    transposed: bool
-
-    @property
-    def pitch(self) -> int:
-        """Numbers between two rows of the weights."""
-        pitch = self.weights.node.shape[-1]
-        assert isinstance(pitch, int)
-        return pitch
 
 
 def product(node: Map) -> Product | None:
@@ -63,12 +40,4 @@ def by_blas(node: Node, least: int) -> Product | None:
     """``node`` as a product of at least ``least`` multiplications a row, which a BLAS may compute; None if it is not, or
     ``least`` is 0."""
     found = product(node) if least and isinstance(node, Map) else None
-    return found if found is not None and found.outs * found.depth >= least else None
-
-
-def is_product(node: Map, schedule: Schedule) -> bool:
-    """Whether ``schedule`` makes ``node`` a kernel of its own."""
-    if not schedule.products:
-        return False
-    found = product(node)
-    return found is not None and min(found.outs, found.depth) >= schedule.products
+    return found if found is not None and found.size >= least else None

@@ -1,7 +1,7 @@
 """Which names a user may give: any that can be written in Python and C.
 
 A name that means something to C, to Python or to the estimator is no less free: generated text spells it differently
-(:mod:`cpgen.loops.names`), and arrays can be given as one mapping.
+(:mod:`cpgen.code.identifiers`), and arrays can be given as one mapping.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from cpgen.ir.build import axis, constant_index, make_map, new_input, read
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Node, Program
 from cpgen.ir.noise import HADAMARD, IDENTITY, INDEPENDENT
-from cpgen.loops import Plan, lower, plan
+from cpgen.loops import Plan, plan
 from cpgen.loops.device import device_plan
+from cpgen.loops.strategy import base
 from cpgen.native import NativeProgram, check_against_interpreter, load
 from cpgen.scalar import placeholder as p
 from tests.catalogue import CATALOGUE, estimator
@@ -225,7 +226,7 @@ def test_a_full_tile_needs_no_more_cache(monkeypatch: pytest.MonkeyPatch) -> Non
     """What is there for tiles with few rows is not counted where the rows in a tile are chosen."""
     program = derived(("softplus_energy", "diagonal"))
     compact = plan(program, tile=8, compact=True)
-    monkeypatch.setattr(lower, "TILE_BYTES", compact.tile_memory.constant * 8 * 8)
+    monkeypatch.setattr(base, "TILE_BYTES", compact.tile_memory.constant * 8 * 8)
     found = plan(program)
     assert found.beside and found.tile == 8
     assert found.tile_memory.constant > compact.tile_memory.constant

@@ -17,9 +17,13 @@ from cpgen.errors import EnvironmentProblem, RequestError
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import Program
 from cpgen.ir.noise import HADAMARD
-from cpgen.loops import plan
-from cpgen.loops.lower import BLAS_LANES, LANES, PIECE, WIDE_LANES
+from cpgen.loops import Plan, plan
+from cpgen.loops.kernels import Loops
+from cpgen.loops.lower import BLAS_LANES, WIDE_LANES
+from cpgen.loops.plan import Stage
 from cpgen.loops.products import LEAST_BLAS, by_blas
+from cpgen.loops.strategy.base import LANES
+from cpgen.loops.strategy.lanes import PIECE
 from cpgen.native import NativeProgram, blas, build, find_compiler
 from cpgen.native.blas import Blas, find_blas
 from cpgen.native.compiler import warnings_of
@@ -51,6 +55,10 @@ def gradient(a: dict[str, np.ndarray]) -> np.ndarray:
     pre = a["x"] @ a["W"].T + a["b"]
     out = 1 / (1 + np.exp(-np.logaddexp(0, pre) @ a["V"].T))
     return (out @ a["V"] / (1 + np.exp(-pre))) @ a["W"]
+
+
+def in_pieces(planned: Plan) -> list[Stage]:
+    return [s for s in planned.stages if isinstance(s.kernel, Loops) and s.kernel.pieces]
 
 
 def programs() -> list[Program]:
@@ -134,8 +142,7 @@ def test_pieces_change_no_bit(hidden: int, out: int, real: str) -> None:
     usual, pieces = build("energy", made, real, LANES[real]), build("energy", made, real, 2 * LANES[real], least=1)
     scales = {"row_scale": 1 / ROWS, "column_scale": 1 / 3, "variance_scale": 1 / 6}
     for program in made:
-        nests = [s.nest for s in pieces[program.name].plan.stages if s.nest is not None and s.nest.piece]
-        assert len(nests) >= 2 and f" packed[{PIECE}][" in pieces.files.source
+        assert len(in_pieces(pieces[program.name].plan)) >= 2 and f" packed[{PIECE}][" in pieces.files.source
         for threads in (1, 3):
             found, expected = (
                 m[program.name].run(
@@ -161,7 +168,7 @@ def test_each_product_is_one_call_for_a_tile(library: str) -> None:
 @pytest.mark.parametrize("least, count", [(1, 4), (17 * HIDDEN, 4), (17 * HIDDEN + 1, 2), (HIDDEN * OUT + 1, 0)])
 def test_only_large_products_are_handed_over(least: int, count: int) -> None:
     planned = plan(programs()[0], blas=least)
-    stages = [s for s in planned.stages if s.kind == "map" and any(by_blas(n, planned.blas) for n in s.nodes)]
+    stages = [s for s in planned.stages if isinstance(s.kernel, Loops) and s.kernel.blas]
     assert len(stages) == count and all(len(s.nodes) == 1 for s in stages)
     assert planned.tile == (BLAS_LANES if count else LANES["float64"])
 
@@ -188,7 +195,7 @@ def test_wide_weights_are_read_for_more_rows_at_once(real: str) -> None:
     expected = build("energy", [program], real, LANES[real])["gradient"].run(arrays, Call(ROWS))["grad_x"]
     for tile in (None, 2 * LANES[real]):
         made = build("energy", [program], real, tile)["gradient"]
-        assert any(s.nest is not None and s.nest.piece for s in made.plan.stages)
+        assert in_pieces(made.plan)
         assert np.array_equal(made.run(arrays, Call(ROWS))["grad_x"], expected)
     narrow = cp.compile(energy(side, 512, 16), wrt=["x"], programs=()).derive("gradient").program
     assert plan(narrow, real).tile == LANES[real]

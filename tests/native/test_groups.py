@@ -12,7 +12,7 @@ from cpgen.ir.call import Call
 from cpgen.ir.nodes import Program
 from cpgen.ir.noise import HADAMARD
 from cpgen.loops import plan
-from cpgen.loops.lower import LANES
+from cpgen.loops.strategy.base import LANES
 from cpgen.native import Compiler, build, find_compiler
 from tests.catalogue import CATALOGUE
 

@@ -14,7 +14,7 @@ import sympy as sp
 from cffi.commontypes import COMMON_TYPES
 
 import cpgen as cp
-from cpgen.loops.names import identifier
+from cpgen.code.identifiers import identifier
 from cpgen.model.names import SCALES
 
 TEMPLATES = Path(cp.__file__).parents[1] / "templates"

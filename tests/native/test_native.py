@@ -25,6 +25,7 @@ from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Guard, Input, Node, Origin, Program, topological
 from cpgen.ir.noise import noise_array
 from cpgen.loops import Plan, plan
+from cpgen.loops.kernels import Loops
 from cpgen.native import Compiler, build, check_against_interpreter, compiler, find_compiler
 from cpgen.native.compiler import compile_library, warnings_of
 from cpgen.scalar import placeholder as p
@@ -253,7 +254,7 @@ def test_text_size_does_not_depend_on_extents() -> None:
     assert compact_wider[0] <= compact[0] + 10 and compact_wider[1] < 1.02 * compact[1]
     # where weights lie in no cache, a product with them has loops over pieces, and what it was computed with its own
     (lines, _), (lines_wide, _) = sizes(plan(small)), sizes(plan(wide))
-    pieces = sum(s.nest is not None and s.nest.piece > 0 for s in plan(wide).stages)
+    pieces = sum(isinstance(s.kernel, Loops) and s.kernel.pieces is not None for s in plan(wide).stages)
     assert pieces > 0 and lines_wide - lines <= 20 + 40 * pieces
 
 

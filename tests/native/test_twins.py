@@ -11,7 +11,8 @@ from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Map, Node, Program
 from cpgen.ir.noise import INDEPENDENT
 from cpgen.loops import fuse, plan
-from cpgen.loops.fuse import are_twins, groups, own_sums
+from cpgen.loops.fuse import are_twins, groups
+from cpgen.loops.plan import ROW, Stage
 from cpgen.native import build, check_against_interpreter, find_compiler
 from cpgen.scalar import placeholder as p
 from cpgen.simplify import PASSES
@@ -49,7 +50,7 @@ def test_the_first_waits_for_what_the_second_reads() -> None:
     second = through(between)
     assert isinstance(between, Map)
     assert groups([first, between, second], never) == [[between], [first, second]]
-    assert own_sums([first, second]) == [first, second]
+    assert Stage(1, "map", ROW, (first, second)).own_sums == (first, second)
     after = make_map((COLUMNS, ROWS, 5, 4), 3, [read(first, 0, 1, 3), read(U, 0, 1, 2)], p(0) * p(1))
     second = through(after)
     assert isinstance(after, Map)
@@ -92,7 +93,7 @@ def test_pairs_change_no_bit(name: str, real: str, monkeypatch: pytest.MonkeyPat
 
     def sums() -> list[int]:
         found = plan(program, real)
-        return [len(own_sums(s.nodes)) for segment in found.segments for s in segment.stages if s.kind == "map"]
+        return [len(s.own_sums) for segment in found.segments for s in segment.stages if s.kind == "map"]
 
     assert 2 in sums()
     paired = results()

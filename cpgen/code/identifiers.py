@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-from cpgen.ir.nodes import Input, Map, Node
-
 # C99, the C++ words a header must avoid, and the C library
 _WORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -42,7 +40,7 @@ DERIVED = re.compile(r"_(tile|rows|out|first|next|from|to|at|t[0-9]+)$|^out_|^cp
 
 def spell(text: str) -> str:
     """``text`` with everything that cannot be in a C name as underscores; usable after a prefix."""
-    return re.sub(r"[^0-9A-Za-z_]+", "_", text)
+    return "_".join(re.split(r"[^0-9A-Za-z_]+", text))
 
 
 def identifier(text: str, fallback: str = "value", reserved: Collection[str] = RESERVED) -> str:
@@ -74,14 +72,8 @@ def unique(name: str, taken: set[str], fixed: Collection[str] = frozenset(), tri
     return candidate
 
 
-def node_names(nodes: Iterable[Node]) -> dict[Node, str]:
-    """A C name for each node: inputs keep their names, maps that share one are numbered in order."""
-    nodes = tuple(dict.fromkeys(nodes))
+def identifiers(names: Iterable[str]) -> list[str]:
+    """A C identifier for each name, in order: those that come out the same are numbered."""
     taken: set[str] = set()
     tried: dict[str, int] = {}
-    names: dict[Node, str] = {}
-    for kind in (Input, Map):
-        for node in nodes:
-            if isinstance(node, kind):
-                names[node] = unique(identifier(node.name), taken, tried=tried)
-    return names
+    return [unique(identifier(name), taken, tried=tried) for name in names]
