@@ -62,6 +62,7 @@ CONSTRUCTS = {
     "shared_scalar": "one scalar in every definition",
     "several_inputs": "several inputs with and without rows, scalars, mixed wrt",
     "linear": "only a cross block; leaves that nothing reads",
+    "regrouped": "subscripts with // and %: flattened, repeated, in groups, round a ring",
 }
 COLUMNS = ("model", "constructs", "parameters", "inputs", "reference", "interpreter", "C", "columns")
 

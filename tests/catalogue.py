@@ -1063,4 +1063,30 @@ def linear() -> cp.Model:
     return m
 
 
+def _regrouped(a: Arrays) -> Array:
+    x = a["x"]
+    flat = x.reshape(len(x), 6)
+    up = np.repeat(np.tanh(a["V"][:2] * x[:, :, 0]), 3, axis=1)[:, :5]
+    heads = np.stack([(flat[:, 2 * g : 2 * g + 2] * a["W"][g]).sum(1) for g in (0, 0, 1, 1, 2, 2)], axis=1)
+    turned = sum(np.sin(a["V"][(k - 4) % 3] * x[:, (5 - k) // 3, (k // 2) % 3]) for k in range(6))
+    return np.tanh(flat @ a["U"]) ** 2 + (up**3).sum(1) + (heads**2 * flat).sum(1) + turned
+
+
+@entry("x U V W", _regrouped, x=normal("n", 2, 3), U=normal(6), V=normal(3), W=normal(3, 2))
+def regrouped() -> cp.Model:
+    """Subscripts with // and %: an array flattened, repeated, in groups, and read round a ring."""
+    m = cp.Model("regrouped")
+    n, q, k, c, r = m.axes("n q k c r", n=cp.ROWS, q=6, k=5, c=2, r=6)
+    a, b = m.axes("a b", a=2, b=3)
+    x, u, v, w = m.input("x", n, a, b), m.param("U", q), m.param("V", b), m.param("W", b, c)
+    flat = m.define("flat", (n, q), x[n, q // 3, q % 3])
+    dense = m.define("dense", n, sp.tanh(cp.sum(u[q] * x[n, q // 3, q % 3], q)))
+    small = m.define("small", (n, a), sp.tanh(v[a] * x[n, a, 0]))
+    up = m.define("up", (n, k), small[n, k // 3])
+    heads = m.define("heads", (n, q), cp.sum(w[q // 2, c] * flat[n, q // 2 * 2 + c], c))
+    turned = cp.sum(sp.sin(v[(r - 4) % 3] * x[n, (5 - r) // 3, r // 2 % 3]), r)
+    m.objective(dense[n] ** 2 + cp.sum(up[n, k] ** 3, k) + cp.sum(heads[n, q] ** 2 * flat[n, q], q) + turned)
+    return m
+
+
 ENTRIES = tuple(CATALOGUE.values())

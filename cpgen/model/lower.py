@@ -12,9 +12,18 @@ from collections.abc import Callable, Sequence
 import sympy
 
 from cpgen.errors import ModelError, NonFiniteWarning, UnsupportedError, warn_user
-from cpgen.ir.build import affine, axis, make_map, read
+from cpgen.ir.build import affine, axis, make_map, moved, moved_guard, read
 from cpgen.ir.nodes import Access, Dim, Index, Map, Node, Origin, Region
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
+from cpgen.model.subscripts import (
+    NO_SUBSCRIPT,
+    NoSubscript,
+    Remainders,
+    Whole,
+    has_quotients,
+    parsed,
+    regrouped,
+)
 from cpgen.scalar import canonical, fold, has_gaps, lengths, placeholder, wide
 
 _0, _1 = placeholder(0), placeholder(1)
@@ -40,6 +49,10 @@ class Lowering:
             node, order = self._reduction(expr, axes, origin)
             if order == axes:
                 return node
+        if isinstance(expr, Read) and any(map(has_quotients, expr.index)):
+            order = _used(axes, expr)
+            if order == axes:
+                return self._view(expr, axes, origin)
         args: list[Access] = []
         body = self._scalar(expr, axes, args, origin)
         return make_map(_extents(axes), len(axes), args, self._canonical(body, expr, origin), origin=origin)
@@ -62,7 +75,11 @@ class Lowering:
     ) -> sympy.Expr:
         """``expr`` with reads and reductions replaced by placeholders; their accesses are appended to ``args``."""
         if isinstance(expr, Read):
-            return _argument(args, self._access(expr, axes, origin))
+            if any(map(has_quotients, expr.index)):
+                order = _used(axes, expr)
+                node = self._view(expr, order, _inner(origin, f"{expr.variable}_view"))
+                return _argument(args, Access(node, tuple(axis(axes.index(a)) for a in order)))
+            return _argument(args, self._access(expr, Remainders(axes.index, len(axes)), origin))
         if isinstance(expr, Reduction):
             node, order = self._reduction(expr, axes, _inner(origin, expr.kind))
             return _argument(args, Access(node, tuple(axis(axes.index(a)) for a in order)))
@@ -81,7 +98,7 @@ class Lowering:
             return expr
         return expr.func(*(self._scalar(a, axes, args, origin) for a in expr.args))
 
-    def _access(self, expr: Read, axes: tuple[Axis, ...], origin: Origin) -> Access:
+    def _access(self, expr: Read, places: Remainders, origin: Origin) -> Access:
         node = self.node_of(expr.variable, origin)
         if len(expr.index) != len(node.shape):
             raise ModelError(
@@ -89,8 +106,14 @@ class Lowering:
                 "axes here; is it a variable of another model?",
                 origin,
             )
-        place = {a: k for k, a in enumerate(axes)}
-        return Access(node, tuple(affine_index(i, place, origin) for i in expr.index))
+        return Access(node, tuple(places.index(_form(i, origin)) for i in expr.index))
+
+    def _view(self, expr: Read, axes: tuple[Axis, ...], origin: Origin) -> Node:
+        """What ``expr`` reads at subscripts with quotients, as an array over ``axes``."""
+        places = Remainders(axes.index, len(axes))
+        access = self._access(expr, places, origin)
+        extents = (*_extents(axes), *places.extents)
+        return make_map(extents, len(axes), [access], _0, places.guards, origin=origin)
 
     # Reductions
 
@@ -98,9 +121,10 @@ class Lowering:
         self, expr: Reduction, axes: tuple[Axis, ...], origin: Origin
     ) -> tuple[Node, tuple[Axis, ...]]:
         """The node of a reduction and the axes (in the order of ``axes``) that it is indexed by."""
-        free = tuple(a for a in axes if a in free_axes(expr))
+        free = _used(axes, expr)
         if expr.kind == "sum":
-            return self._sum(expr.body, free, expr.axes, origin), free
+            body, bound = regrouped(expr.body, expr.axes)
+            return self._sum(body, free, bound, origin), free
         if expr.kind == "prod":
             return self._product(expr.body, free, expr.axes, origin), free
         if expr.kind == "layernorm":
@@ -131,13 +155,19 @@ class Lowering:
         for factor in [term] if wide(term) else sympy.Mul.make_args(term):
             (varying if free_axes(factor) & set(bound) else outside).append(factor)
         args: list[Access] = []
-        factors = [self._factor(f, space, args, origin) for f in varying]
+        places = Remainders(space.index, len(space))
+        factors = [self._factor(f, space, args, places, origin) for f in varying]
         body = self._canonical(sympy.Mul(*factors), term, origin)
         kept = tuple(a for a in free if any(a in free_axes(f) for f in varying))
-        place = {space.index(a): axis(k) for k, a in enumerate((*kept, *bound))}
-        moved = [Access(a.node, tuple(_moved(i, place) for i in a.index)) for a in args]
+        # remainders in front of the axes summed over: none has to be found inside the inner loops
+        rest = range(len(space), len(space) + len(places.extents))
+        order = [*map(space.index, kept), *rest, *map(space.index, bound)]
+        place = {a: axis(k) for k, a in enumerate(order)}
+        extents = (*_extents(kept), *places.extents, *_extents(bound))
+        reads = [moved(a, place) for a in args]
+        guards = [moved_guard(g, place) for g in places.guards]
         name = origin if not outside else _inner(origin, "sum")
-        node = make_map(_extents((*kept, *bound)), len(kept), moved, body, origin=name)
+        node = make_map(extents, len(kept), reads, body, guards, origin=name)
         if not outside and kept == free:
             return node
         args = [read(node, *(free.index(a) for a in kept))]
@@ -147,10 +177,17 @@ class Lowering:
         )
 
     def _factor(
-        self, factor: sympy.Expr, space: tuple[Axis, ...], args: list[Access], origin: Origin
+        self,
+        factor: sympy.Expr,
+        space: tuple[Axis, ...],
+        args: list[Access],
+        places: Remainders,
+        origin: Origin,
     ) -> sympy.Expr:
-        used = tuple(a for a in space if a in free_axes(factor))
-        if isinstance(factor, (Read, Reduction)) or len(used) == len(space) or not used:
+        if isinstance(factor, Read):
+            return _argument(args, self._access(factor, places, origin))
+        used = _used(space, factor)
+        if isinstance(factor, Reduction) or len(used) == len(space) or not used:
             return self._scalar(factor, space, args, origin)
         if factor.is_Pow and isinstance(factor.base, Read) and factor.exp.is_Integer and 0 < factor.exp <= 4:
             return self._scalar(factor, space, args, origin)
@@ -285,8 +322,17 @@ def _inner(origin: Origin, role: str) -> Origin:
     return Origin(f"{origin.name}_{role}", origin.file, origin.line, origin.equation, origin.axes)
 
 
-def _moved(index: Index, place: dict[int, Index]) -> Index:
-    return affine({place[a].terms[0][0]: c for a, c in index.terms}, index.offset, index.divisor)
+def _used(axes: Sequence[Axis], expr: sympy.Expr) -> tuple[Axis, ...]:
+    """Those of ``axes`` that ``expr`` varies over."""
+    free = free_axes(expr)
+    return tuple(a for a in axes if a in free)
+
+
+def _form(subscript: sympy.Expr, origin: Origin) -> Whole:
+    try:
+        return parsed(subscript)
+    except NoSubscript:
+        raise ModelError(f"{origin.name}: the subscript {subscript} is {NO_SUBSCRIPT}", origin) from None
 
 
 def _is_contraction(term: sympy.Expr) -> bool:
@@ -324,22 +370,3 @@ def _fold_product(node: Node, position: int, origin: Origin) -> Node:
     reads = [Access(node, first), *(read(n, *range(len(outer))) for n in left_over)]
     body = sympy.Mul(*(placeholder(k) for k in range(len(reads))))
     return make_map(extents, len(outer), reads, body, origin=origin)
-
-
-def affine_index(subscript: sympy.Expr, place: dict[Axis, int], origin: Origin) -> Index:
-    """A subscript such as ``2*p + k - 1`` as an index over the loop axes in ``place``."""
-    expanded = sympy.expand(subscript)
-    terms: dict[int, int] = {}
-    offset = 0
-    for term in sympy.Add.make_args(expanded):
-        coefficient, rest = term.as_coeff_Mul()
-        if rest == 1 and coefficient.is_Integer:
-            offset += int(coefficient)
-        elif isinstance(rest, Axis) and coefficient.is_Integer and rest in place:
-            terms[place[rest]] = terms.get(place[rest], 0) + int(coefficient)
-        else:
-            raise ModelError(
-                f"{origin.name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
-                origin,
-            )
-    return affine(terms, offset)

@@ -18,6 +18,7 @@ from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
 from cpgen.model.split import canonical_in, is_beyond, measures, split, symbols_in
+from cpgen.model.subscripts import NO_SUBSCRIPT, NoSubscript, parsed, reach
 from cpgen.scalar import operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
@@ -360,19 +361,11 @@ class Model:
                     origin,
                 )
             return
-        low = high = 0
-        for term in sympy.Add.make_args(sympy.expand(subscript)):
-            coefficient, rest = term.as_coeff_Mul()
-            if not coefficient.is_Integer or not (rest == 1 or isinstance(rest, Axis)):
-                raise ModelError(
-                    f"{name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
-                    origin,
-                )
-            if isinstance(rest, Axis):
-                reach = int(coefficient) * (rest.size - 1)
-                low, high = low + min(0, reach), high + max(0, reach)
-            else:
-                low, high = low + int(coefficient), high + int(coefficient)
+        try:
+            form = parsed(subscript)
+        except NoSubscript:
+            raise ModelError(f"{name}: the subscript {subscript} is {NO_SUBSCRIPT}", origin) from None
+        low, high = reach(form, own.size)
         size = own.size
         if padded or (low >= 0 and high < size):
             return
