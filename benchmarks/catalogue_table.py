@@ -63,6 +63,9 @@ CONSTRUCTS = {
     "several_inputs": "several inputs with and without rows, scalars, mixed wrt",
     "linear": "only a cross block; leaves that nothing reads",
     "regrouped": "subscripts with // and %: flattened, repeated, in groups, round a ring",
+    "extrema": "max and min over axes, max pooling with padding",
+    "several_axes": "logsumexp, softmax and layer norm over two axes, RMS norm",
+    "grouped_convolution": "convolution in groups, dilated, padded",
 }
 COLUMNS = ("model", "constructs", "parameters", "inputs", "reference", "interpreter", "C", "columns")
 

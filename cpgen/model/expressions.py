@@ -120,7 +120,8 @@ class Read(sympy.Expr):
 class Reduction(sympy.Expr):
     """``kind`` of ``body`` along ``axes``.
 
-    "sum", "prod" and "logsumexp" bind their axes; "softmax" and "layernorm" normalise along one axis and keep it.
+    "sum", "prod", "max", "min" and "logsumexp" bind their axes; "softmax", "layernorm" and "rmsnorm" normalise along them
+    and keep them.
     """
 
     is_commutative = True
@@ -152,7 +153,7 @@ class Reduction(sympy.Expr):
 
     @property
     def keeps_axis(self) -> bool:
-        return self.kind in ("softmax", "layernorm")
+        return self.kind in ("softmax", "layernorm", "rmsnorm")
 
     @property
     def func(self) -> Any:

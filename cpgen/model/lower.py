@@ -7,7 +7,10 @@ product; logsumexp and softmax become the maps that compute them without overflo
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
+from math import prod
 
 import sympy
 
@@ -22,9 +25,11 @@ from cpgen.model.subscripts import (
     Whole,
     has_quotients,
     parsed,
+    quotient,
     regrouped,
+    remainder,
 )
-from cpgen.scalar import canonical, fold, has_gaps, lengths, placeholder, wide
+from cpgen.scalar import canonical, fold, has_gaps, lengths, maximum, minimum, placeholder, wide
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -125,10 +130,10 @@ class Lowering:
         if expr.kind == "sum":
             body, bound = regrouped(expr.body, expr.axes)
             return self._sum(body, free, bound, origin), free
-        if expr.kind == "prod":
-            return self._product(expr.body, free, expr.axes, origin), free
-        if expr.kind == "layernorm":
-            return self._layer_norm(expr, free, origin), free
+        if expr.kind in JOINED:
+            return self._halved(expr, free, origin), free
+        if expr.kind in ("layernorm", "rmsnorm"):
+            return self._normalised(expr, free, origin), free
         return self._exponentials(expr, free, origin)
 
     def _sum(self, body: sympy.Expr, free: tuple[Axis, ...], bound: tuple[Axis, ...], origin: Origin) -> Node:
@@ -194,17 +199,20 @@ class Lowering:
         node = self._elementwise(factor, used, _inner(origin, "factor"))
         return _argument(args, Access(node, tuple(axis(space.index(a)) for a in used)))
 
-    def _product(
-        self, body: sympy.Expr, free: tuple[Axis, ...], bound: tuple[Axis, ...], origin: Origin
-    ) -> Node:
-        """A tree of pairwise products: derivatives never divide, so zeros are no special case."""
-        node = self._elementwise(body, (*free, *bound), _inner(origin, "factors"))
-        for position in reversed(range(len(bound))):
-            node = _fold_product(node, len(free) + position, origin)
+    def _halved(self, expr: Reduction, free: tuple[Axis, ...], origin: Origin) -> Node:
+        """A product or extremum as a tree of pairs.
+
+        Derivatives of the product never divide, so zeros are no special case; and whatever rounding does to the two sides
+        of a comparison, one element has the derivative of an extremum.
+        """
+        role, join = JOINED[expr.kind]
+        node = self._elementwise(expr.body, (*free, *expr.axes), _inner(origin, role))
+        for position in reversed(range(len(expr.axes))):
+            node = _fold_pairs(node, len(free) + position, join, origin)
         return node
 
     def _materialised(
-        self, body: sympy.Expr, free: tuple[Axis, ...], along: Axis, origin: Origin
+        self, body: sympy.Expr, free: tuple[Axis, ...], along: tuple[Axis, ...], origin: Origin
     ) -> tuple[Node, tuple[Axis, ...]]:
         """A node for ``body`` and its axes: the variable itself where the body is a plain read of all of it."""
         if isinstance(body, Read) and all(isinstance(i, Axis) for i in body.index):
@@ -212,15 +220,45 @@ class Lowering:
             node = self.node_of(body.variable, origin)
             if len(set(order)) == len(order) and tuple(a.extent for a in order) == node.shape:
                 return node, order
-        outer = tuple(a for a in free if a is not along and a != along)
-        return self._elementwise(body, (*outer, along), _inner(origin, "argument")), (*outer, along)
+        order = (*(a for a in free if a not in along), *along)
+        return self._elementwise(body, order, _inner(origin, "argument")), order
+
+    def _flattened(
+        self, source: Node, order: tuple[Axis, ...], along: tuple[Axis, ...], origin: Origin
+    ) -> tuple[Node, tuple[Axis, ...]]:
+        """``source`` with the axes ``along`` as one, the last."""
+        every = Axis("every__", prod(a.size for a in along))  # a name that no user can give
+        space = (*(a for a in order if a not in along), every)
+        subscripts: dict[Axis, Whole] = {}
+        rest = parsed(every)
+        for a in reversed(along):
+            rest, subscripts[a] = quotient(rest, a.size), remainder(rest, a.size)
+        places = Remainders(space.index, len(space))
+        index = tuple(places.index(subscripts.get(a, parsed(a))) for a in order)
+        extents = (*_extents(space), *places.extents)
+        access = [Access(source, index)]
+        return make_map(extents, len(space), access, _0, places.guards, origin=_inner(origin, "flat")), space
 
     def _exponentials(
         self, expr: Reduction, free: tuple[Axis, ...], origin: Origin
     ) -> tuple[Node, tuple[Axis, ...]]:
         """logsumexp and softmax: shifted by the largest argument, which changes nothing but the range."""
-        along = expr.axes[0]
-        source, order = self._materialised(expr.body, free, along, origin)
+        source, order = self._materialised(expr.body, free, expr.axes, origin)
+        if len(expr.axes) > 1:
+            flat, flat_order = self._flattened(source, order, expr.axes, origin)
+            result, found = self._along(expr.kind, flat, flat_order, flat_order[-1], origin)
+            if expr.kind == "logsumexp":
+                return result, found
+            place = {a: k for k, a in enumerate(order)}
+            strides = {place[a]: prod(b.size for b in expr.axes[k + 1 :]) for k, a in enumerate(expr.axes)}
+            index = [axis(place[a]) if a in place else affine(strides) for a in found]
+            return make_map(source.shape, len(order), [Access(result, tuple(index))], _0, origin=origin), order
+        return self._along(expr.kind, source, order, expr.axes[0], origin)
+
+    def _along(
+        self, kind: str, source: Node, order: tuple[Axis, ...], along: Axis, origin: Origin
+    ) -> tuple[Node, tuple[Axis, ...]]:
+        """logsumexp or softmax of ``source[order]`` along one axis."""
         position = order.index(along)
         rest = tuple(a for a in order if a != along)
         extents = _extents((*rest, along))
@@ -239,7 +277,7 @@ class Lowering:
             extents, len(rest), [read(exponential, *reordered)], _0, origin=_inner(origin, "total")
         )
         inside = [largest, exponential, total]
-        if expr.kind == "softmax":
+        if kind == "softmax":
             result = make_map(
                 source.shape,
                 len(order),
@@ -272,33 +310,30 @@ class Lowering:
         if region not in self.regions:
             self.regions.append(region)
 
-    def _layer_norm(self, expr: Reduction, free: tuple[Axis, ...], origin: Origin) -> Node:
-        along = expr.axes[0]
-        source, order = self._materialised(expr.body, free, along, origin)
-        rest = tuple(a for a in order if a != along)
+    def _normalised(self, expr: Reduction, free: tuple[Axis, ...], origin: Origin) -> Node:
+        """layernorm and rmsnorm, which differ by the mean that is taken off."""
+        source, order = self._materialised(expr.body, free, expr.axes, origin)
+        rest = tuple(a for a in order if a not in expr.axes)
         whole = tuple(range(len(order)))
-        short = tuple(k for k, a in enumerate(order) if a != along)
-        extents = _extents((*rest, along))
-        reordered = tuple((*rest, along).index(a) for a in order)
-        count = along.size
-        mean = make_map(
-            extents, len(rest), [read(source, *reordered)], _0 / count, origin=_inner(origin, "mean")
-        )
-        centred = make_map(
-            source.shape,
-            len(order),
-            [read(source, *whole), read(mean, *short)],
-            _0 - _1,
-            origin=_inner(origin, "centred"),
-        )
-        variance = make_map(
-            extents, len(rest), [read(centred, *reordered)], _0**2 / count, origin=_inner(origin, "variance")
-        )
+        short = tuple(k for k, a in enumerate(order) if a not in expr.axes)
+        space = (*rest, *expr.axes)
+        reordered = tuple(space.index(a) for a in order)
+        count = prod(a.size for a in expr.axes)
+
+        def mean_of(node: Node, body: sympy.Expr, role: str) -> Node:
+            reads = [read(node, *reordered)]
+            return make_map(_extents(space), len(rest), reads, body / count, origin=_inner(origin, role))
+
+        centred, spread = source, "mean_square"
+        if expr.kind == "layernorm":
+            reads = [read(source, *whole), read(mean_of(source, _0, "mean"), *short)]
+            centred = make_map(source.shape, len(order), reads, _0 - _1, origin=_inner(origin, "centred"))
+            spread = "variance"
         outer = tuple(range(len(rest)))
         scale = make_map(
             _extents(rest),
             len(rest),
-            [read(variance, *outer)],
+            [read(mean_of(centred, _0**2, spread), *outer)],
             canonical(1 / sympy.sqrt(_0 + expr.option)),
             origin=_inner(origin, "scale"),
         )
@@ -306,6 +341,14 @@ class Lowering:
         place = {a: k for k, a in enumerate(free)}
         args = [read(centred, *(place[a] for a in order)), read(scale, *(place[a] for a in rest))]
         return make_map(_extents(free), len(free), args, _0 * _1, origin=origin)
+
+
+# what makes one number of two, and what the elements are called
+JOINED: dict[str, tuple[str, Callable[[sympy.Expr, sympy.Expr], sympy.Expr]]] = {
+    "prod": ("factors", operator.mul),
+    "max": ("elements", maximum),
+    "min": ("elements", minimum),
+}
 
 
 def _argument(args: list[Access], access: Access) -> sympy.Symbol:
@@ -340,8 +383,10 @@ def _is_contraction(term: sympy.Expr) -> bool:
     return all(f.is_number or isinstance(f, Read) for f in sympy.Mul.make_args(term))
 
 
-def _fold_product(node: Node, position: int, origin: Origin) -> Node:
-    """The product of ``node`` over one of its axes by halving."""
+def _fold_pairs(
+    node: Node, position: int, join: Callable[[sympy.Expr, sympy.Expr], sympy.Expr], origin: Origin
+) -> Node:
+    """``node`` with one of its axes joined to one element by halving."""
     shape = node.shape
     outer = [a for a in range(len(shape)) if a != position]
     left_over: list[Node] = []
@@ -363,10 +408,10 @@ def _fold_product(node: Node, position: int, origin: Origin) -> Node:
             )
         extents = [half if a == position else e for a, e in enumerate(shape)]
         pair = [Access(node, at(0)), Access(node, at(half))]
-        node = make_map(extents, len(extents), pair, _0 * _1, origin=_inner(origin, f"half{half}"))
+        node = make_map(extents, len(extents), pair, join(_0, _1), origin=_inner(origin, f"half{half}"))
     extents = [shape[a] for a in outer]
     place = {a: k for k, a in enumerate(outer)}
     first = tuple(affine({}, 0) if a == position else axis(place[a]) for a in range(len(shape)))
     reads = [Access(node, first), *(read(n, *range(len(outer))) for n in left_over)]
-    body = sympy.Mul(*(placeholder(k) for k in range(len(reads))))
+    body = reduce(join, (placeholder(k) for k in range(len(reads))))
     return make_map(extents, len(outer), reads, body, origin=origin)

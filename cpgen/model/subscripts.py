@@ -79,12 +79,12 @@ def _times(form: Whole, factor: int) -> Whole:
 def _divided(expr: sympy.Expr) -> Whole:
     """A rounded quotient or a remainder, in lowest terms."""
     if isinstance(expr, sympy.floor):
-        return _quotient(*_fraction(expr.args[0]))
+        return quotient(*_fraction(expr.args[0]))
     if isinstance(expr, sympy.ceiling):  # -(-q // 2)
-        return _times(_quotient(*_fraction(-expr.args[0])), -1)
+        return _times(quotient(*_fraction(-expr.args[0])), -1)
     if isinstance(expr, sympy.Mod) and expr.args[1].is_Integer and expr.args[1] != 0:
         of, divisor = parsed(expr.args[0]), int(expr.args[1])
-        return _remainder(of, divisor) if divisor > 0 else _times(_remainder(_times(of, -1), -divisor), -1)
+        return remainder(of, divisor) if divisor > 0 else _times(remainder(_times(of, -1), -divisor), -1)
     raise NoSubscript
 
 
@@ -98,7 +98,7 @@ def _fraction(expr: sympy.Expr) -> tuple[Whole, int]:
     return parsed(divisor * sympy.Add(*terms)), divisor
 
 
-def _quotient(of: Whole, divisor: int) -> Whole:
+def quotient(of: Whole, divisor: int) -> Whole:
     """``of // divisor`` with whole parts taken out: ``(8*a + r) // 8`` is ``a`` where ``r`` stays below 8."""
     common = gcd(divisor, *(c for _, c in of.terms))
     of = Whole(tuple((atom, c // common) for atom, c in of.terms), of.offset // common)
@@ -112,7 +112,8 @@ def _quotient(of: Whole, divisor: int) -> Whole:
     return _whole({**terms, Divided(rest, divisor, False): 1}, offset)
 
 
-def _remainder(of: Whole, divisor: int) -> Whole:
+def remainder(of: Whole, divisor: int) -> Whole:
+    """``of % divisor``, which is what ``of`` exceeds a multiple by where that is always the same one."""
     rest = _whole({atom: c % divisor for atom, c in of.terms}, of.offset % divisor)
     low, high = bounds(rest)
     if low // divisor == high // divisor:
