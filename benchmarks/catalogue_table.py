@@ -66,6 +66,7 @@ CONSTRUCTS = {
     "extrema": "max and min over axes, max pooling with padding",
     "several_axes": "logsumexp, softmax and layer norm over two axes, RMS norm",
     "grouped_convolution": "convolution in groups, dilated, padded",
+    "rounded": "floor, ceiling, rint, frac, Mod, sign",
 }
 COLUMNS = ("model", "constructs", "parameters", "inputs", "reference", "interpreter", "C", "columns")
 

@@ -1164,4 +1164,25 @@ def grouped_convolution() -> cp.Model:
     return m
 
 
+@entry(
+    "x V",
+    lambda a: (np.sin(a["V"] * np.mod(a["x"], 0.75)) + a["V"] ** 2 * np.ceil(a["x"])).sum(1)
+    + np.rint(3 * a["x"]) @ a["V"] ** 3
+    + (a["x"] - np.floor(a["x"])).sum(1) ** 2 * np.sign(a["V"][0]),
+    symbolic=False,
+    kinked=True,
+    x=normal("n", 3),
+    V=normal(3),
+)
+def rounded() -> cp.Model:
+    """floor, ceiling, rint, frac, Mod and sign: constant between their jumps."""
+    m = cp.Model("rounded")
+    n, i = m.axes("n i", n=cp.ROWS, i=3)
+    x, v = m.input("x", n, i), m.param("V", i)
+    wrapped = sp.sin(v[i] * (x[n, i] % sp.Rational(3, 4))) + v[i] ** 2 * sp.ceiling(x[n, i])
+    steps = cp.sum(v[i] ** 3 * cp.rint(3 * x[n, i]), i)
+    m.objective(cp.sum(wrapped, i) + steps + cp.sum(sp.frac(x[n, i]), i) ** 2 * sp.sign(v[0]))
+    return m
+
+
 ENTRIES = tuple(CATALOGUE.values())

@@ -92,6 +92,10 @@ class Read(sympy.Expr):
     def __iter__(self) -> Any:
         raise NoIterable(f"{self} is one number: Python's sum adds up the items of a list; write cp.sum(...)", caller())
 
+    def _eval_Mod(self, divisor: sympy.Expr) -> sympy.Expr:
+        # SymPy takes what has __iter__ for a list of terms
+        return sympy.Mod(self, divisor, evaluate=False)
+
     @property
     def variable(self) -> str:
         return str(self.args[0])
