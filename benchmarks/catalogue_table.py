@@ -67,6 +67,7 @@ CONSTRUCTS = {
     "several_axes": "logsumexp, softmax and layer norm over two axes, RMS norm",
     "grouped_convolution": "convolution in groups, dilated, padded",
     "rounded": "floor, ceiling, rint, frac, Mod, sign",
+    "constants": "constant arrays, an axis as a number",
 }
 COLUMNS = ("model", "constructs", "parameters", "inputs", "reference", "interpreter", "C", "columns")
 

@@ -1185,4 +1185,24 @@ def rounded() -> cp.Model:
     return m
 
 
+TABLE = np.array([[0.5, -1.0, 2.0], [0.0, 1.5, -0.5]])
+
+
+def _constants(a: Arrays) -> Array:
+    z = np.tanh(a["x"] @ TABLE.astype(a["x"].dtype) + a["b"])
+    return (np.arange(3) * a["b"] * z**2).sum(1) + np.exp(z @ a["b"] / 4) * a["x"].dtype.type(0.75)
+
+
+@entry("b x", _constants, x=normal("n", 2), b=normal(3))
+def constants() -> cp.Model:
+    """A table and a number that belong to the model, and an axis as a number."""
+    m = cp.Model("constants")
+    n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=3)
+    x, b = m.input("x", n, i), m.param("b", h)
+    table, rate = m.constant("table", (i, h), TABLE), m.constant("rate", (), 0.75)
+    z = m.define("z", (n, h), sp.tanh(cp.sum(table[i, h] * x[n, i], i) + b[h]))
+    m.objective(cp.sum(cp.position(h) * b[h] * z[n, h] ** 2, h) + rate * sp.exp(cp.sum(b[h] * z[n, h], h) / 4))
+    return m
+
+
 ENTRIES = tuple(CATALOGUE.values())

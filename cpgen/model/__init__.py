@@ -2,6 +2,7 @@
 
 from cpgen.ir.nodes import ROWS
 from cpgen.model import layers
+from cpgen.model.constants import position
 from cpgen.model.expressions import Axis
 from cpgen.model.helpers import layer_norm, logsumexp, max, mean, min, norm, prod, rms_norm, softmax, sum
 from cpgen.model.model import Model, Variable, from_expression, is_expression, wrt_names
@@ -20,6 +21,7 @@ __all__ = [
     "mean",
     "min",
     "norm",
+    "position",
     "prod",
     "rms_norm",
     "softmax",

@@ -90,8 +90,7 @@ class Lowering:
             return _argument(args, Access(node, tuple(axis(axes.index(a)) for a in order)))
         if isinstance(expr, Axis):
             raise ModelError(
-                f"{origin.name}: the axis {expr.name} is used as a number; declare an input that holds the numbers "
-                f"(for example 0, 1, 2, ...) and read it at [{expr.name}]",
+                f"{origin.name}: the axis {expr.name} is used as a number; write cp.position({expr.name})",
                 origin,
             )
         if isinstance(expr, sympy.Symbol) and not expr.name.startswith("_"):

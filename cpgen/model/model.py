@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
+import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
 from cpgen.errors import ModelError, RequestError, ShapeError
 from cpgen.ir.build import make_map, new_input, read
 from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
+from cpgen.model.constants import constant_values, position_name
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
@@ -94,6 +96,8 @@ class Model:
             return ", ".join(str(Read(name, self._shapes[name])) for name in names) or "none"
 
         kinds = {"inputs": "data", "parameters": "param"}
+        if any(v.kind == "constant" for v in self._variables.values()):
+            kinds["constants"] = "constant"
         lines = [f"model {self.name}: axes {', '.join(f'{a} of {a.size_text}' for a in self._axes.values()) or 'none'}"]
         for what, kind in kinds.items():
             lines.append(f"  {what} {listed([name for name, v in self._variables.items() if v.kind == kind])}")
@@ -134,6 +138,10 @@ class Model:
             raise ModelError(
                 f"the axis {name} is declared already (extent {self._axes[name].size_text})", origin
             )
+        if f"position_of_{name}" in self._shapes:
+            raise ModelError(
+                f"the axis {name}: cp.position would read it as position_of_{name}, and a variable has that name", origin
+            )
         if extent is ROWS and any(a.is_rows for a in self._axes.values()):
             first = next(a.name for a in self._axes.values() if a.is_rows)
             raise ModelError(
@@ -164,6 +172,24 @@ class Model:
                 f"the parameter {name} has the axis of rows; declare it with input(...)", self._here(name)
             )
         return variable
+
+    def constant(self, name: str, axes: Sequence[Axis] | Axis, array: Any) -> Any:
+        """An array that belongs to the model: a table of positions, a mask, weights of a quadrature, a running mean.
+
+        ``array`` is shaped like ``axes``, none of them the rows.  Calls are given no array for it, nothing is
+        differentiated by it, and a bundle has it as ``const`` data.  Raises ModelError for what is not an array of finite
+        real numbers, ShapeError for another shape.
+        """
+        axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
+        origin = self._new_name(name, "the constant")
+        self._check_axes(name, axes, origin)
+        if any(a.is_rows for a in axes):
+            raise ModelError(f"the constant {name} has the axis of rows; declare it with input(...)", origin)
+        values = constant_values(name, array, tuple(a.size for a in axes), origin)
+        origin = Origin(name, origin.file, origin.line, "", tuple(a.name for a in axes))
+        self._variables[name] = Input(name, values.shape, "constant", origin, values=values)
+        self._shapes[name] = axes
+        return Variable(self, name, axes) if axes else Read(name)
 
     def _declare(
         self, name: str, axes: tuple[Axis, ...], kind: str, low: float | None, high: float | None, unit: str
@@ -280,6 +306,8 @@ class Model:
     def _new_name(self, name: str, what: str) -> Origin:
         origin = self._here(str(name))
         check_name(name, what, origin)
+        if any(position_name(a) == name for a in self._axes.values()):
+            raise ModelError(f"{what} {name}: cp.position reads by this name; choose another", origin)
         if name in self._shapes:
             raise ModelError(
                 f"{what} {name}: the name is taken already; every definition has its own", origin
@@ -386,6 +414,13 @@ class Model:
             return self._variables[name]
         if name in self._definitions:
             return self._definitions[name]
+        counted = next((a for a in self._axes.values() if position_name(a) == name), None)
+        if counted is not None:
+            values = np.arange(float(counted.size))
+            about = Origin(name, origin.file, origin.line, "", (counted.name,))
+            self._variables[name] = Input(name, values.shape, "constant", about, values=values)
+            self._shapes[name] = (counted,)
+            return self._variables[name]
         raise ModelError(f"{origin.name}: {name} is not declared in the model {self.name!r}", origin)
 
 
