@@ -62,6 +62,12 @@ CONSTRUCTS = {
     "shared_scalar": "one scalar in every definition",
     "several_inputs": "several inputs with and without rows, scalars, mixed wrt",
     "linear": "only a cross block; leaves that nothing reads",
+    "regrouped": "subscripts with // and %: flattened, repeated, in groups, round a ring",
+    "extrema": "max and min over axes, max pooling with padding",
+    "several_axes": "logsumexp, softmax and layer norm over two axes, RMS norm",
+    "grouped_convolution": "convolution in groups, dilated, padded",
+    "rounded": "floor, ceiling, rint, frac, Mod, sign",
+    "constants": "constant arrays, an axis as a number",
 }
 COLUMNS = ("model", "constructs", "parameters", "inputs", "reference", "interpreter", "C", "columns")
 

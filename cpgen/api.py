@@ -152,10 +152,14 @@ def _check_tuning(tuning: Tuning, graph: Graph, leaves: Sequence[Input], real: s
 
 def _leaves(graph: Graph, names: Sequence[str] | None) -> list[Input]:
     if names is None:
-        leaves = [v for v in graph.variables if v.kind == "param"] or list(graph.variables)
+        leaves = [v for v in graph.variables if v.kind == "param"] or [
+            v for v in graph.variables if v.kind == "data"
+        ]
     else:
-        known = {v.name: v for v in graph.variables}
+        known = {v.name: v for v in graph.variables if v.kind != "constant"}
         for name in names:
+            if any(v.name == name for v in graph.variables) and name not in known:
+                raise RequestError(f"wrt names {name!r}, which is a constant", graph.origin)
             if name not in known:
                 raise RequestError(
                     f"wrt names {name!r}, which is not declared (declared: {', '.join(known)})", graph.origin

@@ -1063,4 +1063,146 @@ def linear() -> cp.Model:
     return m
 
 
+def _regrouped(a: Arrays) -> Array:
+    x = a["x"]
+    flat = x.reshape(len(x), 6)
+    up = np.repeat(np.tanh(a["V"][:2] * x[:, :, 0]), 3, axis=1)[:, :5]
+    heads = np.stack([(flat[:, 2 * g : 2 * g + 2] * a["W"][g]).sum(1) for g in (0, 0, 1, 1, 2, 2)], axis=1)
+    turned = sum(np.sin(a["V"][(k - 4) % 3] * x[:, (5 - k) // 3, (k // 2) % 3]) for k in range(6))
+    return np.tanh(flat @ a["U"]) ** 2 + (up**3).sum(1) + (heads**2 * flat).sum(1) + turned
+
+
+@entry("x U V W", _regrouped, x=normal("n", 2, 3), U=normal(6), V=normal(3), W=normal(3, 2))
+def regrouped() -> cp.Model:
+    """Subscripts with // and %: an array flattened, repeated, in groups, and read round a ring."""
+    m = cp.Model("regrouped")
+    n, q, k, c, r = m.axes("n q k c r", n=cp.ROWS, q=6, k=5, c=2, r=6)
+    a, b = m.axes("a b", a=2, b=3)
+    x, u, v, w = m.input("x", n, a, b), m.param("U", q), m.param("V", b), m.param("W", b, c)
+    flat = m.define("flat", (n, q), x[n, q // 3, q % 3])
+    dense = m.define("dense", n, sp.tanh(cp.sum(u[q] * x[n, q // 3, q % 3], q)))
+    small = m.define("small", (n, a), sp.tanh(v[a] * x[n, a, 0]))
+    up = m.define("up", (n, k), small[n, k // 3])
+    heads = m.define("heads", (n, q), cp.sum(w[q // 2, c] * flat[n, q // 2 * 2 + c], c))
+    turned = cp.sum(sp.sin(v[(r - 4) % 3] * x[n, (5 - r) // 3, r // 2 % 3]), r)
+    m.objective(dense[n] ** 2 + cp.sum(up[n, k] ** 3, k) + cp.sum(heads[n, q] ** 2 * flat[n, q], q) + turned)
+    return m
+
+
+def _windows(x: Array, size: int, step: int, padding: int) -> Array:
+    wide = np.pad(x, [(0, 0), (padding, padding)], constant_values=-np.inf)
+    return np.stack([wide[:, p : p + size] for p in range(0, wide.shape[1] - size + 1, step)], axis=1)
+
+
+def _extrema(a: Arrays) -> Array:
+    pooled = _windows(a["x"], 3, 2, 1).max(axis=2)
+    spread = np.max(a["V"] * a["x"][:, None, :5], axis=(1, 2)) - np.min(a["x"][:, None, :5] ** 2 + a["V"], axis=(1, 2))
+    return (pooled**2).sum(1) + np.exp(spread / 2)
+
+
+@entry("x V", _extrema, symbolic=False, kinked=True, x=normal("n", 7, mean=-1.0), V=normal(2, 5))
+def extrema() -> cp.Model:
+    """Largest and smallest over one and two axes; max pooling whose windows begin outside, of numbers below zero."""
+    m = cp.Model("extrema")
+    n, i, h, k = m.axes("n i h k", n=cp.ROWS, i=7, h=2, k=5)
+    x, v = m.input("x", n, i), m.param("V", h, k)
+    pooled = cp.layers.max_pool(m, "pooled", x, 3, stride=2, padding=1)
+    spread = cp.max(v[h, k] * x[n, k], h, k) - cp.min(x[n, k] ** 2 + v[h, k], h, k)
+    m.objective(cp.sum(pooled[n, pooled.axes[1]] ** 2, pooled.axes[1]) + sp.exp(spread / 2))
+    return m
+
+
+def _several_axes(a: Arrays) -> Array:
+    s = a["V"] * a["x"]
+    weights = np_softmax(s.reshape(len(s), 6)).reshape(s.shape)
+    centred = s - s.mean(axis=(1, 2), keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(axis=(1, 2), keepdims=True) + 0.01)
+    rms = a["x"] / np.sqrt((a["x"] ** 2).mean(axis=2, keepdims=True) + 0.01)
+    return (
+        np_logsumexp(s.reshape(len(s), 6)) ** 2
+        + (weights * a["x"] ** 2 + np.sin(a["V"] * normed) + a["V"] * rms**3).sum((1, 2))
+    )
+
+
+@entry("x V", _several_axes, symbolic=False, x=normal("n", 2, 3), V=normal(2, 3))
+def several_axes() -> cp.Model:
+    """logsumexp, softmax and layer norm over two axes, RMS norm over one."""
+    m = cp.Model("several_axes")
+    n, a, b = m.axes("n a b", n=cp.ROWS, a=2, b=3)
+    x, v = m.input("x", n, a, b), m.param("V", a, b)
+    s = m.define("s", (n, a, b), v[a, b] * x[n, a, b])
+    weights = m.define("weights", (n, a, b), cp.softmax(s[n, a, b], a, b))
+    normed = m.define("normed", (n, a, b), cp.layer_norm(s[n, a, b], b, a, eps=0.01))
+    rms = m.define("rms", (n, a, b), cp.rms_norm(x[n, a, b], b, eps=0.01))
+    parts = weights[n, a, b] * x[n, a, b] ** 2 + sp.sin(v[a, b] * normed[n, a, b]) + v[a, b] * rms[n, a, b] ** 3
+    m.objective(cp.logsumexp(s[n, a, b], a, b) ** 2 + cp.sum(parts, a, b))
+    return m
+
+
+def _grouped(a: Arrays) -> Array:
+    """Depthwise in two groups, every other tap."""
+    x = np.pad(a["x"], [(0, 0), (0, 0), (1, 1)])
+    size = x.shape[2] - 2
+    out = np.stack(
+        [
+            sum(a["W"][o, c, k] * x[:, 2 * (o // 2) + c, 2 * k : 2 * k + size] for c in range(2) for k in range(2))
+            for o in range(4)
+        ],
+        axis=1,
+    )
+    return np.log(1 + np.tanh(out + a["b"][:, None]) ** 2).sum((1, 2))
+
+
+@entry("W b x", _grouped, x=normal("n", 4, 4), W=normal(4, 2, 2), b=normal(4))
+def grouped_convolution() -> cp.Model:
+    """A convolution in groups, dilated and padded."""
+    m = cp.Model("grouped_convolution")
+    n, c, i, o, g, k = m.axes("n c i o g k", n=cp.ROWS, c=4, i=4, o=4, g=2, k=2)
+    x, w, b = m.input("x", n, c, i), m.param("W", o, g, k), m.param("b", o)
+    z = cp.layers.conv1d(m, "z", x, w, b, padding=1, dilation=2, groups=2)
+    m.objective(cp.sum(sp.log(1 + sp.tanh(z[z.axes]) ** 2), *z.axes[1:]))
+    return m
+
+
+@entry(
+    "x V",
+    lambda a: (np.sin(a["V"] * np.mod(a["x"], 0.75)) + a["V"] ** 2 * np.ceil(a["x"])).sum(1)
+    + np.rint(3 * a["x"]) @ a["V"] ** 3
+    + (a["x"] - np.floor(a["x"])).sum(1) ** 2 * np.sign(a["V"][0]),
+    symbolic=False,
+    kinked=True,
+    x=normal("n", 3),
+    V=normal(3),
+)
+def rounded() -> cp.Model:
+    """floor, ceiling, rint, frac, Mod and sign: constant between their jumps."""
+    m = cp.Model("rounded")
+    n, i = m.axes("n i", n=cp.ROWS, i=3)
+    x, v = m.input("x", n, i), m.param("V", i)
+    wrapped = sp.sin(v[i] * (x[n, i] % sp.Rational(3, 4))) + v[i] ** 2 * sp.ceiling(x[n, i])
+    steps = cp.sum(v[i] ** 3 * cp.rint(3 * x[n, i]), i)
+    m.objective(cp.sum(wrapped, i) + steps + cp.sum(sp.frac(x[n, i]), i) ** 2 * sp.sign(v[0]))
+    return m
+
+
+TABLE = np.array([[0.5, -1.0, 2.0], [0.0, 1.5, -0.5]])
+
+
+def _constants(a: Arrays) -> Array:
+    z = np.tanh(a["x"] @ TABLE.astype(a["x"].dtype) + a["b"])
+    return (np.arange(3) * a["b"] * z**2).sum(1) + np.exp(z @ a["b"] / 4) * a["x"].dtype.type(0.75)
+
+
+@entry("b x", _constants, x=normal("n", 2), b=normal(3))
+def constants() -> cp.Model:
+    """A table and a number that belong to the model, and an axis as a number."""
+    m = cp.Model("constants")
+    n, i, h = m.axes("n i h", n=cp.ROWS, i=2, h=3)
+    x, b = m.input("x", n, i), m.param("b", h)
+    table, rate = m.constant("table", (i, h), TABLE), m.constant("rate", (), 0.75)
+    z = m.define("z", (n, h), sp.tanh(cp.sum(table[i, h] * x[n, i], i) + b[h]))
+    m.objective(cp.sum(cp.position(h) * b[h] * z[n, h] ** 2, h) + rate * sp.exp(cp.sum(b[h] * z[n, h], h) / 4))
+    return m
+
+
 ENTRIES = tuple(CATALOGUE.values())

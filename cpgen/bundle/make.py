@@ -46,6 +46,7 @@ def write_bundle(
     derived = [_derivation(estimator, key) for key in options.programs]
     plans = [_planned(d.program, real, options) for d in derived]
     weights = _arrays(estimator, options.weights, "weights", real, ("param",))
+    weights |= {v.name: v.held(estimator.real) for v in estimator.graph.variables if v.kind == "constant"}
     suffix = "f64" if real == "float64" else "f32"
     files = emit_c(
         estimator.graph.name,

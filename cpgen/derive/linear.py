@@ -222,4 +222,21 @@ def single_path(m: Map, k: int) -> bool:
 
 def reads_one(m: Map, k: int) -> bool:
     """Whether each output element reads one element of argument ``k`` at most."""
-    return all(a < m.rank for index, _ in target_of(m.args[k]) for a, _ in index.terms)
+    known = {*range(m.rank), *_picked(m)}
+    return all(a in known for index, _ in target_of(m.args[k]) for a, _ in index.terms)
+
+
+def _picked(m: Map) -> set[int]:
+    """The axes summed over of which guards leave one point at most, as remainders of subscripts with ``//`` do."""
+    found: set[int] = set()
+    before = -1
+    while len(found) != before:
+        before = len(found)
+        for guard in m.guards:
+            left = [(a, c) for a, c in guard.index.terms if a >= m.rank and a not in found]
+            if len(left) == 1:
+                (a, c), extent = left[0], m.extents[left[0][0]]
+                # values of the numerator that are multiples of the divisor lie that far apart
+                if isinstance(extent, int) and abs(c) * (extent - 1) < guard.index.divisor:
+                    found.add(a)
+    return found

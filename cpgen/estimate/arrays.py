@@ -60,11 +60,15 @@ def check_arrays(
     entries are refused.  A scalar stands for one row where a model has scalar inputs.  ``gpu``: arrays that lie on a GPU
     stay there, and their elements are not looked at.
     """
-    if not arrays.keys() <= (known := {v.name for v in graph.variables}):
+    constants = {v.name: v.held(real) for v in graph.variables if v.kind == "constant"}
+    if given := sorted(constants.keys() & arrays.keys()):
+        raise RequestError(f"{given[0]} is a constant of the model {graph.name!r}, which holds its values")
+    if not arrays.keys() <= (known := {v.name for v in graph.variables} - constants.keys()):
         name = next(name for name in arrays if name not in known)
         hint = "; what to differentiate by is an argument of compile" if name == "wrt" else ""
         hint = f"; {name}= is no option of this method" if name in OPTIONS else hint
         raise RequestError(f"the model {graph.name!r} has no {name!r}; it has: {', '.join(sorted(known))}{hint}")
+    arrays = {**arrays, **constants}
     if missing := [v.name for v in needed if v.name not in arrays]:
         options = [name for name in missing if name in OPTIONS]
         how = (

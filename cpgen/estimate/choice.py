@@ -148,7 +148,7 @@ def compared(
 
 def synthetic(graph: Graph, rows: int, seed: int) -> Iterator[dict[str, Array]]:
     """Arrays for all variables, several kinds, the likeliest first."""
-    bounded = {v.name for v in graph.variables if v.low is not None or v.high is not None}
+    bounded = {v.name for v in graph.variables if v.low is not None or v.high is not None or v.kind == "constant"}
     made = draws(topological([graph.objective]), list(graph.variables), rows, seed=seed)
     for attempt, arrays in zip(range(ATTEMPTS), made, strict=False):
         unit = UNIT if attempt == 0 else 1.0

@@ -142,8 +142,8 @@ class Loaded:
 
     @cached_property
     def variables(self) -> list[Input]:
-        """The inputs that a caller's arrays are given for."""
-        return [i for i in self.program.inputs if i.kind in ("data", "param")]
+        """The inputs that a caller's arrays, or the model's own, are given for."""
+        return [i for i in self.program.inputs if i.kind in ("data", "param", "constant")]
 
     @cached_property
     def shapes(self) -> Shapes:

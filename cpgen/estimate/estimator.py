@@ -73,7 +73,8 @@ class Estimator:
         verify_constants(graph, options.real)
         self._compiled = Compiled(graph, wrt, options)
         self._with_rows = [v for v in graph.variables if v.has_rows]
-        self._names = {v.name for v in graph.variables}
+        self._constants = {v.name: v.held(self.real) for v in graph.variables if v.kind == "constant"}
+        self._names = {v.name for v in graph.variables} - self._constants.keys()
 
     def __repr__(self) -> str:
         return show.described(self.graph, self.wrt, self.options, self._compiled.labels())
@@ -204,8 +205,9 @@ class Estimator:
         """The checked arrays that a program reads and the rows; None if plain numbers stand for the one row."""
         variables = loaded.variables
         gpu = self.options.target == "cuda"
-        if not gpu and arrays.keys() <= self._names and all(type(arrays.get(v.name)) is np.ndarray for v in variables):
-            quick = {v.name: cast(Array, arrays[v.name]) for v in variables}
+        every = {**arrays, **self._constants} if self._constants else arrays
+        if not gpu and arrays.keys() <= self._names and all(type(every.get(v.name)) is np.ndarray for v in variables):
+            quick = {v.name: cast(Array, every[v.name]) for v in variables}
             found = rows_of(tuple(quick.values()), loaded.shapes, self.options.real)
             if found or (found == 0 and not self._with_rows):
                 return quick, found or 1

@@ -146,7 +146,7 @@ def derived_from(graph: Graph, found: Mapping[str, Any]) -> Derived:
     variables = {v.name: v for v in graph.variables}
     inputs = []
     for name, kind, shape, offset, origin in found["inputs"]:
-        if kind in ("data", "param"):
+        if kind in ("data", "param", "constant"):
             inputs.append(variables[name])
         else:
             inputs.append(Input(name, _extents(shape), kind, _placed(graph, origin), offset))

@@ -28,7 +28,7 @@ def described(graph: Graph, wrt: Sequence[Input], options: Options, labels: Mapp
     def listed(nodes: Sequence[Input]) -> str:
         return ", ".join(v.name + (f" {expected_shape(v)}" if v.shape else "") for v in nodes) or "none"
 
-    fixed = [v for v in graph.variables if v not in wrt]
+    fixed = [v for v in graph.variables if v not in wrt and v.kind != "constant"]
     how = sorted(set(labels.values())) or [f"target {options.target}, backend {options.backend}, nothing compiled yet"]
     return (
         f"estimator of {graph.name} ({graph.reduction} over rows, {options.real})\n"

@@ -116,6 +116,7 @@ def verify(
     given = gathered(arrays, named) or random_arrays(graph, rows, seed, estimator.real, estimator.wrt)
     checked, n = check_arrays(graph, graph.variables, given, estimator.real)
     double = {k: v.astype(np.float64) for k, v in checked.items()}
+    called = {k: v for k, v in checked.items() if k in given}  # without the model's constants
     (expected_gradient, expected_hessian), source, tolerance = _reference(estimator, double, n, reference)
     tolerance = 2e-4 if estimator.real == np.float32 else tolerance
     real = estimator.real
@@ -123,14 +124,14 @@ def verify(
     summed = _collapse(estimator, np.stack([np.diagonal(h) for h in expected_hessian]))
     # differences are only as good as the largest entry that went into them
     apart = source != DIFFERENCES
-    gradient = _vector(estimator, estimator.gradient(checked), n)
+    gradient = _vector(estimator, estimator.gradient(called), n)
     checks = [_check("gradient", gradient, expected_gradient, _limits(estimator, first, "grad_"), tolerance, apart)]
     limits = _limits(estimator, second, "hvp_")
     total = sum(int(np.prod(v.element_shape)) for v in estimator.wrt)
     if total <= HESSIAN_VARIABLES:
-        found = _dense(estimator, estimator.hessian(checked).blocks, n)
+        found = _dense(estimator, estimator.hessian(called).blocks, n)
         checks.append(_check("Hessian from unit columns", found, expected_hessian, limits, tolerance, apart))
-    diagonal = estimator.diagonal(checked, exact=True)
+    diagonal = estimator.diagonal(called, exact=True)
     values = _vector(estimator, {k: e.value for k, e in diagonal.items()}, n)
     checks.append(_check("diagonal", values, summed, limits, tolerance, apart))
     backend = diagonal[estimator.wrt[0].name].backend
@@ -147,7 +148,7 @@ def _check_counts(rows: object, seed: object) -> None:
 def random_arrays(
     graph: Graph, rows: int, seed: int, real: np.dtype, wrt: Sequence[Input] | None = None
 ) -> dict[str, Array]:
-    """Random arrays for every variable, inside the declared ranges (:mod:`cpgen.ir.draws`).
+    """Random arrays for every input and parameter, inside the declared ranges (:mod:`cpgen.ir.draws`).
 
     Several magnitudes are tried until the objective is finite in ``real`` and, with ``wrt``, its gradient too, not zero,
     and clear of rounding.  Raises RequestError for ``rows`` below 1 or a negative ``seed``, DataError if none will do.
@@ -169,7 +170,7 @@ def random_arrays(
             "(m.input(..., low=, high=)) or pass arrays inside its domain",
             graph.origin,
         )
-    return best[1]
+    return {v.name: best[1][v.name] for v in graph.variables if v.kind != "constant"}
 
 
 def _bounded(

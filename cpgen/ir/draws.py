@@ -56,6 +56,8 @@ def draws(
 
 
 def _draw(rng: np.random.Generator, node: Input, shape: tuple[int, ...], which: int, terms: int) -> Array:
+    if node.values is not None:
+        return np.array(node.values)
     low, high, divided = INTERVALS[which]
     if node.low is not None and node.high is not None:
         if which % 2 and node.low > 0 and node.high / node.low > 10:  # several decades

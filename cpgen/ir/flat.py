@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
+import numpy as np
 import sympy
+from numpy.typing import NDArray
 
 from cpgen.ir.build import make_map
 from cpgen.ir.nodes import Access, Extent, Graph, Guard, Index, Input, Map, Node, Origin, Region, topological
@@ -22,7 +24,9 @@ FlatMap: TypeAlias = tuple[
     str,
     Origin,
 ]
-FlatInput: TypeAlias = tuple[str, tuple[Extent, ...], str, Origin, int, float | None, float | None, str]
+FlatInput: TypeAlias = tuple[
+    str, tuple[Extent, ...], str, Origin, int, tuple[float | None, float | None], str, NDArray[np.floating] | None
+]
 FlatRegion: TypeAlias = tuple[str, int, int, int, int, tuple[int, ...]]
 FlatGraph: TypeAlias = tuple[
     str,
@@ -47,7 +51,8 @@ def flat(graph: Graph) -> FlatGraph:
 
     def record(node: Node) -> FlatInput | FlatMap:
         if isinstance(node, Input):
-            return (node.name, node.shape, node.kind, node.origin, node.offset, node.low, node.high, node.unit)
+            ends = (node.low, node.high)
+            return (node.name, node.shape, node.kind, node.origin, node.offset, ends, node.unit, node.values)
         assert isinstance(node, Map)
         args = tuple((number[a.node], a.index) for a in node.args)
         return (node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
@@ -74,7 +79,8 @@ def graph_of(flattened: FlatGraph) -> Graph:
     nodes: list[Node] = []
     for record in records:
         if len(record) == 8:
-            nodes.append(Input(*record))
+            label, shape, kind, place, offset, (low, high), unit, held = record
+            nodes.append(Input(label, shape, kind, place, offset, low, high, unit, held))
         else:
             extents, rank, args, expr, guards, reduce, place = record
             read = [Access(nodes[k], index) for k, index in args]
@@ -115,7 +121,8 @@ def fingerprint(graph: Graph) -> str | None:
     written: list[object] = []
     for record in records:
         if len(record) == 8:
-            written.append((*record[:3], _without_place(record[3]), *record[4:]))
+            values = None if record[7] is None else hashlib.sha256(record[7].tobytes()).hexdigest()
+            written.append((*record[:3], _without_place(record[3]), *record[4:7], values))
         else:
             if any(issubclass(kind, UserFunction) for kind in kinds(record[3])):
                 return None

@@ -39,6 +39,9 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import sympy
 
@@ -148,10 +151,11 @@ class Node:
 class Input(Node):
     """An array the caller supplies.
 
-    ``kind`` is "data", "param", "noise" (random signs drawn by the runtime, see :mod:`cpgen.noise`) or "cotangent" /
-    "tangent" (a direction supplied by the caller).  For noise, ``offset`` is the position of its first element among all
-    noise elements of one row, which orthogonal designs need.  ``low``, ``high`` and ``unit`` are what the user declared
-    about the values (None and "": nothing): test data keep to them, and they are shown; nothing is computed from them.
+    ``kind`` is "data", "param", "constant" (an array that belongs to the model: ``values``, in float64), "noise" (random
+    signs drawn by the runtime, see :mod:`cpgen.noise`) or "cotangent" / "tangent" (a direction supplied by the caller).
+    For noise, ``offset`` is the position of its first element among all noise elements of one row, which orthogonal
+    designs need.  ``low``, ``high`` and ``unit`` are what the user declared about the values (None and "": nothing): test
+    data keep to them, and they are shown; nothing is computed from them.
     """
 
     name: str
@@ -162,6 +166,19 @@ class Input(Node):
     low: float | None = None
     high: float | None = None
     unit: str = ""
+    values: NDArray[np.floating] | None = None
+
+    @cached_property
+    def _held(self) -> dict[np.dtype, NDArray[np.floating]]:
+        return {}
+
+    def held(self, real: np.dtype) -> NDArray[np.floating]:
+        """The values of a constant as an array of ``real``, always the same one."""
+        assert self.values is not None
+        if real not in self._held:
+            with np.errstate(over="ignore"):  # refused where a model is compiled
+                self._held[real] = np.ascontiguousarray(self.values, real).reshape(self.values.shape)
+        return self._held[real]
 
     @property
     def range_text(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Program, topological
 from cpgen.scalar import check_constants, placeholder
@@ -39,6 +41,9 @@ def verify(program: Program) -> None:
 
 def verify_constants(graph: Graph, real: str) -> None:
     """Raise UnsupportedError, naming the definition, for a constant of the model that over- or underflows in ``real``."""
+    for given in graph.variables:
+        if given.values is not None and not np.isfinite(given.held(np.dtype(real))).all():
+            raise UnsupportedError(f"the constant {given.name} has numbers beyond the range of {real}", given.origin)
     for node in topological([graph.objective, *(node for _, node in graph.definitions)]):
         if isinstance(node, Map):
             try:

@@ -92,6 +92,10 @@ class Read(sympy.Expr):
     def __iter__(self) -> Any:
         raise NoIterable(f"{self} is one number: Python's sum adds up the items of a list; write cp.sum(...)", caller())
 
+    def _eval_Mod(self, divisor: sympy.Expr) -> sympy.Expr:
+        # SymPy takes what has __iter__ for a list of terms
+        return sympy.Mod(self, divisor, evaluate=False)
+
     @property
     def variable(self) -> str:
         return str(self.args[0])
@@ -120,7 +124,8 @@ class Read(sympy.Expr):
 class Reduction(sympy.Expr):
     """``kind`` of ``body`` along ``axes``.
 
-    "sum", "prod" and "logsumexp" bind their axes; "softmax" and "layernorm" normalise along one axis and keep it.
+    "sum", "prod", "max", "min" and "logsumexp" bind their axes; "softmax", "layernorm" and "rmsnorm" normalise along them
+    and keep them.
     """
 
     is_commutative = True
@@ -152,7 +157,7 @@ class Reduction(sympy.Expr):
 
     @property
     def keeps_axis(self) -> bool:
-        return self.kind in ("softmax", "layernorm")
+        return self.kind in ("softmax", "layernorm", "rmsnorm")
 
     @property
     def func(self) -> Any:

@@ -11,14 +11,10 @@ from cpgen.model.expressions import Axis, Reduction, free_axes
 from cpgen.model.place import caller
 
 
-def _axes(
-    name: str, body: Any, axes: tuple[Any, ...], single: bool = False
-) -> tuple[sympy.Expr, tuple[Axis, ...]]:
+def _axes(name: str, body: Any, axes: tuple[Any, ...]) -> tuple[sympy.Expr, tuple[Axis, ...]]:
     expr = sympy.sympify(body)
     if not axes:
         raise ModelError(f"{name}({expr}) names no axis to run along", caller())
-    if single and len(axes) != 1:
-        raise ModelError(f"{name} runs along one axis, not {len(axes)}", caller())
     for axis in axes:
         if not isinstance(axis, Axis):
             raise ModelError(f"{name}(...) runs along axes of the model, and {axis!r} is none", caller())
@@ -53,14 +49,24 @@ def mean(expr: Any, *axes: Any) -> sympy.Expr:
     return Reduction("sum", body, along) / count
 
 
-def logsumexp(expr: Any, axis: Any) -> sympy.Expr:
-    """``log(sum(exp(expr)))`` along ``axis``, without overflow."""
-    return Reduction("logsumexp", *_axes("logsumexp", expr, (axis,), single=True))
+def max(expr: Any, *axes: Any) -> sympy.Expr:
+    """The largest value of ``expr`` over one or more axes; where several are equal, one of them has the derivative."""
+    return Reduction("max", *_axes("max", expr, axes))
 
 
-def softmax(expr: Any, axis: Any) -> sympy.Expr:
-    """``exp(expr) / sum(exp(expr))`` along ``axis``, without overflow; the result varies over ``axis``."""
-    return Reduction("softmax", *_axes("softmax", expr, (axis,), single=True))
+def min(expr: Any, *axes: Any) -> sympy.Expr:
+    """The smallest value of ``expr`` over one or more axes; where several are equal, one of them has the derivative."""
+    return Reduction("min", *_axes("min", expr, axes))
+
+
+def logsumexp(expr: Any, *axes: Any) -> sympy.Expr:
+    """``log(sum(exp(expr)))`` over one or more axes, without overflow."""
+    return Reduction("logsumexp", *_axes("logsumexp", expr, axes))
+
+
+def softmax(expr: Any, *axes: Any) -> sympy.Expr:
+    """``exp(expr) / sum(exp(expr))`` over one or more axes, without overflow; the result varies over them."""
+    return Reduction("softmax", *_axes("softmax", expr, axes))
 
 
 def norm(expr: Any, *axes: Any) -> sympy.Expr:
@@ -69,7 +75,11 @@ def norm(expr: Any, *axes: Any) -> sympy.Expr:
     return sympy.sqrt(Reduction("sum", body**2, along))
 
 
-def layer_norm(expr: Any, axis: Any, eps: float = 1e-5) -> sympy.Expr:
-    """``(expr - mean) / sqrt(variance + eps)`` along ``axis`` (Ba, Kiros & Hinton 2016); varies over ``axis``."""
-    body, along = _axes("layer_norm", expr, (axis,), single=True)
-    return Reduction("layernorm", body, along, sympy.Float(eps))
+def layer_norm(expr: Any, *axes: Any, eps: float = 1e-5) -> sympy.Expr:
+    """``(expr - mean) / sqrt(variance + eps)`` over one or more axes (Ba, Kiros & Hinton 2016); varies over them."""
+    return Reduction("layernorm", *_axes("layer_norm", expr, axes), sympy.Float(eps))
+
+
+def rms_norm(expr: Any, *axes: Any, eps: float = 1e-5) -> sympy.Expr:
+    """``expr / sqrt(mean(expr**2) + eps)`` over one or more axes (Zhang & Sennrich 2019); varies over them."""
+    return Reduction("rmsnorm", *_axes("rms_norm", expr, axes), sympy.Float(eps))

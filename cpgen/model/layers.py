@@ -5,6 +5,7 @@ Axes are taken from the variables' declarations; axes that a layer needs on the 
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import sympy
@@ -12,11 +13,11 @@ import sympy
 from cpgen.errors import ModelError, ShapeError
 from cpgen.ir.nodes import Dim
 from cpgen.model.expressions import Axis
-from cpgen.model.helpers import mean, softmax, sum
+from cpgen.model.helpers import max, mean, softmax, sum
 from cpgen.model.model import Model, Variable
 from cpgen.model.place import caller
 
-__all__ = ["attention", "avg_pool", "conv1d", "conv2d", "dense"]
+__all__ = ["attention", "avg_pool", "conv1d", "conv2d", "dense", "max_pool"]
 
 
 def dense(model: Model, name: str, source: Variable, weight: Variable, bias: Variable | None = None) -> Any:
@@ -45,9 +46,15 @@ def conv1d(
     bias: Variable | None = None,
     stride: int = 1,
     padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Any:
-    """``name[..., o, q] = sum(weight[o, c, k] * source[..., c, stride*q + k - padding], c, k) + bias[o]``."""
-    return _convolution(model, name, source, weight, bias, stride, padding, 1)
+    """``name[..., o, q] = sum(weight[o, c, k] * source[..., c, stride*q + dilation*k - padding], c, k) + bias[o]``.
+
+    With ``groups`` the channels of ``source`` and ``name`` are cut into so many parts and each output reads the part of
+    its own number; ``c`` counts the channels of one part.
+    """
+    return _convolution(model, name, source, weight, bias, stride, padding, dilation, groups, 1)
 
 
 def conv2d(
@@ -58,9 +65,11 @@ def conv2d(
     bias: Variable | None = None,
     stride: int = 1,
     padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Any:
     """:func:`conv1d` with two positions: ``weight[o, c, k, l]`` and ``source[..., c, p, q]``; zeros outside."""
-    return _convolution(model, name, source, weight, bias, stride, padding, 2)
+    return _convolution(model, name, source, weight, bias, stride, padding, dilation, groups, 2)
 
 
 def _convolution(
@@ -71,32 +80,36 @@ def _convolution(
     bias: Variable | None,
     stride: int,
     padding: int,
+    dilation: int,
+    groups: int,
     positions: int,
 ) -> Any:
     _count(name, "source", source, positions + 1)
     _count(name, "weight", weight, positions + 2, exactly=True)
-    if stride < 1 or padding < 0:
-        raise ModelError(
-            f"{name}: stride={stride} must be at least 1 and padding={padding} not be negative", caller(name)
-        )
+    for what, number in (("stride", stride), ("dilation", dilation), ("groups", groups)):
+        _at_least(name, what, number, 1)
+    _at_least(name, "padding", padding, 0)
     out, channel, *taps = weight.axes
     lead, own_channel, spatial = (
         source.axes[: -positions - 1],
         source.axes[-positions - 1],
         source.axes[-positions:],
     )
-    if channel.extent != own_channel.extent:
+    if channel.size * groups != own_channel.extent or out.size % groups:
+        of = f" in each of {groups} groups, which must divide its {out.extent} outputs," if groups > 1 else ""
         raise ShapeError(
-            f"{name}: {source!r} has {own_channel.extent} channels but {weight!r} expects {channel.extent}",
+            f"{name}: {source!r} has {own_channel.extent} channels but {weight!r}{of} expects {channel.extent}",
             caller(name),
         )
     moved: list[Axis] = []
     for letter, axis, tap in zip("pq", spatial, taps, strict=False):
-        size = (_size(name, axis) + 2 * padding - _size(name, tap)) // stride + 1
+        width = dilation * (_size(name, tap) - 1) + 1
+        size = _windows(name, axis, width, stride, padding)
         moved.append(model.axis(f"{name}_{letter}", size))
-    subscripts = [stride * p + k - padding for p, k in zip(moved, taps, strict=True)]
+    subscripts = [stride * p + dilation * k - padding for p, k in zip(moved, taps, strict=True)]
     read = source.padded if padding else source
-    total = sum(weight[weight.axes] * read[(*lead, channel, *subscripts)], channel, *taps)
+    own = channel if groups == 1 else out // (out.size // groups) * channel.size + channel
+    total = sum(weight[weight.axes] * read[(*lead, own, *subscripts)], channel, *taps)
     return model.define(name, (*lead, out, *moved), _with_bias(name, total, bias, out))
 
 
@@ -115,6 +128,65 @@ def avg_pool(model: Model, name: str, source: Variable, *sizes: int) -> Any:
     ]
     subscripts = [size * p + k for size, p, k in zip(sizes, moved, windows, strict=True)]
     return model.define(name, (*lead, *moved), mean(source[(*lead, *subscripts)], *windows))
+
+
+def max_pool(
+    model: Model, name: str, source: Variable, *sizes: int, stride: int | None = None, padding: int = 0
+) -> Any:
+    """The largest value of each window of ``sizes`` along the last axes, ``stride`` apart (default: side by side).
+
+    With ``padding`` windows begin so far outside, where nothing is: whatever the signs, the largest value is one of
+    ``source``.  Raises ModelError where a window would hold nothing.
+    """
+    _count(name, "source", source, len(sizes))
+    if not sizes:
+        raise ModelError(f"{name}: max_pool needs the size of a window for each axis it pools", caller(name))
+    for size in sizes:
+        _at_least(name, "a window's size", size, 1)
+    _at_least(name, "padding", padding, 0)
+    if stride is not None:
+        _at_least(name, "stride", stride, 1)
+    if padding >= min(sizes):
+        raise ModelError(
+            f"{name}: with padding={padding} a window of {min(sizes)} lies outside of {source!r} as a whole, and nothing "
+            "has no largest value",
+            caller(name),
+        )
+    steps = [size if stride is None else stride for size in sizes]
+    lead, spatial = source.axes[: -len(sizes)], source.axes[-len(sizes) :]
+    moved = [
+        model.axis(f"{name}_p{a}", _windows(name, axis, size, step, padding))
+        for a, (axis, size, step) in enumerate(zip(spatial, sizes, steps, strict=True))
+    ]
+    if padding:  # one axis after the other
+        for a, (out, size, step) in enumerate(zip(moved, sizes, steps, strict=True)):
+            own = name if a == len(sizes) - 1 else f"{name}_along{a}"
+            source = _pooled_along(model, own, source, len(lead) + a, out, size, step, padding)
+        return source
+    windows = [model.axis(f"{name}_k{a}", size) for a, size in enumerate(sizes)]
+    subscripts = [step * p + k for step, p, k in zip(steps, moved, windows, strict=True)]
+    return model.define(name, (*lead, *moved), max(source[(*lead, *subscripts)], *windows))
+
+
+def _pooled_along(
+    model: Model, name: str, source: Variable, at: int, out: Axis, size: int, step: int, padding: int
+) -> Variable:
+    """The largest of each window along axis ``at``: windows of whole size together, each that is cut off on its own."""
+    before, own, after = source.axes[:at], source.axes[at], source.axes[at + 1 :]
+    pieces: list[tuple[int, int, int, int]] = []  # first window, how many, where the first begins, their size
+    for p in range(out.size):
+        start, stop = builtins.max(step * p - padding, 0), min(step * p - padding + size, own.size)
+        if pieces and stop - start == size == pieces[-1][3]:
+            pieces[-1] = (*pieces[-1][:1], pieces[-1][1] + 1, *pieces[-1][2:])
+        else:
+            pieces.append((p, 1, start, stop - start))
+    total = sympy.Integer(0)
+    for number, (first, count, start, width) in enumerate(pieces):
+        p, k = model.axis(f"{name}_q{number}", count), model.axis(f"{name}_w{number}", width)
+        subscript = start + k + (step * p if count > 1 else 0)
+        part = model.define(f"{name}_part{number}", (*before, p, *after), max(source[(*before, subscript, *after)], k))
+        total += part.padded[(*before, out - first, *after)]
+    return model.define(name, (*before, out, *after), total)
 
 
 def attention(model: Model, name: str, query: Variable, key: Variable, value: Variable) -> Any:
@@ -161,6 +233,23 @@ def _size(name: str, axis: Axis) -> int:
             caller(name),
         )
     return axis.extent
+
+
+def _at_least(name: str, what: str, number: int, least: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ModelError(f"{name}: {what}={number!r} must be a whole number of at least {least}", caller(name))
+
+
+def _windows(name: str, axis: Axis, width: int, step: int, padding: int) -> int:
+    """How many windows of ``width`` there are along ``axis``."""
+    room = _size(name, axis) + 2 * padding
+    if width > room:
+        raise ShapeError(
+            f"{name}: a window of {width} does not fit into the axis {axis.name} of {axis.extent}"
+            + (f" with padding {padding}" if padding else ""),
+            caller(name),
+        )
+    return (room - width) // step + 1
 
 
 def _with_bias(name: str, total: sympy.Expr, bias: Variable | None, out: Axis) -> sympy.Expr:

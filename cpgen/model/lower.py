@@ -7,15 +7,29 @@ product; logsumexp and softmax become the maps that compute them without overflo
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
+from math import prod
 
 import sympy
 
 from cpgen.errors import ModelError, NonFiniteWarning, UnsupportedError, warn_user
-from cpgen.ir.build import affine, axis, make_map, read
+from cpgen.ir.build import affine, axis, make_map, moved, moved_guard, read
 from cpgen.ir.nodes import Access, Dim, Index, Map, Node, Origin, Region
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
-from cpgen.scalar import canonical, fold, has_gaps, lengths, placeholder, wide
+from cpgen.model.subscripts import (
+    NO_SUBSCRIPT,
+    NoSubscript,
+    Remainders,
+    Whole,
+    has_quotients,
+    parsed,
+    quotient,
+    regrouped,
+    remainder,
+)
+from cpgen.scalar import canonical, fold, has_gaps, lengths, maximum, minimum, placeholder, wide
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -40,6 +54,10 @@ class Lowering:
             node, order = self._reduction(expr, axes, origin)
             if order == axes:
                 return node
+        if isinstance(expr, Read) and any(map(has_quotients, expr.index)):
+            order = _used(axes, expr)
+            if order == axes:
+                return self._view(expr, axes, origin)
         args: list[Access] = []
         body = self._scalar(expr, axes, args, origin)
         return make_map(_extents(axes), len(axes), args, self._canonical(body, expr, origin), origin=origin)
@@ -62,14 +80,17 @@ class Lowering:
     ) -> sympy.Expr:
         """``expr`` with reads and reductions replaced by placeholders; their accesses are appended to ``args``."""
         if isinstance(expr, Read):
-            return _argument(args, self._access(expr, axes, origin))
+            if any(map(has_quotients, expr.index)):
+                order = _used(axes, expr)
+                node = self._view(expr, order, _inner(origin, f"{expr.variable}_view"))
+                return _argument(args, Access(node, tuple(axis(axes.index(a)) for a in order)))
+            return _argument(args, self._access(expr, Remainders(axes.index, len(axes)), origin))
         if isinstance(expr, Reduction):
             node, order = self._reduction(expr, axes, _inner(origin, expr.kind))
             return _argument(args, Access(node, tuple(axis(axes.index(a)) for a in order)))
         if isinstance(expr, Axis):
             raise ModelError(
-                f"{origin.name}: the axis {expr.name} is used as a number; declare an input that holds the numbers "
-                f"(for example 0, 1, 2, ...) and read it at [{expr.name}]",
+                f"{origin.name}: the axis {expr.name} is used as a number; write cp.position({expr.name})",
                 origin,
             )
         if isinstance(expr, sympy.Symbol) and not expr.name.startswith("_"):
@@ -81,7 +102,7 @@ class Lowering:
             return expr
         return expr.func(*(self._scalar(a, axes, args, origin) for a in expr.args))
 
-    def _access(self, expr: Read, axes: tuple[Axis, ...], origin: Origin) -> Access:
+    def _access(self, expr: Read, places: Remainders, origin: Origin) -> Access:
         node = self.node_of(expr.variable, origin)
         if len(expr.index) != len(node.shape):
             raise ModelError(
@@ -89,8 +110,14 @@ class Lowering:
                 "axes here; is it a variable of another model?",
                 origin,
             )
-        place = {a: k for k, a in enumerate(axes)}
-        return Access(node, tuple(affine_index(i, place, origin) for i in expr.index))
+        return Access(node, tuple(places.index(_form(i, origin)) for i in expr.index))
+
+    def _view(self, expr: Read, axes: tuple[Axis, ...], origin: Origin) -> Node:
+        """What ``expr`` reads at subscripts with quotients, as an array over ``axes``."""
+        places = Remainders(axes.index, len(axes))
+        access = self._access(expr, places, origin)
+        extents = (*_extents(axes), *places.extents)
+        return make_map(extents, len(axes), [access], _0, places.guards, origin=origin)
 
     # Reductions
 
@@ -98,13 +125,14 @@ class Lowering:
         self, expr: Reduction, axes: tuple[Axis, ...], origin: Origin
     ) -> tuple[Node, tuple[Axis, ...]]:
         """The node of a reduction and the axes (in the order of ``axes``) that it is indexed by."""
-        free = tuple(a for a in axes if a in free_axes(expr))
+        free = _used(axes, expr)
         if expr.kind == "sum":
-            return self._sum(expr.body, free, expr.axes, origin), free
-        if expr.kind == "prod":
-            return self._product(expr.body, free, expr.axes, origin), free
-        if expr.kind == "layernorm":
-            return self._layer_norm(expr, free, origin), free
+            body, bound = regrouped(expr.body, expr.axes)
+            return self._sum(body, free, bound, origin), free
+        if expr.kind in JOINED:
+            return self._halved(expr, free, origin), free
+        if expr.kind in ("layernorm", "rmsnorm"):
+            return self._normalised(expr, free, origin), free
         return self._exponentials(expr, free, origin)
 
     def _sum(self, body: sympy.Expr, free: tuple[Axis, ...], bound: tuple[Axis, ...], origin: Origin) -> Node:
@@ -131,13 +159,19 @@ class Lowering:
         for factor in [term] if wide(term) else sympy.Mul.make_args(term):
             (varying if free_axes(factor) & set(bound) else outside).append(factor)
         args: list[Access] = []
-        factors = [self._factor(f, space, args, origin) for f in varying]
+        places = Remainders(space.index, len(space))
+        factors = [self._factor(f, space, args, places, origin) for f in varying]
         body = self._canonical(sympy.Mul(*factors), term, origin)
         kept = tuple(a for a in free if any(a in free_axes(f) for f in varying))
-        place = {space.index(a): axis(k) for k, a in enumerate((*kept, *bound))}
-        moved = [Access(a.node, tuple(_moved(i, place) for i in a.index)) for a in args]
+        # remainders in front of the axes summed over: none has to be found inside the inner loops
+        rest = range(len(space), len(space) + len(places.extents))
+        order = [*map(space.index, kept), *rest, *map(space.index, bound)]
+        place = {a: axis(k) for k, a in enumerate(order)}
+        extents = (*_extents(kept), *places.extents, *_extents(bound))
+        reads = [moved(a, place) for a in args]
+        guards = [moved_guard(g, place) for g in places.guards]
         name = origin if not outside else _inner(origin, "sum")
-        node = make_map(_extents((*kept, *bound)), len(kept), moved, body, origin=name)
+        node = make_map(extents, len(kept), reads, body, guards, origin=name)
         if not outside and kept == free:
             return node
         args = [read(node, *(free.index(a) for a in kept))]
@@ -147,27 +181,37 @@ class Lowering:
         )
 
     def _factor(
-        self, factor: sympy.Expr, space: tuple[Axis, ...], args: list[Access], origin: Origin
+        self,
+        factor: sympy.Expr,
+        space: tuple[Axis, ...],
+        args: list[Access],
+        places: Remainders,
+        origin: Origin,
     ) -> sympy.Expr:
-        used = tuple(a for a in space if a in free_axes(factor))
-        if isinstance(factor, (Read, Reduction)) or len(used) == len(space) or not used:
+        if isinstance(factor, Read):
+            return _argument(args, self._access(factor, places, origin))
+        used = _used(space, factor)
+        if isinstance(factor, Reduction) or len(used) == len(space) or not used:
             return self._scalar(factor, space, args, origin)
         if factor.is_Pow and isinstance(factor.base, Read) and factor.exp.is_Integer and 0 < factor.exp <= 4:
             return self._scalar(factor, space, args, origin)
         node = self._elementwise(factor, used, _inner(origin, "factor"))
         return _argument(args, Access(node, tuple(axis(space.index(a)) for a in used)))
 
-    def _product(
-        self, body: sympy.Expr, free: tuple[Axis, ...], bound: tuple[Axis, ...], origin: Origin
-    ) -> Node:
-        """A tree of pairwise products: derivatives never divide, so zeros are no special case."""
-        node = self._elementwise(body, (*free, *bound), _inner(origin, "factors"))
-        for position in reversed(range(len(bound))):
-            node = _fold_product(node, len(free) + position, origin)
+    def _halved(self, expr: Reduction, free: tuple[Axis, ...], origin: Origin) -> Node:
+        """A product or extremum as a tree of pairs.
+
+        Derivatives of the product never divide, so zeros are no special case; and whatever rounding does to the two sides
+        of a comparison, one element has the derivative of an extremum.
+        """
+        role, join = JOINED[expr.kind]
+        node = self._elementwise(expr.body, (*free, *expr.axes), _inner(origin, role))
+        for position in reversed(range(len(expr.axes))):
+            node = _fold_pairs(node, len(free) + position, join, origin)
         return node
 
     def _materialised(
-        self, body: sympy.Expr, free: tuple[Axis, ...], along: Axis, origin: Origin
+        self, body: sympy.Expr, free: tuple[Axis, ...], along: tuple[Axis, ...], origin: Origin
     ) -> tuple[Node, tuple[Axis, ...]]:
         """A node for ``body`` and its axes: the variable itself where the body is a plain read of all of it."""
         if isinstance(body, Read) and all(isinstance(i, Axis) for i in body.index):
@@ -175,15 +219,45 @@ class Lowering:
             node = self.node_of(body.variable, origin)
             if len(set(order)) == len(order) and tuple(a.extent for a in order) == node.shape:
                 return node, order
-        outer = tuple(a for a in free if a is not along and a != along)
-        return self._elementwise(body, (*outer, along), _inner(origin, "argument")), (*outer, along)
+        order = (*(a for a in free if a not in along), *along)
+        return self._elementwise(body, order, _inner(origin, "argument")), order
+
+    def _flattened(
+        self, source: Node, order: tuple[Axis, ...], along: tuple[Axis, ...], origin: Origin
+    ) -> tuple[Node, tuple[Axis, ...]]:
+        """``source`` with the axes ``along`` as one, the last."""
+        every = Axis("every__", prod(a.size for a in along))  # a name that no user can give
+        space = (*(a for a in order if a not in along), every)
+        subscripts: dict[Axis, Whole] = {}
+        rest = parsed(every)
+        for a in reversed(along):
+            rest, subscripts[a] = quotient(rest, a.size), remainder(rest, a.size)
+        places = Remainders(space.index, len(space))
+        index = tuple(places.index(subscripts.get(a, parsed(a))) for a in order)
+        extents = (*_extents(space), *places.extents)
+        access = [Access(source, index)]
+        return make_map(extents, len(space), access, _0, places.guards, origin=_inner(origin, "flat")), space
 
     def _exponentials(
         self, expr: Reduction, free: tuple[Axis, ...], origin: Origin
     ) -> tuple[Node, tuple[Axis, ...]]:
         """logsumexp and softmax: shifted by the largest argument, which changes nothing but the range."""
-        along = expr.axes[0]
-        source, order = self._materialised(expr.body, free, along, origin)
+        source, order = self._materialised(expr.body, free, expr.axes, origin)
+        if len(expr.axes) > 1:
+            flat, flat_order = self._flattened(source, order, expr.axes, origin)
+            result, found = self._along(expr.kind, flat, flat_order, flat_order[-1], origin)
+            if expr.kind == "logsumexp":
+                return result, found
+            place = {a: k for k, a in enumerate(order)}
+            strides = {place[a]: prod(b.size for b in expr.axes[k + 1 :]) for k, a in enumerate(expr.axes)}
+            index = [axis(place[a]) if a in place else affine(strides) for a in found]
+            return make_map(source.shape, len(order), [Access(result, tuple(index))], _0, origin=origin), order
+        return self._along(expr.kind, source, order, expr.axes[0], origin)
+
+    def _along(
+        self, kind: str, source: Node, order: tuple[Axis, ...], along: Axis, origin: Origin
+    ) -> tuple[Node, tuple[Axis, ...]]:
+        """logsumexp or softmax of ``source[order]`` along one axis."""
         position = order.index(along)
         rest = tuple(a for a in order if a != along)
         extents = _extents((*rest, along))
@@ -202,7 +276,7 @@ class Lowering:
             extents, len(rest), [read(exponential, *reordered)], _0, origin=_inner(origin, "total")
         )
         inside = [largest, exponential, total]
-        if expr.kind == "softmax":
+        if kind == "softmax":
             result = make_map(
                 source.shape,
                 len(order),
@@ -235,33 +309,30 @@ class Lowering:
         if region not in self.regions:
             self.regions.append(region)
 
-    def _layer_norm(self, expr: Reduction, free: tuple[Axis, ...], origin: Origin) -> Node:
-        along = expr.axes[0]
-        source, order = self._materialised(expr.body, free, along, origin)
-        rest = tuple(a for a in order if a != along)
+    def _normalised(self, expr: Reduction, free: tuple[Axis, ...], origin: Origin) -> Node:
+        """layernorm and rmsnorm, which differ by the mean that is taken off."""
+        source, order = self._materialised(expr.body, free, expr.axes, origin)
+        rest = tuple(a for a in order if a not in expr.axes)
         whole = tuple(range(len(order)))
-        short = tuple(k for k, a in enumerate(order) if a != along)
-        extents = _extents((*rest, along))
-        reordered = tuple((*rest, along).index(a) for a in order)
-        count = along.size
-        mean = make_map(
-            extents, len(rest), [read(source, *reordered)], _0 / count, origin=_inner(origin, "mean")
-        )
-        centred = make_map(
-            source.shape,
-            len(order),
-            [read(source, *whole), read(mean, *short)],
-            _0 - _1,
-            origin=_inner(origin, "centred"),
-        )
-        variance = make_map(
-            extents, len(rest), [read(centred, *reordered)], _0**2 / count, origin=_inner(origin, "variance")
-        )
+        short = tuple(k for k, a in enumerate(order) if a not in expr.axes)
+        space = (*rest, *expr.axes)
+        reordered = tuple(space.index(a) for a in order)
+        count = prod(a.size for a in expr.axes)
+
+        def mean_of(node: Node, body: sympy.Expr, role: str) -> Node:
+            reads = [read(node, *reordered)]
+            return make_map(_extents(space), len(rest), reads, body / count, origin=_inner(origin, role))
+
+        centred, spread = source, "mean_square"
+        if expr.kind == "layernorm":
+            reads = [read(source, *whole), read(mean_of(source, _0, "mean"), *short)]
+            centred = make_map(source.shape, len(order), reads, _0 - _1, origin=_inner(origin, "centred"))
+            spread = "variance"
         outer = tuple(range(len(rest)))
         scale = make_map(
             _extents(rest),
             len(rest),
-            [read(variance, *outer)],
+            [read(mean_of(centred, _0**2, spread), *outer)],
             canonical(1 / sympy.sqrt(_0 + expr.option)),
             origin=_inner(origin, "scale"),
         )
@@ -269,6 +340,14 @@ class Lowering:
         place = {a: k for k, a in enumerate(free)}
         args = [read(centred, *(place[a] for a in order)), read(scale, *(place[a] for a in rest))]
         return make_map(_extents(free), len(free), args, _0 * _1, origin=origin)
+
+
+# what makes one number of two, and what the elements are called
+JOINED: dict[str, tuple[str, Callable[[sympy.Expr, sympy.Expr], sympy.Expr]]] = {
+    "prod": ("factors", operator.mul),
+    "max": ("elements", maximum),
+    "min": ("elements", minimum),
+}
 
 
 def _argument(args: list[Access], access: Access) -> sympy.Symbol:
@@ -285,8 +364,17 @@ def _inner(origin: Origin, role: str) -> Origin:
     return Origin(f"{origin.name}_{role}", origin.file, origin.line, origin.equation, origin.axes)
 
 
-def _moved(index: Index, place: dict[int, Index]) -> Index:
-    return affine({place[a].terms[0][0]: c for a, c in index.terms}, index.offset, index.divisor)
+def _used(axes: Sequence[Axis], expr: sympy.Expr) -> tuple[Axis, ...]:
+    """Those of ``axes`` that ``expr`` varies over."""
+    free = free_axes(expr)
+    return tuple(a for a in axes if a in free)
+
+
+def _form(subscript: sympy.Expr, origin: Origin) -> Whole:
+    try:
+        return parsed(subscript)
+    except NoSubscript:
+        raise ModelError(f"{origin.name}: the subscript {subscript} is {NO_SUBSCRIPT}", origin) from None
 
 
 def _is_contraction(term: sympy.Expr) -> bool:
@@ -294,8 +382,10 @@ def _is_contraction(term: sympy.Expr) -> bool:
     return all(f.is_number or isinstance(f, Read) for f in sympy.Mul.make_args(term))
 
 
-def _fold_product(node: Node, position: int, origin: Origin) -> Node:
-    """The product of ``node`` over one of its axes by halving."""
+def _fold_pairs(
+    node: Node, position: int, join: Callable[[sympy.Expr, sympy.Expr], sympy.Expr], origin: Origin
+) -> Node:
+    """``node`` with one of its axes joined to one element by halving."""
     shape = node.shape
     outer = [a for a in range(len(shape)) if a != position]
     left_over: list[Node] = []
@@ -317,29 +407,10 @@ def _fold_product(node: Node, position: int, origin: Origin) -> Node:
             )
         extents = [half if a == position else e for a, e in enumerate(shape)]
         pair = [Access(node, at(0)), Access(node, at(half))]
-        node = make_map(extents, len(extents), pair, _0 * _1, origin=_inner(origin, f"half{half}"))
+        node = make_map(extents, len(extents), pair, join(_0, _1), origin=_inner(origin, f"half{half}"))
     extents = [shape[a] for a in outer]
     place = {a: k for k, a in enumerate(outer)}
     first = tuple(affine({}, 0) if a == position else axis(place[a]) for a in range(len(shape)))
     reads = [Access(node, first), *(read(n, *range(len(outer))) for n in left_over)]
-    body = sympy.Mul(*(placeholder(k) for k in range(len(reads))))
+    body = reduce(join, (placeholder(k) for k in range(len(reads))))
     return make_map(extents, len(outer), reads, body, origin=origin)
-
-
-def affine_index(subscript: sympy.Expr, place: dict[Axis, int], origin: Origin) -> Index:
-    """A subscript such as ``2*p + k - 1`` as an index over the loop axes in ``place``."""
-    expanded = sympy.expand(subscript)
-    terms: dict[int, int] = {}
-    offset = 0
-    for term in sympy.Add.make_args(expanded):
-        coefficient, rest = term.as_coeff_Mul()
-        if rest == 1 and coefficient.is_Integer:
-            offset += int(coefficient)
-        elif isinstance(rest, Axis) and coefficient.is_Integer and rest in place:
-            terms[place[rest]] = terms.get(place[rest], 0) + int(coefficient)
-        else:
-            raise ModelError(
-                f"{origin.name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
-                origin,
-            )
-    return affine(terms, offset)

@@ -7,17 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
+import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
 from cpgen.errors import ModelError, RequestError, ShapeError
 from cpgen.ir.build import make_map, new_input, read
 from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
+from cpgen.model.constants import constant_values, position_name
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
 from cpgen.model.split import canonical_in, is_beyond, measures, split, symbols_in
+from cpgen.model.subscripts import NO_SUBSCRIPT, NoSubscript, parsed, reach
 from cpgen.scalar import operations, placeholder
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
@@ -93,6 +96,8 @@ class Model:
             return ", ".join(str(Read(name, self._shapes[name])) for name in names) or "none"
 
         kinds = {"inputs": "data", "parameters": "param"}
+        if any(v.kind == "constant" for v in self._variables.values()):
+            kinds["constants"] = "constant"
         lines = [f"model {self.name}: axes {', '.join(f'{a} of {a.size_text}' for a in self._axes.values()) or 'none'}"]
         for what, kind in kinds.items():
             lines.append(f"  {what} {listed([name for name, v in self._variables.items() if v.kind == kind])}")
@@ -133,6 +138,10 @@ class Model:
             raise ModelError(
                 f"the axis {name} is declared already (extent {self._axes[name].size_text})", origin
             )
+        if f"position_of_{name}" in self._shapes:
+            raise ModelError(
+                f"the axis {name}: cp.position would read it as position_of_{name}, and a variable has that name", origin
+            )
         if extent is ROWS and any(a.is_rows for a in self._axes.values()):
             first = next(a.name for a in self._axes.values() if a.is_rows)
             raise ModelError(
@@ -163,6 +172,24 @@ class Model:
                 f"the parameter {name} has the axis of rows; declare it with input(...)", self._here(name)
             )
         return variable
+
+    def constant(self, name: str, axes: Sequence[Axis] | Axis, array: Any) -> Any:
+        """An array that belongs to the model: a table of positions, a mask, weights of a quadrature, a running mean.
+
+        ``array`` is shaped like ``axes``, none of them the rows.  Calls are given no array for it, nothing is
+        differentiated by it, and a bundle has it as ``const`` data.  Raises ModelError for what is not an array of finite
+        real numbers, ShapeError for another shape.
+        """
+        axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
+        origin = self._new_name(name, "the constant")
+        self._check_axes(name, axes, origin)
+        if any(a.is_rows for a in axes):
+            raise ModelError(f"the constant {name} has the axis of rows; declare it with input(...)", origin)
+        values = constant_values(name, array, tuple(a.size for a in axes), origin)
+        origin = Origin(name, origin.file, origin.line, "", tuple(a.name for a in axes))
+        self._variables[name] = Input(name, values.shape, "constant", origin, values=values)
+        self._shapes[name] = axes
+        return Variable(self, name, axes) if axes else Read(name)
 
     def _declare(
         self, name: str, axes: tuple[Axis, ...], kind: str, low: float | None, high: float | None, unit: str
@@ -279,6 +306,8 @@ class Model:
     def _new_name(self, name: str, what: str) -> Origin:
         origin = self._here(str(name))
         check_name(name, what, origin)
+        if any(position_name(a) == name for a in self._axes.values()):
+            raise ModelError(f"{what} {name}: cp.position reads by this name; choose another", origin)
         if name in self._shapes:
             raise ModelError(
                 f"{what} {name}: the name is taken already; every definition has its own", origin
@@ -360,19 +389,11 @@ class Model:
                     origin,
                 )
             return
-        low = high = 0
-        for term in sympy.Add.make_args(sympy.expand(subscript)):
-            coefficient, rest = term.as_coeff_Mul()
-            if not coefficient.is_Integer or not (rest == 1 or isinstance(rest, Axis)):
-                raise ModelError(
-                    f"{name}: the subscript {subscript} is not a sum of whole multiples of axes and a whole number",
-                    origin,
-                )
-            if isinstance(rest, Axis):
-                reach = int(coefficient) * (rest.size - 1)
-                low, high = low + min(0, reach), high + max(0, reach)
-            else:
-                low, high = low + int(coefficient), high + int(coefficient)
+        try:
+            form = parsed(subscript)
+        except NoSubscript:
+            raise ModelError(f"{name}: the subscript {subscript} is {NO_SUBSCRIPT}", origin) from None
+        low, high = reach(form, own.size)
         size = own.size
         if padded or (low >= 0 and high < size):
             return
@@ -393,6 +414,13 @@ class Model:
             return self._variables[name]
         if name in self._definitions:
             return self._definitions[name]
+        counted = next((a for a in self._axes.values() if position_name(a) == name), None)
+        if counted is not None:
+            values = np.arange(float(counted.size))
+            about = Origin(name, origin.file, origin.line, "", (counted.name,))
+            self._variables[name] = Input(name, values.shape, "constant", about, values=values)
+            self._shapes[name] = (counted,)
+            return self._variables[name]
         raise ModelError(f"{origin.name}: {name} is not declared in the model {self.name!r}", origin)
 
 

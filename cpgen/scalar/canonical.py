@@ -26,9 +26,6 @@ from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold
 
 # What to suggest for functions whose name gives no hint.
 _ADVICE = {
-    "floor": "step",
-    "ceiling": "step",
-    "Mod": "sin, Piecewise",
     **dict.fromkeys(("besselj", "bessely", "besseli", "besselk", "yn"), "jn of order 0 to 4 (spherical), sinc"),
     "binomial": "loggamma",
     "re": "declare the symbols real",
@@ -625,6 +622,10 @@ _RULES: dict[Any, Callable[..., Expr]] = {
     sympy.log: _log,
     sympy.Abs: fn.absval,
     sympy.sign: fn.sign0,
+    sympy.floor: fn.floor,
+    sympy.ceiling: lambda x: _canonical(-fn.floor(-x)),
+    sympy.frac: lambda x: _canonical(x - fn.floor(x)),
+    sympy.Mod: lambda a, b: _canonical(a - b * fn.floor(a / b)),
     sympy.Heaviside: _heaviside,
     sympy.DiracDelta: _dirac,
     sympy.Max: _max,

@@ -4,8 +4,9 @@ Each class is a real SymPy function with a derivative that is again made of thes
 leaves the set.  :meth:`Primitive.definition` gives the textbook form, used for exact constants and in tests.
 
 Conventions at kinks: the derivative of a kinked function at its kink is the left one where that is flat.  Precisely
-``step(0) = 0`` (so ``relu'(0) = 0``), ``sign0(0) = 0`` (so ``absval'(0) = 0``), and at a tie ``maximum(a, b)`` and
-``minimum(a, b)`` follow ``b``.  Second derivatives of these functions are 0 everywhere; nothing produces a DiracDelta.
+``step(0) = 0`` (so ``relu'(0) = 0``), ``sign0(0) = 0`` (so ``absval'(0) = 0``), at a tie ``maximum(a, b)`` and
+``minimum(a, b)`` follow ``b``, and ``floor`` and ``rint`` are flat where they jump as well.  Second derivatives of these
+functions are 0 everywhere; nothing produces a DiracDelta.
 """
 
 from __future__ import annotations
@@ -209,6 +210,43 @@ class sign0(Primitive):
 
     def definition(self) -> Expr:
         return sympy.sign(self.args[0])
+
+
+class floor(Primitive):
+    """The largest whole number that is not larger; its derivative is taken as 0."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return sympy.floor(x) if x.is_number and x.is_finite else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return S.Zero
+
+    def definition(self) -> Expr:
+        return sympy.floor(self.args[0])
+
+
+class rint(Primitive):
+    """The nearest whole number, of two equally near the even one; its derivative is taken as 0."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return cls._rounded(x) if x.is_number and x.is_finite else None
+
+    @staticmethod
+    def _rounded(x: Expr) -> Expr:
+        up = sympy.floor(x + S.Half)
+        return up - sympy.Piecewise((1, sympy.Eq(sympy.Mod(x + S.Half, 2), 1)), (0, True))
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return S.Zero
+
+    def definition(self) -> Expr:
+        return self._rounded(self.args[0])
 
 
 class absval(Primitive):

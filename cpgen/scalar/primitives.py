@@ -146,6 +146,22 @@ PRIMITIVES: tuple[Entry, ...] = (
     _runtime(
         "sign0", functions.sign0, np.sign, kink="value and derivative 0 at x = 0", kink_at=_same, weight=2
     ),
+    _runtime(
+        "floor",
+        functions.floor,
+        np.floor,
+        kink="derivative 0 where it jumps, at whole numbers",
+        kink_at=lambda x: x - functions.floor(x),
+        weight=4,
+    ),
+    _runtime(
+        "rint",
+        functions.rint,
+        np.rint,
+        kink="derivative 0 where it jumps, halfway between whole numbers",
+        kink_at=lambda x: x - sympy.S.Half - functions.floor(x - sympy.S.Half),
+        weight=3,
+    ),
     Entry(
         "undefined",
         functions.undefined,

@@ -113,5 +113,5 @@ def _call(what: Any, args: Sequence[tuple[Any, Any]], how: Arithmetic) -> tuple[
             continue
         ends = [np.abs(function(*points[:k], points[k] + e, *points[k + 1 :]) - value) for e in (error, -error)]
         bound = bound + np.maximum(*ends)
-    exact = what in ("relu", "step", "sign0", "absval", "maximum", "minimum")
+    exact = what in ("relu", "step", "sign0", "absval", "maximum", "minimum", "floor", "rint")
     return value, how.rounded(value, bound, 0 if exact else CALL)

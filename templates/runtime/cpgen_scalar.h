@@ -13,7 +13,7 @@
  * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, sech2 4/4, silu 3/3.5,
  * normcdf 4.5/5, gelu 5/5.5, log_ndtr 5.5/5.5, mills 5/5, mills_gap 5/5, sinc 3/3, erfinv 4/4, erfcinv 4/4,
  * gamma 5.5/5, loggamma 4/3.5, digamma 4/4, polygamma1 5/4, polygamma2 5.5/4.5, polygamma3 7/6.5, polygamma4 7.5/6,
- * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5.
+ * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5; floor and rint are exact.
  * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
  *
  * Needs round-to-nearest arithmetic and no value-changing compiler options: rounding to an integer is done by adding
@@ -1246,6 +1246,21 @@ static inline double cpgen_step_f64(double x)
 static inline double cpgen_sign0_f64(double x)
 {
     return (x > 0.0) ? 1.0 : ((x < 0.0) ? -1.0 : x);
+}
+
+/* to the nearest whole number, of two equally near the even one; from 2^52 on every number is whole */
+static inline double cpgen_rint_f64(double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    const double sum = size + 0x1p52;
+    const double whole = sum - 0x1p52;
+    return (size < 0x1p52) ? ((x < 0.0) ? -whole : whole) : x;
+}
+
+static inline double cpgen_floor_f64(double x)
+{
+    const double near = cpgen_rint_f64(x);
+    return (near > x) ? (near - 1.0) : near;
 }
 
 static inline double cpgen_maximum_f64(double a, double b)
@@ -2505,6 +2520,21 @@ static inline float cpgen_step_f32(float x)
 static inline float cpgen_sign0_f32(float x)
 {
     return (x > 0.0f) ? 1.0f : ((x < 0.0f) ? -1.0f : x);
+}
+
+/* to the nearest whole number, of two equally near the even one; from 2^23 on every number is whole */
+static inline float cpgen_rint_f32(float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    const float sum = size + 0x1p23f;
+    const float whole = sum - 0x1p23f;
+    return (size < 0x1p23f) ? ((x < 0.0f) ? -whole : whole) : x;
+}
+
+static inline float cpgen_floor_f32(float x)
+{
+    const float near = cpgen_rint_f32(x);
+    return (near > x) ? (near - 1.0f) : near;
 }
 
 static inline float cpgen_maximum_f32(float a, float b)

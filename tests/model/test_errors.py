@@ -155,8 +155,22 @@ DECLARATIONS: list[tuple[Callable[[Setting], Any], type[CpgenError], list[str]]]
     ),
     (lambda s: cp.layers.conv1d(s.m, "z", s.x, s.W), ShapeError, ["z", "weight", "3 axes"]),
     (lambda s: cp.layers.avg_pool(s.m, "z", s.x, 0), ModelError, ["z", "window", "at least 1"]),
+    (lambda s: cp.layers.max_pool(s.m, "z", s.x, 0), ModelError, ["z", "window", "at least 1"]),
+    (lambda s: cp.layers.max_pool(s.m, "z", s.x), ModelError, ["z", "size of a window"]),
+    (lambda s: cp.layers.max_pool(s.m, "z", s.x, 2, stride=0), ModelError, ["z", "stride=0", "at least 1"]),
+    (lambda s: cp.layers.max_pool(s.m, "z", s.x, 2, padding=2), ModelError, ["z", "padding=2", "outside", "x[n, i]"]),
+    (lambda s: cp.layers.max_pool(s.m, "z", s.x, 9), ShapeError, ["z", "window of 9", "axis i of 4"]),
+    (lambda s: convolved(s, groups=2), ShapeError, ["z", "4 channels", "2 groups", "3 outputs", "expects 4"]),
+    (lambda s: convolved(s, dilation=0), ModelError, ["z", "dilation=0", "at least 1"]),
+    (lambda s: convolved(s, dilation=2), ShapeError, ["z", "window of 3", "axis q of 2"]),
     (lambda s: cp.layers.attention(s.m, "z", s.x, s.x, s.y), ShapeError, ["z", "value", "y[n]", "2 axes"]),
 ]
+
+
+def convolved(s: Setting, **options: int) -> object:
+    q, k = s.m.axes("q k", q=2, k=2)
+    source, weight = s.m.input("grid", s.n, s.i, q), s.m.param("kernel", s.h, s.i, k)
+    return cp.layers.conv1d(s.m, "z", source, weight, **options)
 
 
 def label(case: tuple[Callable[[Setting], Any], Any, Any]) -> str:

@@ -106,11 +106,50 @@ MEANINGS: dict[str, tuple[Callable[[Letters], Any], Callable[[], np.ndarray]]] =
         lambda a: cp.sum(cp.layer_norm(a.x[a.n, a.i], a.i, eps=0.1) * a.W[0, a.i], a.i),
         lambda: (X - X.mean(1, keepdims=True)) / np.sqrt(X.var(axis=1, keepdims=True) + 0.1) @ W[0],
     ),
+    "largest": (lambda a: cp.max(a.y[a.n, a.h] * a.V[a.h, a.k], a.h, a.k), lambda: (Y[:, :, None] * V).max((1, 2))),
+    "smallest along one of two": (
+        lambda a: cp.sum(cp.min(a.y[a.n, a.h] * a.V[a.h, a.k], a.h) ** 2, a.k),
+        lambda: ((Y[:, :, None] * V).min(1) ** 2).sum(1),
+    ),
+    "logsumexp of two letters": (
+        lambda a: cp.logsumexp(300 * a.y[a.n, a.h] * a.V[a.h, a.k], a.h, a.k),
+        lambda: np.logaddexp.reduce((300 * Y[:, :, None] * V).reshape(4, 9), axis=1),
+    ),
+    "softmax of two letters beside a third": (
+        lambda a: cp.sum(
+            cp.softmax(a.y[a.n, a.h] * a.W[a.h, a.p] * a.V[a.k, a.h], a.p, a.k) * a.x[a.n, a.p + a.q],
+            *(a.h, a.p, a.k, a.q),
+        ),
+        lambda: _softmax_of_two(),
+    ),
+    "rms norm": (
+        lambda a: cp.sum(cp.rms_norm(a.x[a.n, a.i], a.i, eps=0.1) * a.W[0, a.i], a.i),
+        lambda: X / np.sqrt((X**2).mean(1, keepdims=True) + 0.1) @ W[0],
+    ),
+    "layer norm of two letters": (
+        lambda a: cp.sum(cp.layer_norm(a.y[a.n, a.h] * a.V[a.k, a.h], a.h, a.k) * a.V[a.k, a.h] ** 2, a.h, a.k),
+        lambda: _layer_norm_of_two(),
+    ),
+    "extrema of quotients": (
+        lambda a: cp.max(a.x[a.n, a.i // 2 * 2] - a.y[a.n, a.i % 3] * a.V[a.i // 2, 0], a.i),
+        lambda: (np.repeat(X[:, ::2], 2, 1) - np.tile(Y, 2) * np.repeat(V[:, 0], 2)).max(1),
+    ),
     "parameters only": (
         lambda a: cp.sum(a.V[a.h, a.k] ** 2, a.h, a.k) + 0 * a.x[a.n, 0],
         lambda: (V**2).sum() * np.ones(4),
     ),
 }
+
+
+def _softmax_of_two() -> np.ndarray:
+    s = np.exp(np.einsum("nh,hp,kh->nhpk", Y, W[:, :5], V))
+    return np.einsum("nhpk,npq->n", s / s.sum((2, 3), keepdims=True), np.stack([X[:, :5], X[:, 1:]], axis=2))
+
+
+def _layer_norm_of_two() -> np.ndarray:
+    s = Y[:, None, :] * V
+    centred = s - s.mean((1, 2), keepdims=True)
+    return (centred / np.sqrt((centred**2).mean((1, 2), keepdims=True) + 1e-5) * V**2).sum((1, 2))
 
 
 @pytest.mark.parametrize("name", MEANINGS)

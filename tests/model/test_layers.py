@@ -93,6 +93,60 @@ def test_conv2d(stride: int, padding: int) -> None:
     )
 
 
+CONVOLUTIONS = [(2, 1, 1, 1), (1, 2, 2, 0), (2, 4, 1, 2), (1, 1, 1, 0)]
+POOLS = [((2, 3), None, 0), ((3, 2), 2, 1), ((3, 3), 1, 2), ((2, 4), 3, 1), ((5, 3), 2, 2)]
+
+
+@pytest.mark.parametrize(("dilation", "groups", "stride", "padding"), CONVOLUTIONS)
+def test_conv2d_dilated_in_groups(dilation: int, groups: int, stride: int, padding: int) -> None:
+    x, w = RNG.normal(size=(N, 4, 6, 5)), RNG.normal(size=(8, 4 // groups, 2, 3))
+
+    def build(m: cp.Model, n: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        c, p, q, o, g, k, l = m.axes("c p q o g k l", c=4, p=6, q=5, o=8, g=4 // groups, k=2, l=3)
+        variables = m.input("x", n, c, p, q), m.param("W", o, g, k, l)
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return cp.layers.conv2d(m, "s", *variables, **options), {"x": x, "W": w}
+
+    full = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    wide = np.zeros((8, 4 // groups, 2 * dilation - dilation + 1, 2 * dilation + 1))
+    wide[:, :, ::dilation, ::dilation] = w
+    each = 4 // groups
+    expected = [
+        [sum(correlate(r[o // (8 // groups) * each + c], wide[o, c], "valid") for c in range(each)) for o in range(8)]
+        for r in full
+    ]
+    np.testing.assert_allclose(
+        rows(build), weighted(np.array(expected)[:, :, ::stride, ::stride]), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(("sizes", "stride", "padding"), POOLS)
+def test_max_pool_of_negative_numbers(sizes: tuple[int, int], stride: int | None, padding: int) -> None:
+    x = RNG.normal(size=(N, 5, 4)) - 5
+
+    def build(m: cp.Model, n: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        p, q = m.axes("p q", p=5, q=4)
+        return cp.layers.max_pool(m, "s", m.input("x", n, p, q), *sizes, stride=stride, padding=padding), {"x": x}
+
+    full = np.pad(x, ((0, 0), (padding, padding), (padding, padding)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(full, sizes, axis=(1, 2))
+    down, across = (stride or size for size in sizes)
+    np.testing.assert_allclose(rows(build), weighted(windows[:, ::down, ::across].max(axis=(3, 4))), rtol=1e-13)
+
+
+def test_one_of_equal_elements_has_the_derivative_of_a_maximum() -> None:
+    m = cp.Model("ties")
+    n, i = m.axes("n i", n=cp.ROWS, i=5)
+    x = m.input("x", n, i)
+    pooled = cp.layers.max_pool(m, "pooled", x, 3, stride=1, padding=1)
+    m.objective(cp.sum(pooled[n, pooled.axes[1]] ** 2, pooled.axes[1]) + cp.min(x[n, i], i))
+    est = cp.compile(m, wrt="x", programs=())
+    found = est.gradient(x=np.full((1, 5), -2.0))["x"]
+    assert found.sum() == -5 * 4 + 1
+    assert est.diagonal(x=np.full((1, 5), -2.0))["x"].value.sum() % 2 == 0
+    assert est.hessian(x=np.full((1, 5), -2.0)).kinks and not est.hessian(x=np.array([[1, 9, 3, 7, 5.0]])).kinks
+
+
 def test_avg_pool_leaves_out_what_fills_no_window() -> None:
     x = RNG.normal(size=(N, 5, 4))
 

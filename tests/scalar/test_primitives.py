@@ -8,7 +8,7 @@ import pytest
 import sympy
 from mpmath import mp
 
-from cpgen.scalar import PRIMITIVES, canonical, diff, placeholder, to_numpy
+from cpgen.scalar import PRIMITIVES, canonical, diff, kinks, placeholder, to_numpy
 from cpgen.scalar import functions as fn
 
 X, Y = placeholder(0), placeholder(1)
@@ -102,6 +102,8 @@ UNARY = {
     "relu": (fn.relu(X), lambda x: max(x, mp.zero), [v for v in EVERYWHERE if v]),
     "step": (fn.step(X), lambda x: mp.one if x > 0 else mp.zero, [v for v in EVERYWHERE if v]),
     "sign0": (fn.sign0(X), mpmath.sign, [v for v in EVERYWHERE if v]),
+    "floor": (fn.floor(X), mpmath.floor, [-1000.5, -2.5, -0.5, 0.25, 0.5, 2.4999, 1000.5]),
+    "rint": (fn.rint(X), mpmath.nint, [-1000.25, -2.4999, -0.25, 0.25, 0.7, 2.75, 1000.25]),
     "absval": (fn.absval(X), lambda x: abs(x), [v for v in EVERYWHERE if v]),
     "gamma": (sympy.gamma(X), mpmath.gamma, [1e-3, 0.3, 1.0, 2.0, 7.9, 25.0]),
     "loggamma": (sympy.loggamma(X), mpmath.loggamma, POSITIVE),
@@ -294,6 +296,8 @@ def test_special_values(real, native):
         "relu": [nan, inf, 0, 0, 0, tiny],
         "step": [nan, 1, 0, 0, 0, 1],
         "sign0": [nan, 1, -1, 0, 0, 1],
+        "floor": [nan, inf, -inf, 0, 0, 0],
+        "rint": [nan, inf, -inf, 0, 0, 0],
         "absval": [nan, inf, inf, 0, 0, tiny],
         "loggamma": [nan, inf, nan, inf, inf, -np.log(np.float64(tiny))],
         "digamma": [nan, inf, nan, -inf, -inf, -inf],
@@ -315,6 +319,30 @@ def test_binary_special_values(native):
     for values in (native(exprs, [X, Y])(a, b), to_numpy(exprs, [X, Y])(a, b)):
         for value in values:
             assert np.isnan(value[:2]).all() and value[2] == 2.0
+
+
+@pytest.mark.parametrize("real", ["float64", "float32"])
+def test_rounding_to_whole_numbers(real, native):
+    top = 2.0 ** (22 if real == "float32" else 51)
+    whole = np.arange(-5.0, 6.0)
+    large = [top - 0.5, top + 0.5, -top - 1, 4 * top + 1]
+    x = np.concatenate([whole, whole + 0.5, whole + np.finfo(real).eps, large]).astype(real)
+    written = [sympy.floor(X), sympy.ceiling(X), fn.rint(X), sympy.frac(X), sympy.Mod(X, -3)]
+    exprs = [canonical(expr) for expr in written]
+    want = [np.floor(x), np.ceil(x), np.rint(x), x - np.floor(x), np.mod(x, np.dtype(real).type(-3))]
+    for values in (native(exprs, [X], real)(x), to_numpy(exprs, [X])(x)):
+        for value, expected in zip(values[:4], want[:4], strict=True):
+            np.testing.assert_array_equal(value, expected)
+        np.testing.assert_allclose(values[4], want[4], atol=float(np.spacing(np.abs(x).max())))
+    halves = [sympy.Rational(k, 2) for k in range(-5, 6)]
+    assert [fn.rint(v) for v in halves] == [round(v) for v in halves]
+
+
+def test_derivatives_of_rounding():
+    assert diff(fn.floor(X), X) == 0 == diff(fn.rint(X) * Y, X)
+    assert diff(sympy.Mod(X, Y), X) == 1 and diff(sympy.Mod(X, Y), Y) == -fn.floor(X / Y)
+    (jump,), (halfway,) = kinks(fn.floor(X)), kinks(fn.rint(X))
+    assert jump.subs(X, 3) == 0 == halfway.subs(X, sympy.Rational(7, 2))
 
 
 def test_values_at_kinks():

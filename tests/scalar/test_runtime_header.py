@@ -44,6 +44,8 @@ SIMPLE = [
     "relu",
     "step",
     "sign0",
+    "floor",
+    "rint",
     "significand",
     "exponent",
 ]
