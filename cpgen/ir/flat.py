@@ -10,7 +10,20 @@ from typing import TypeAlias
 import sympy
 
 from cpgen.ir.build import make_map
-from cpgen.ir.nodes import Access, Extent, Graph, Guard, Index, Input, Map, Node, Origin, Region, topological
+from cpgen.ir.nodes import (
+    Access,
+    Carry,
+    Extent,
+    Graph,
+    Guard,
+    Index,
+    Input,
+    Map,
+    Node,
+    Origin,
+    Region,
+    topological,
+)
 from cpgen.scalar import UserFunction, kinds
 
 FlatMap: TypeAlias = tuple[
@@ -23,10 +36,11 @@ FlatMap: TypeAlias = tuple[
     Origin,
 ]
 FlatInput: TypeAlias = tuple[str, tuple[Extent, ...], str, Origin, int, float | None, float | None, str]
+FlatCarry: TypeAlias = tuple[tuple[Extent, ...], int, int, Origin, int]  # the last: what is carried
 FlatRegion: TypeAlias = tuple[str, int, int, int, int, tuple[int, ...]]
 FlatGraph: TypeAlias = tuple[
     str,
-    tuple[FlatInput | FlatMap, ...],
+    tuple[FlatInput | FlatMap | FlatCarry, ...],
     int,
     tuple[int, ...],
     tuple[tuple[str, int], ...],
@@ -45,9 +59,11 @@ def flat(graph: Graph) -> FlatGraph:
     nodes = topological([graph.objective, *graph.variables, *named, *regions, *loss])
     number = {node: k for k, node in enumerate(nodes)}
 
-    def record(node: Node) -> FlatInput | FlatMap:
+    def record(node: Node) -> FlatInput | FlatMap | FlatCarry:
         if isinstance(node, Input):
             return (node.name, node.shape, node.kind, node.origin, node.offset, node.low, node.high, node.unit)
+        if isinstance(node, Carry):
+            return (node.shape, node.along, node.step, node.origin, number[node.body])
         assert isinstance(node, Map)
         args = tuple((number[a.node], a.index) for a in node.args)
         return (node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
@@ -75,10 +91,17 @@ def graph_of(flattened: FlatGraph) -> Graph:
     for record in records:
         if len(record) == 8:
             nodes.append(Input(*record))
+        elif len(record) == 5:
+            nodes.append(Carry(*record[:4]))
         else:
             extents, rank, args, expr, guards, reduce, place = record
             read = [Access(nodes[k], index) for k, index in args]
             nodes.append(make_map(extents, rank, read, expr, guards, reduce, place))
+    for node, record in zip(nodes, records, strict=True):
+        if isinstance(node, Carry):
+            body = record[4]
+            assert isinstance(body, int)
+            node.close(nodes[body])
 
     def map_of(k: int) -> Map:
         node = nodes[k]
@@ -116,6 +139,8 @@ def fingerprint(graph: Graph) -> str | None:
     for record in records:
         if len(record) == 8:
             written.append((*record[:3], _without_place(record[3]), *record[4:]))
+        elif len(record) == 5:
+            written.append((*record[:3], _without_place(record[3]), record[4]))
         else:
             if any(issubclass(kind, UserFunction) for kind in kinds(record[3])):
                 return None

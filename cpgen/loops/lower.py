@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Input, Map, Node, Program
 from cpgen.ir.noise import noise_order
+from cpgen.ir.recur import unwritten
 from cpgen.ir.rewrite import readers
 from cpgen.ir.stack import viewed
 from cpgen.loops.beside import shares_lanes
@@ -65,8 +66,11 @@ def plan(
     rows; 0 for none.  A program without such products, or whose tile is one row, is planned as if it were 0.
 
     Raises UnsupportedError if rows depend on each other in a way that one pass over the rows cannot compute, or if the
-    program is too large.
+    program is too large, or has a recurrence.
     """
+    reason = unwritten(program.nodes())
+    if reason:
+        raise UnsupportedError(f"{program.name}: {reason}", program.origin)
     outputs, nodes = split_sums(program)
     if compact:
         device = schedule is not None
