@@ -110,7 +110,8 @@ class Estimator:
         For "diagonal" and "trace" the first line says what ``method="auto"`` samples by, which has a program of its own.
         """
         blas = self.options.blas if self.options.target == "cpu" else ""
-        text = show.show(self.derive(program), self._compiled.plan(program), blas)
+        planned = None if self._compiled.recurrent else self._compiled.plan(program)
+        text = show.show(self.derive(program), planned, blas)
         if program not in ("diagonal", "trace"):
             return text
         choice = self._compiled.choice(program)

@@ -91,12 +91,14 @@ def products(p: Plan, blas: str) -> list[str]:
     return lines
 
 
-def show(derived: Derived, planned: Plan, blas: str = "") -> str:
-    """Noise analysis, graph in index notation, large products and stages of one program."""
+def show(derived: Derived, planned: Plan | None, blas: str = "") -> str:
+    """Noise analysis, graph in index notation, and where there is a plan, large products and stages of one program."""
     graph = ["  " + line for line in text(derived.program).splitlines()[1:]]
-    large = products(planned, blas)
-    lines = [*analysis(derived), "graph", *graph, *(["large products", *large] if large else []), "stages"]
-    return "\n".join([*lines, *stages(planned)]) + "\n"
+    lines = [*analysis(derived), "graph", *graph]
+    if planned is not None:
+        large = products(planned, blas)
+        lines += [*(["large products", *large] if large else []), "stages", *stages(planned)]
+    return "\n".join(lines) + "\n"
 
 
 def size(
