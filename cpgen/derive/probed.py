@@ -139,7 +139,8 @@ def _form(probed: Probed, directions: Mapping[Node, Node]) -> tuple[Node | None,
         (s.map, *sorted((s.a, s.b))) for s in probed.sources if isinstance(s, Cross) and s.name in left_out
     }
     # inside a region that is not known every map counts for itself
-    inner = Curvature(replace(curvature.graph, regions=()), list(curvature.leaves))
+    regions = curvature.graph.regions
+    inner = Curvature(replace(curvature.graph, regions=()), list(curvature.leaves)) if regions else curvature
     known_maps = {
         n
         for s in probed.sources
