@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cpgen.derive.carries import close, opened
 from cpgen.derive.derived import Derived, kink_outputs, own_shape, program_of
 from cpgen.derive.linear import pull_back
 from cpgen.derive.reverse import adjoint_origin
@@ -23,6 +24,10 @@ def diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     curvature = Curvature(graph, list(wrt))
     regions = {s.variables[0]: s for s in curvature.sources() if isinstance(s, RegionSource)}
     known: dict[Node, Node | None] = {}
+    uses = curvature.uses
+    carried = {
+        c: opened(c, {*c.shape, *curvature.rows}, -c.step, "diag") for c in uses.carries if uses.active(c)
+    }
     for node in reversed(curvature.uses.nodes):
         if not curvature.uses.active(node):
             continue
@@ -34,10 +39,13 @@ def diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
                 origin = adjoint_origin(node, "diag")
                 parts.append(pull_back(use.map, use.position, above, power=2, lift=lift, origin=origin))
         parts.append(curvature.self_curvature(node, lift=lift))
+        parts += [carried[carry] for carry in uses.carried(node)]
         region = regions.get(node)
         if region is not None:
             parts.append(region.diagonal)
         known[node] = add(parts, adjoint_origin(node, "diag"))
+    for carry, diagonal_of in carried.items():
+        close(diagonal_of, known.get(carry))
     outputs = [(f"diag_{v.name}", own_shape(known.get(v), v)) for v in wrt]
     program = program_of(graph, "diagonal_becker_lecun", [*outputs, *kink_outputs(graph, wrt)])
     names = frozenset(f"diag_{v.name}" for v in wrt)

@@ -45,6 +45,8 @@ def widths(graph: Graph, leaf: Input, uses: Uses | None = None) -> tuple[int, ..
     uses = uses or Uses([graph.objective], [leaf])
     windows: dict[Node, Windows] = {leaf: tuple(Window(((leaf.lead + a, 1),), 0, 0) for a in range(len(sizes)))}
     found = [0] * len(sizes)
+    if any(uses.depends(carry, leaf) for carry in uses.carries):
+        return tuple(size - 1 for size in sizes)  # each step may reach all before it
     waiting = sorted({uses.order[use.map] for use in uses.of(leaf)})  # a heap
     # upwards only as long as some elements are not coupled yet, which are few maps where an axis is summed over
     while waiting and any(width < size - 1 for width, size in zip(found, sizes, strict=True)):

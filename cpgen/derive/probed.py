@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from cpgen.derive.carries import close, tangent_carries
 from cpgen.derive.derived import (
     Derived,
     Drawn,
@@ -35,7 +36,7 @@ from cpgen.derive.sources import HALF, Cross, Curvature, Logsumexp, RegionSource
 from cpgen.derive.sweep import Readout, carry_down, find_readouts, needed, weights_up
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, constant, elementwise, reduce_sum
-from cpgen.ir.nodes import COLUMNS, ROWS, Graph, Input, Map, Node, Origin, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Carry, Graph, Input, Map, Node, Origin, Program
 from cpgen.ir.noise import elements, noise_count
 from cpgen.scalar import diff, placeholder, vanishes
 
@@ -118,8 +119,11 @@ def _form(probed: Probed, directions: Mapping[Node, Node]) -> tuple[Node | None,
     """
     curvature = probed.curvature
     moving: dict[Node, Node] = {}
+    carried = tangent_carries(curvature.uses.nodes, directions)
     for node in curvature.uses.nodes:
         parts: list[Node | None] = [directions.get(node)]
+        if isinstance(node, Carry) and node in carried:
+            parts.append(carried[node])
         if isinstance(node, Map):
             below = {k: moving[a.node] for k, a in enumerate(node.args) if a.node in moving}
             if below:
@@ -127,13 +131,16 @@ def _form(probed: Probed, directions: Mapping[Node, Node]) -> tuple[Node | None,
         tangent = add(parts, adjoint_origin(node, "dot"))
         if tangent is not None:
             moving[node] = tangent
+    for carry, tangent in carried.items():
+        close(tangent, moving.get(carry.body))
     left_out = {s.name for s in probed.sources} & probed.known
     without_self = {s.variable for s in probed.sources if isinstance(s, Self) and s.name in left_out}
     without_pair = {
         (s.map, *sorted((s.a, s.b))) for s in probed.sources if isinstance(s, Cross) and s.name in left_out
     }
     # inside a region that is not known every map counts for itself
-    inner = Curvature(replace(curvature.graph, regions=()), list(curvature.leaves))
+    regions = curvature.graph.regions
+    inner = Curvature(replace(curvature.graph, regions=()), list(curvature.leaves)) if regions else curvature
     known_maps = {
         n
         for s in probed.sources

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from cpgen.ir.build import axis, constant_index, make_map, moved, moved_guard
-from cpgen.ir.nodes import Access, Dim, Extent, Index, Input, Map, Node
+from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node
 from cpgen.ir.rewrite import Memo
 from cpgen.scalar import placeholder
 
@@ -22,12 +22,11 @@ def restrict(node: Node, element: Sequence[int]) -> Node:
 
 def _restricted(key: _Element) -> Generator[_Element, Node, Node]:
     node, element = key
-    if isinstance(node, Input):
+    if not isinstance(node, Map):
         lead = node.lead
         index = (*(axis(a) for a in range(lead)), *(constant_index(e) for e in element))
         extents = node.shape[:lead]
         return make_map(extents, lead, [Access(node, index)], placeholder(0), origin=node.origin)
-    assert isinstance(node, Map)
     fixed: dict[int, Index] = {}
     remaining = iter(element)
     extents_left: list[Extent] = []

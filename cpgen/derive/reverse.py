@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import sympy
 
+from cpgen.derive.carries import close, opened, reaching
 from cpgen.derive.linear import pull_back
 from cpgen.derive.uses import Uses
 from cpgen.ir.build import add, constant
-from cpgen.ir.nodes import Input, Map, Node, Origin
+from cpgen.ir.nodes import ROWS, Carry, Dim, Input, Map, Node, Origin
 
 
 class Adjoints:
@@ -23,9 +24,25 @@ class Adjoints:
         self.root, self.uses, self.lift = root, uses, lift
         self._seed = seed if seed is not None else constant(sympy.Integer(1), root.shape)
         self._known: dict[Node, Node | None] = {}
+        self._carried = self._open()
         for node in reversed(uses.nodes):
             if isinstance(node, Map) and uses.active(node):
                 self._known[node] = self._sum_over_uses(node, lift)
+        for carry, adjoint in self._carried.items():
+            close(adjoint, self.of(carry))
+
+    def _open(self) -> dict[Carry, Carry]:
+        """By carry one for its adjoint, which its body gets a step later."""
+        uses, root, seed = self.uses, self.root, self._seed
+        if not uses.carries:
+            return {}
+        reached = reaching(uses, {root: 1})
+        more = {d for d in seed.shape if isinstance(d, Dim)} - ({ROWS} if not self.lift else set())
+        return {
+            c: opened(c, {*c.shape, *more}, -c.step, "bar")
+            for c in uses.carries
+            if uses.active(c) and reached[c]
+        }
 
     def of(self, node: Node) -> Node | None:
         """The adjoint of ``node``; None if it is structurally zero."""
@@ -44,6 +61,7 @@ class Adjoints:
             cotangent = self.of(use.map)
             if cotangent is not None:
                 parts.append(pull_back(use.map, use.position, cotangent, lift=lift, origin=origin))
+        parts += [self._carried[carry] for carry in self.uses.carried(node) if carry in self._carried]
         return add(parts, origin)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TypeAlias
 
-from cpgen.ir.nodes import Map, Node
+from cpgen.ir.nodes import Carry, Map, Node
 from cpgen.ir.rewrite import Memo
 from cpgen.scalar import placeholder, sign_of
 
@@ -18,6 +18,8 @@ def signs() -> Memo[Node, Sign]:
 
 
 def _sign(node: Node) -> Generator[Node, Sign, Sign]:
+    if isinstance(node, Carry):
+        return None
     if not isinstance(node, Map):
         return 1 if node.kind == "scale" else None  # type: ignore[attr-defined]
     known = {}

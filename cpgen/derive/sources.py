@@ -29,7 +29,7 @@ from cpgen.derive.points import over
 from cpgen.derive.reverse import Adjoints, adjoint_origin
 from cpgen.derive.signs import signs
 from cpgen.derive.units import fold
-from cpgen.derive.uses import Use, Uses
+from cpgen.derive.uses import Use, Uses, arriving
 from cpgen.ir.build import add, affine, axis, constant, elementwise, is_zero, make_map, new_input
 from cpgen.ir.nodes import (
     COLUMNS,
@@ -290,18 +290,13 @@ class Sides:
     """Which sources nodes can see: a leaf below each side of a :class:`Cross`, any below the others."""
 
     def __init__(self, curvature: Curvature, sources: Sequence[Source]) -> None:
-        sides: tuple[dict[Node, int], dict[Node, int]] = ({}, {})
+        own: tuple[dict[Node, int], dict[Node, int]] = ({}, {})
         for source in sources:
-            for side, variables in zip(sides, source.sides, strict=True):
+            for side, variables in zip(own, source.sides, strict=True):
                 for variable in variables:
                     side[variable] = side.get(variable, 0) | source.parts
-        for node in reversed(curvature.uses.nodes):
-            for side in sides:
-                found = side.get(node, 0)
-                for use in curvature.uses.of(node):
-                    found |= side.get(use.map, 0)
-                side[node] = found
-        self._sides = sides
+        first, second = (arriving(curvature.uses, side) for side in own)
+        self._sides = first, second
 
     def seen(self, a: Node, b: Node) -> int:
         """The parts of the sources that an entry of the Hessian between elements of ``a`` and of ``b`` can see."""

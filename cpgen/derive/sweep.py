@@ -22,6 +22,7 @@ from functools import reduce
 from heapq import heappop, heappush
 from operator import and_
 
+from cpgen.derive.carries import close, opened, reaching
 from cpgen.derive.chains import Term, down
 from cpgen.derive.linear import one_to_one, pull_back, push_forward
 from cpgen.derive.paths import LONGEST, MOST, closed_form
@@ -29,9 +30,9 @@ from cpgen.derive.points import over
 from cpgen.derive.reverse import adjoint_origin
 from cpgen.derive.sources import Curvature, Field, Sides, Source
 from cpgen.derive.units import by_column, fold, is_thin, unit_vectors
-from cpgen.derive.uses import Use
+from cpgen.derive.uses import Use, arriving
 from cpgen.ir.build import add, constant, reduce_sum
-from cpgen.ir.nodes import ROWS, Input, Map, Node, Origin
+from cpgen.ir.nodes import COLUMNS, ROWS, Carry, Input, Map, Node, Origin
 from cpgen.ir.rewrite import Memo
 from cpgen.scalar import placeholder
 
@@ -101,8 +102,8 @@ class Sweep:
         self._injected: dict[Node, list[tuple[int, Field]]] = {}  # by the parts of their source
         self._fields: dict[tuple[Node, int], Field] = {}
         self._parts = Memo(self._sums)
-        self.reach = Memo(self._arriving)
-        """The bits of the sources that arrive at a node."""
+        self._carried: dict[tuple[Carry, int, int], Carry] = {}  # by carry, what is left out, and side
+        self._waiting: list[tuple[Carry, int, int]] = []  # carries that carry nothing yet
         weights: list[Node | None] = []
         taken = {v.name for v in curvature.graph.variables}
         for source in self.sources:
@@ -126,17 +127,28 @@ class Sweep:
             for variable, pair in source.inject(tuple(drawn)):
                 self._injected.setdefault(variable, []).append((source.parts, pair))
         self.weight = add(weights, Origin("weight"))
+        self._arriving = arriving(curvature.uses, self._own_bits((0, 1)))
+        # with a derivative, by side: only carries ask
+        self._reaching = [
+            reaching(curvature.uses, self._own_bits((side,))) if curvature.uses.carries else {}
+            for side in (0, 1)
+        ]
         for node in reversed(curvature.uses.nodes):
             if isinstance(node, Map) and curvature.uses.active(node):
                 self.fields(node)
 
-    def _arriving(self, node: Node) -> Generator[Node, int, int]:
-        found = 0
-        for parts, _ in self._injected.get(node, []):
-            found |= parts
-        for use in self.curvature.uses.of(node):
-            found |= yield use.map
+    def _own_bits(self, sides: Sequence[int]) -> dict[Node, int]:
+        """The bits of the sources that are injected into ``sides`` of each node."""
+        found: dict[Node, int] = {}
+        for node, injected in self._injected.items():
+            for parts, pair in injected:
+                if any(pair[side] is not None for side in sides):
+                    found[node] = found.get(node, 0) | parts
         return found
+
+    def reach(self, node: Node) -> int:
+        """The bits of the sources that arrive at a node."""
+        return self._arriving.get(node, 0)
 
     def fields(self, node: Node, without: int = 0) -> Field:
         """``(p, q)`` of ``node``, shape (COLUMNS, ROWS, e...), leaving out sources whose parts are all in ``without``."""
@@ -144,7 +156,24 @@ class Sweep:
         if key not in self._fields:
             p, q = self._parts(key)
             self._fields[key] = (add(p, adjoint_origin(node, "p")), add(q, adjoint_origin(node, "q")))
+            self._close()
         return self._fields[key]
+
+    def _from_carry(self, carry: Carry, without: int, side: int) -> Node | None:
+        """What a carry brings its body of one field, a step later; closed when the rest of the field is there."""
+        key = (carry, without & self.reach(carry), side)
+        if not self._reaching[side].get(carry, 0) & ~without:
+            return None
+        if key not in self._carried:
+            dims = (COLUMNS, *self.curvature.rows, *carry.shape)
+            self._carried[key] = opened(carry, dims, -carry.step, "pq"[side])
+            self._waiting.append(key)
+        return self._carried[key]
+
+    def _close(self) -> None:
+        while self._waiting:
+            carry, without, side = key = self._waiting.pop()
+            close(self._carried[key], self.fields(carry, without)[side])
 
     def _sums(self, key: _Without) -> Generator[_Without, _Sums, _Sums]:
         """What the fields are sums of: one node each, and beside it columns that are still nearly unit vectors, which go
@@ -157,6 +186,7 @@ class Sweep:
             for use in self.curvature.uses.of(node):
                 above = yield use.map, without & self.reach(use.map)
                 parts += [pull_back(use.map, use.position, part, lift=True, origin=origin) for part in above[side]]
+            parts += [self._from_carry(carry, without, side) for carry in self.curvature.uses.carried(node)]
             parts += [pair[side] for of, pair in self._injected.get(node, []) if of & ~without]
             present = [fold(part) if self.is_unit else part for part in parts if part is not None]
             thin = [part for part in present if self.is_unit and is_thin(part)]
@@ -210,10 +240,9 @@ class _Readouts:
         node: Node = leaf
         chain: list[Use] = []
         while node is not curvature.graph.objective:
-            readers = uses.of(node)
-            if len(readers) != 1 or readers[0].map in curvature.inside:
+            use = uses.along_one(node)
+            if use is None or use.map in curvature.inside:
                 break
-            use = readers[0]
             if use.map.reduce != "sum" or not one_to_one(use.map, use.position):
                 break
             chain.append(use)
@@ -275,7 +304,12 @@ class _Readouts:
 
 
 def _exact_diagonal(curvature: Curvature, source: Source, node: Node) -> list[Term] | None:
-    """The diagonal that ``source`` alone gives ``node``, if it is known in closed form; None if it has to be sampled."""
+    """The diagonal that ``source`` alone gives ``node``, if it is known in closed form; None if it has to be sampled.
+
+    The way from a source to a node that depends on its own earlier steps is no path.
+    """
+    if curvature.uses.is_recurrent(node):
+        return None
     found = source.straight(node)
     if found is not None:
         return found

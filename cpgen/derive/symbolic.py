@@ -12,7 +12,8 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
-from cpgen.ir.nodes import Access, Dim, Extent, Graph, Guard, Index, Input, Map, Node, topological
+from cpgen.ir.nodes import Access, Carry, Dim, Extent, Graph, Guard, Index, Input, Map, Node, topological
+from cpgen.ir.recur import Loop, components
 from cpgen.scalar import placeholder, to_numpy
 
 Expressions = NDArray[np.object_]
@@ -31,19 +32,32 @@ def written_out(graph: Graph, limit: int | None) -> tuple[sympy.Expr, dict[str, 
     symbols = {v.name: element_symbols(v) for v in graph.variables}
     values: dict[Node, Expressions] = {}
     size: dict[sympy.Expr, int] = {}
-    for node in topological([graph.objective]):
-        if isinstance(node, Input):
-            value = symbols.get(node.name)
+
+    def fill(node: Map | Carry, at: Sequence[range]) -> bool:
+        """Write out the elements of ``node`` at these indices; False where one is beyond the limit."""
+        for position in product(*at):
+            here = _element(node, position, values) if isinstance(node, Map) else _carried(node, position, values)
+            values[node][position] = here
+            if limit is not None and _operations(here, size) > limit:
+                return False
+        return True
+
+    for part in components(topological([graph.objective])):
+        if isinstance(part, Input):
+            value = symbols.get(part.name)
             # the only input that is not a variable is the scale of a mean over rows, which is 1 for one row
-            values[node] = value if value is not None else np.array(sympy.Integer(1), dtype=object)
+            values[part] = value if value is not None else np.array(sympy.Integer(1), dtype=object)
             continue
-        assert isinstance(node, Map)
-        array = np.empty(node.element_shape, dtype=object)
-        for position in np.ndindex(*node.element_shape):
-            array[position] = _element(node, position, values)
-            if limit is not None and _operations(array[position], size) > limit:
-                return None
-        values[node] = array
+        nodes = part.nodes if isinstance(part, Loop) else (part,)
+        values |= {node: np.empty(node.element_shape, dtype=object) for node in nodes}
+        for t in part.steps if isinstance(part, Loop) else (None,):
+            for node in nodes:
+                assert isinstance(node, (Map, Carry))
+                at = [range(e) for e in node.element_shape]
+                if isinstance(part, Loop) and t is not None:
+                    at[part.axis[node] - node.lead] = range(t, t + 1)
+                if not fill(node, at):
+                    return None
     return values[graph.objective][()], symbols
 
 
@@ -97,6 +111,13 @@ def _operations(expr: sympy.Expr, known: dict[sympy.Expr, int]) -> int:
         known[top] = sum(known[a] for a in top.args) + (1 if top.args else 0)
         stack.pop()
     return known[expr]
+
+
+def _carried(carry: Carry, position: Sequence[int], values: dict[Node, Expressions]) -> sympy.Expr:
+    before = position[carry.along] - carry.step
+    if not 0 <= before < carry.element_shape[carry.along]:
+        return sympy.Integer(0)
+    return values[carry.body][(*position[: carry.along], before, *position[carry.along + 1 :])]
 
 
 def _element(node: Map, position: Sequence[int], values: dict[Node, Expressions]) -> sympy.Expr:

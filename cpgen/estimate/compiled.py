@@ -26,7 +26,8 @@ from cpgen.estimate.sampling import is_count
 from cpgen.estimate.tune import Tuning
 from cpgen.ir.call import Call
 from cpgen.ir.cost import work
-from cpgen.ir.nodes import Graph, Input, Node, Program
+from cpgen.ir.nodes import Graph, Input, Node, Program, topological
+from cpgen.ir.recur import unwritten
 from cpgen.loops import Plan, plan
 from cpgen.loops.device import device_plan
 from cpgen.loops.products import LEAST_BLAS
@@ -211,6 +212,11 @@ class Compiled:
         self._exact_keys: dict[str, str] = {}
         self._coloured: dict[int, int | None] = {}  # unit directions of an exact diagonal, by how many are worth counting
         self._by_noise: set[str] = set()  # keys whose exact answer the program with noise gives for less
+
+    @cached_property
+    def recurrent(self) -> str:
+        """Why nothing of this model can be compiled; "" if it can."""
+        return unwritten(topological([self.graph.objective]))
 
     def exact_key(self, key: str) -> str:
         """The program that a call runs for the exact answer behind ``key``, one of :data:`CHOSEN`.
@@ -404,6 +410,9 @@ class Compiled:
         found: dict[str, Native] = {}
         if self.options.blas:
             find_blas(self.options.blas)  # without it nothing runs, and the interpreter does not stand for it
+        if self.options.backend == "auto" and not self._fallback and self.recurrent:
+            self._fallback = f"interpreter ({self.recurrent})"
+            warn_user(f"{self.recurrent}; until then results come from the NumPy interpreter, which is slow")
         if self.options.backend != "interpreter" and not self._fallback:
             # measured on the programs' own loops
             tuned = self.options.tuning.tiles if self.options.tuning and not self.options.blas else {}

@@ -110,7 +110,8 @@ class Estimator:
         For "diagonal" and "trace" the first line says what ``method="auto"`` samples by, which has a program of its own.
         """
         blas = self.options.blas if self.options.target == "cpu" else ""
-        planned = (self._compiled.plan if self.options.target == "cpu" else self._compiled.gpu_plan)(program)
+        drawn = self._compiled.plan if self.options.target == "cpu" else self._compiled.gpu_plan
+        planned = None if self._compiled.recurrent else drawn(program)
         text = show.show(self.derive(program), planned, blas)
         if program not in ("diagonal", "trace"):
             return text

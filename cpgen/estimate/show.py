@@ -117,13 +117,15 @@ def products(p: Plan, blas: str) -> list[str]:
     return lines
 
 
-def show(derived: Derived, planned: Plan, blas: str = "") -> str:
-    """Noise analysis, graph in index notation, strategy, large products and stages of one program."""
+def show(derived: Derived, planned: Plan | None, blas: str = "") -> str:
+    """Noise analysis, graph in index notation, and where there is a plan, strategy, large products and stages."""
     graph = ["  " + line for line in text(derived.program).splitlines()[1:]]
-    large = products(planned, blas)
-    lines = [*analysis(derived), "graph", *graph, "strategy", *strategy(planned)]
-    lines += ["large products", *large] if large else []
-    return "\n".join([*lines, "stages", *stages(planned)]) + "\n"
+    lines = [*analysis(derived), "graph", *graph]
+    if planned is not None:
+        large = products(planned, blas)
+        lines += ["strategy", *strategy(planned), *(["large products", *large] if large else [])]
+        lines += ["stages", *stages(planned)]
+    return "\n".join(lines) + "\n"
 
 
 def size(

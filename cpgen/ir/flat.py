@@ -12,7 +12,20 @@ import sympy
 from numpy.typing import NDArray
 
 from cpgen.ir.build import make_map
-from cpgen.ir.nodes import Access, Extent, Graph, Guard, Index, Input, Map, Node, Origin, Region, topological
+from cpgen.ir.nodes import (
+    Access,
+    Carry,
+    Extent,
+    Graph,
+    Guard,
+    Index,
+    Input,
+    Map,
+    Node,
+    Origin,
+    Region,
+    topological,
+)
 from cpgen.scalar import UserFunction, kinds
 
 FlatMap: TypeAlias = tuple[
@@ -27,10 +40,11 @@ FlatMap: TypeAlias = tuple[
 FlatInput: TypeAlias = tuple[
     str, tuple[Extent, ...], str, Origin, int, tuple[float | None, float | None], str, NDArray[np.floating] | None
 ]
+FlatCarry: TypeAlias = tuple[tuple[Extent, ...], int, int, Origin, int]  # the last: what is carried
 FlatRegion: TypeAlias = tuple[str, int, int, int, int, tuple[int, ...]]
 FlatGraph: TypeAlias = tuple[
     str,
-    tuple[FlatInput | FlatMap, ...],
+    tuple[FlatInput | FlatMap | FlatCarry, ...],
     int,
     tuple[int, ...],
     tuple[tuple[str, int], ...],
@@ -49,10 +63,12 @@ def flat(graph: Graph) -> FlatGraph:
     nodes = topological([graph.objective, *graph.variables, *named, *regions, *loss])
     number = {node: k for k, node in enumerate(nodes)}
 
-    def record(node: Node) -> FlatInput | FlatMap:
+    def record(node: Node) -> FlatInput | FlatMap | FlatCarry:
         if isinstance(node, Input):
             ends = (node.low, node.high)
             return (node.name, node.shape, node.kind, node.origin, node.offset, ends, node.unit, node.values)
+        if isinstance(node, Carry):
+            return (node.shape, node.along, node.step, node.origin, number[node.body])
         assert isinstance(node, Map)
         args = tuple((number[a.node], a.index) for a in node.args)
         return (node.extents, node.rank, args, node.expr, node.guards, node.reduce, node.origin)
@@ -81,10 +97,17 @@ def graph_of(flattened: FlatGraph) -> Graph:
         if len(record) == 8:
             label, shape, kind, place, offset, (low, high), unit, held = record
             nodes.append(Input(label, shape, kind, place, offset, low, high, unit, held))
+        elif len(record) == 5:
+            nodes.append(Carry(*record[:4]))
         else:
             extents, rank, args, expr, guards, reduce, place = record
             read = [Access(nodes[k], index) for k, index in args]
             nodes.append(make_map(extents, rank, read, expr, guards, reduce, place))
+    for node, record in zip(nodes, records, strict=True):
+        if isinstance(node, Carry):
+            body = record[4]
+            assert isinstance(body, int)
+            node.close(nodes[body])
 
     def map_of(k: int) -> Map:
         node = nodes[k]
@@ -123,6 +146,8 @@ def fingerprint(graph: Graph) -> str | None:
         if len(record) == 8:
             values = None if record[7] is None else hashlib.sha256(record[7].tobytes()).hexdigest()
             written.append((*record[:3], _without_place(record[3]), *record[4:7], values))
+        elif len(record) == 5:
+            written.append((*record[:3], _without_place(record[3]), record[4]))
         else:
             if any(issubclass(kind, UserFunction) for kind in kinds(record[3])):
                 return None

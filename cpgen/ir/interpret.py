@@ -10,7 +10,8 @@ import sympy
 from numpy.typing import NDArray
 
 from cpgen.errors import UnsupportedError
-from cpgen.ir.nodes import COLUMNS, ROWS, Access, Dim, Extent, Guard, Index, Input, Map, Node, Program
+from cpgen.ir.nodes import COLUMNS, ROWS, Access, Carry, Dim, Extent, Guard, Index, Input, Map, Node, Program
+from cpgen.ir.recur import Loop, components
 from cpgen.scalar import exact_float, placeholder, to_numpy, wide
 
 Array = NDArray[np.floating]
@@ -28,41 +29,88 @@ def run(
     values: dict[Node, Array] = {}
     given = [np.asarray(arrays[i.name]).dtype for i in program.inputs]
     dtype = np.result_type(*given) if given else np.dtype(np.float64)
-    for node in program.nodes():
-        if isinstance(node, Input):
-            value = np.asarray(arrays[node.name], dtype=dtype)
-            expected = _sizes(node.shape, sizes)
+
+    def evaluate(node: Map, at: Mapping[int, int] | None = None) -> Array:
+        try:
+            return _evaluate(node, values, sizes, dtype, first_column, at or {})
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
+
+    for part in components(program.nodes()):
+        if isinstance(part, Loop):
+            values |= {node: np.zeros(_sizes(node.shape, sizes), dtype) for node in part.nodes}
+            for t in part.steps:
+                for node in part.nodes:
+                    if isinstance(node, Carry):
+                        step_back(node, t, values[node], values[node.body])
+                    else:
+                        assert isinstance(node, Map)
+                        values[node][step_of(part, node, t)] = evaluate(node, {part.axis[node]: t})
+        elif isinstance(part, Input):
+            value = np.asarray(arrays[part.name], dtype=dtype)
+            expected = _sizes(part.shape, sizes)
             if value.shape != expected:
-                raise ValueError(f"input {node.name}: shape {value.shape}, expected {expected}")
-            values[node] = value
+                raise ValueError(f"input {part.name}: shape {value.shape}, expected {expected}")
+            values[part] = value
+        elif isinstance(part, Carry):
+            values[part] = carried(part, values[part.body])
         else:
-            assert isinstance(node, Map)
-            try:
-                values[node] = _evaluate(node, values, sizes, dtype, first_column)
-            except UnsupportedError as error:
-                raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
+            assert isinstance(part, Map)
+            values[part] = evaluate(part)
     return {name: values[node] for name, node in program.outputs}
+
+
+def step_of(loop: Loop, node: Node, t: int) -> tuple[slice, ...]:
+    """Where the values of step ``t`` are in the array of ``node``."""
+    return (*(slice(None) for _ in range(loop.axis[node])), slice(t, t + 1))
+
+
+def step_back(carry: Carry, t: int, into: Array, body: Array) -> None:
+    """Write step ``t`` of a carry, which holds zeros."""
+    if 0 <= t - carry.step < body.shape[carry.axis]:
+        np.moveaxis(into, carry.axis, 0)[t] = np.moveaxis(body, carry.axis, 0)[t - carry.step]
+
+
+def carried(carry: Carry, body: Array) -> Array:
+    """All of a carry whose body does not depend on it."""
+    made = np.zeros_like(body)
+    for t in range(body.shape[carry.axis]):
+        step_back(carry, t, made, body)
+    return made
 
 
 def _sizes(extents: Sequence[Extent], sizes: Mapping[Dim, int]) -> tuple[int, ...]:
     return tuple(e if isinstance(e, int) else sizes[e] for e in extents)
 
 
+def _points(
+    node: Map, sizes: Mapping[Dim, int], first_column: int, at: Mapping[int, int]
+) -> list[NDArray[np.int_]]:
+    """What each loop axis of ``node`` runs over: all of it, or the one position in ``at``."""
+    extents = zip(_sizes(node.extents, sizes), node.extents, strict=True)
+    whole = [np.arange(n) + (first_column if e is COLUMNS else 0) for n, e in extents]
+    return [run[at[a] : at[a] + 1] if a in at else run for a, run in enumerate(whole)]
+
+
 def _evaluate(
-    node: Map, values: Mapping[Node, Array], sizes: Mapping[Dim, int], dtype: np.dtype, first_column: int
+    node: Map,
+    values: Mapping[Node, Array],
+    sizes: Mapping[Dim, int],
+    dtype: np.dtype,
+    first_column: int,
+    at: Mapping[int, int],
 ) -> Array:
-    extents = _sizes(node.extents, sizes)
-    points = [np.arange(n) + (first_column if e is COLUMNS else 0) for n, e in zip(extents, node.extents, strict=True)]
+    points = _points(node, sizes, first_column, at)
+    extents = tuple(len(run) for run in points)
     gathered = [_gather(access, values[access.node], points) for access in node.args]
     mask = _mask(node.guards, points, sizes, dtype)
     # a mask multiplies, which is no way to leave out a point where something is infinite
     maskable = mask is None or all(np.isfinite(array).all() for array, _ in gathered)
     if node.reduce == "sum" and maskable:
         total: Array = np.zeros(extents[: node.rank], dtype)
-        terms = sympy.Add.make_args(node.expr)
-        factored = [_as_product(t, dtype) for t in terms]
-        if all(f is not None for f in factored):
-            for coefficient, factors in factored:  # type: ignore[misc]
+        factored = products_of(node, dtype)
+        if factored is not None:
+            for coefficient, factors in factored:
                 total = total + _contract(
                     coefficient, [gathered[k] for k in factors], mask, node, extents, dtype
                 )
@@ -93,6 +141,20 @@ def _function(node: Map) -> Callable[..., list[Array]]:
     return _functions[node]
 
 
+Products = list[tuple[float, list[int]]]
+_products: WeakKeyDictionary[Map, dict[np.dtype, Products | None]] = WeakKeyDictionary()
+
+
+def products_of(node: Map, dtype: np.dtype) -> Products | None:
+    """The terms of ``node`` as :func:`_as_product` has them, None if one is no such product; made once for each node."""
+    known = _products.setdefault(node, {})
+    if dtype not in known:
+        found = [_as_product(term, dtype) for term in sympy.Add.make_args(node.expr)]
+        whole = [product for product in found if product is not None]
+        known[dtype] = whole if len(whole) == len(found) else None
+    return known[dtype]
+
+
 Labelled = tuple[Array, tuple[int, ...]]
 
 
@@ -112,9 +174,11 @@ def _gather(access: Access, value: Array, points: Sequence[NDArray[np.int_]]) ->
     axes = tuple(sorted({a for index in access.index for a in index.axes}))
     plain = tuple(index.axis for index in access.index)
     if None not in plain and len(set(plain)) == len(plain):
-        runs = zip(value.shape, access.node.shape, (points[a] for a in plain), strict=True)  # type: ignore[index]
-        if all(size == len(run) and (isinstance(extent, Dim) or not run[:1].any()) for size, extent, run in runs):
-            return value, plain  # type: ignore[return-value]
+        runs = [points[a] for a in plain]  # type: ignore[index]
+        starts = [0 if isinstance(e, Dim) else int(r[:1].sum()) for e, r in zip(access.node.shape, runs, strict=True)]
+        cut = tuple(slice(start, start + len(run)) for start, run in zip(starts, runs, strict=True))
+        if all(part.stop <= size for part, size in zip(cut, value.shape, strict=True)):
+            return value[cut], plain  # type: ignore[return-value]
     grids = dict(zip(axes, np.meshgrid(*(points[a] for a in axes), indexing="ij"), strict=True))
     shape = tuple(len(points[a]) for a in axes)
     valid: NDArray[np.bool_] = np.ones(shape, bool)

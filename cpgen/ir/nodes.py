@@ -1,10 +1,12 @@
-"""The graph language: inputs and maps, nothing else.
+"""The graph language: inputs, maps, and what a recurrence carries from one step to the next.
 
-A program is a list of named output nodes.  A node is either
+A program is a list of named output nodes.  A node is
 
-* an :class:`Input` - an array the caller supplies (data, a parameter, noise), or
+* an :class:`Input` - an array the caller supplies (data, a parameter, noise),
 * a :class:`Map` - ``out[p] = reduce_r f(arg_0, ..., arg_k)``: a scalar expression ``f`` evaluated at every point of a
-  rectangular loop space and reduced over its trailing axes.  ``p`` are the first ``rank`` loop axes, ``r`` the rest.
+  rectangular loop space and reduced over its trailing axes.  ``p`` are the first ``rank`` loop axes, ``r`` the rest, or
+* a :class:`Carry` - another node one step back along one of its axes, zero before the first step.  It is a leaf, so that
+  the graph has no cycle, and its ``body`` may depend on it: that is a recurrence.
 
 Each argument of a map is an :class:`Access`: a node read at affine functions of the loop axes.  Loop axes are positions
 (0, 1, 2, ...), so there is nothing to rename and nothing to capture.  Elementwise functions, broadcasting, contractions,
@@ -23,7 +25,9 @@ What the language means exactly:
   call may compute a part (those from ``first_column`` on): column ``c`` of a sweep over unit vectors concerns element
   ``c``.  A ROWS loop axis may not.
 
-What it refuses: gathers by data, loops that carry state, control flow other than inside ``f``.
+* Nodes that depend on each other through carries are computed step by step along one axis (:mod:`cpgen.ir.recur`).
+
+What it refuses: gathers by data, control flow other than inside ``f``.
 
 Maps that compute the same of the same arguments are the same object, with the origin of the first: build them only with
 :func:`cpgen.ir.build.make_map`.  Two exceptions: maps that read nothing belong to no graph, so those of different origins
@@ -226,6 +230,43 @@ class Map(Node):
         return f"{self.origin.name}_{role}" if role else self.origin.name
 
 
+@dataclass(frozen=True, eq=False)
+class Carry(Node):
+    """``out[.., t, ..] = body[.., t - step, ..]``, zero where that lies outside; ``t`` is element axis ``along``.
+
+    ``step`` is 1, or -1 for a recurrence that runs from the end.  The body is a node of the same shape, usually one that
+    reads the carry: so the carry is made first and closed, once, when the body is there.
+    """
+
+    shape: tuple[Extent, ...]
+    along: int
+    step: int
+    origin: Origin
+
+    @property
+    def name(self) -> str:
+        return f"{self.origin.name}_{self.origin.role}"
+
+    @property
+    def axis(self) -> int:
+        """The position of the sequential axis in the shape."""
+        return self.lead + self.along
+
+    @property
+    def is_closed(self) -> bool:
+        return "_body" in self.__dict__
+
+    @property
+    def body(self) -> Node:
+        found: Node = self.__dict__["_body"]
+        return found
+
+    def close(self, body: Node) -> None:
+        """Say what is carried."""
+        assert not self.is_closed and body.shape == self.shape, (self.name, body.shape, self.shape)
+        self.__dict__["_body"] = body
+
+
 @dataclass(frozen=True)
 class Region:
     """A group of maps whose curvature is known in closed form as a whole.
@@ -265,23 +306,36 @@ class Program:
     def maps(self) -> tuple[Map, ...]:
         return tuple(node for node in self.nodes() if isinstance(node, Map))
 
+    def carries(self) -> tuple[Carry, ...]:
+        return carries(self.nodes())
+
+
+def carries(nodes: Iterable[Node]) -> tuple[Carry, ...]:
+    """The carries among ``nodes``."""
+    return tuple(node for node in nodes if isinstance(node, Carry))
+
 
 def topological(roots: list[Node]) -> tuple[Node, ...]:
-    """Nodes reachable from ``roots``, arguments first (iterative, so that deep graphs do not hit the recursion limit)."""
+    """Nodes reachable from ``roots``, arguments first (iterative, so that deep graphs do not hit the recursion limit).
+
+    A carry comes before what reads it; its body, which may do so, is a root of its own.
+    """
     order: list[Node] = []
     done: set[Node] = set()
-    for root in roots:
+    waiting = list(roots)
+    for root in waiting:
         stack: list[tuple[Node, bool]] = [(root, False)]
         while stack:
             node, expanded = stack.pop()
             if node in done:
                 continue
-            if expanded or isinstance(node, Input):
+            if expanded or not isinstance(node, Map):
                 done.add(node)
                 order.append(node)
+                if isinstance(node, Carry) and node.is_closed:
+                    waiting.append(node.body)
                 continue
             stack.append((node, True))
-            assert isinstance(node, Map)
             stack.extend(
                 (access.node, False) for access in reversed(node.args) if access.node not in done
             )

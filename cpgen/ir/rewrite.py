@@ -15,7 +15,7 @@ from typing import Generic, TypeAlias, TypeVar
 import sympy
 
 from cpgen.ir.build import make_map, moved, moved_guard
-from cpgen.ir.nodes import Access, Extent, Guard, Index, Map, Node, Origin, Program
+from cpgen.ir.nodes import Access, Carry, Extent, Guard, Index, Map, Node, Origin, Program, carries
 from cpgen.scalar import placeholder
 
 Key = TypeVar("Key")
@@ -33,11 +33,28 @@ def rewritten(program: Program, rule: Rule) -> Program:
     return replace(program, outputs=tuple((name, new[node]) for name, node in program.outputs))
 
 
-def images(nodes: Iterable[Node], rule: Rule) -> dict[Node, Node]:
-    """What becomes of each of ``nodes``, which are in order, arguments first."""
+def images(nodes: Sequence[Node], rule: Rule) -> dict[Node, Node]:
+    """What becomes of each of ``nodes``, which are in order, arguments first.
+
+    Carries stay as long as what they carry does; else there are new ones, which carry what became of it.
+    """
+    held: dict[Node, Node] = {carry: carry for carry in carries(nodes)}
+    new = _images(nodes, rule, held)
+    if all(new[carry.body] is carry.body for carry in carries(nodes)):
+        return new
+    held = {carry: Carry(carry.shape, carry.along, carry.step, carry.origin) for carry in carries(nodes)}
+    new = _images(nodes, rule, held)
+    for carry in carries(nodes):
+        made = held[carry]
+        assert isinstance(made, Carry)
+        made.close(new[carry.body])
+    return new
+
+
+def _images(nodes: Iterable[Node], rule: Rule, held: Mapping[Node, Node]) -> dict[Node, Node]:
     new: dict[Node, Node] = {}
     for node in nodes:
-        new[node] = rule(node, new) if isinstance(node, Map) else node
+        new[node] = rule(node, new) if isinstance(node, Map) else held.get(node, node)
     return new
 
 
@@ -91,8 +108,9 @@ def readers(nodes: Iterable[Node], reads: Callable[[Map], Iterable[Node]] = argu
 
 
 def times_read(program: Program) -> Counter[Node]:
-    """How often each node is read by maps or is an output."""
+    """How often each node is read by maps, is carried or is an output."""
     found = Counter(access.node for reader in program.maps() for access in reader.args)
+    found.update(carry.body for carry in program.carries())
     found.update(node for _, node in program.outputs)
     return found
 

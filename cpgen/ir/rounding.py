@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import sympy
 from numpy.typing import NDArray
 
-from cpgen.ir.interpret import Labelled, _as_product, _broadcast, _contract, _gather, _mask, _sizes
-from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Input, Map, Node, Program
+from cpgen.ir.interpret import (
+    Labelled,
+    _broadcast,
+    _contract,
+    _gather,
+    _mask,
+    _points,
+    _sizes,
+    carried,
+    products_of,
+    step_back,
+    step_of,
+)
+from cpgen.ir.nodes import COLUMNS, ROWS, Carry, Dim, Input, Map, Node, Program
+from cpgen.ir.recur import Loop, components
 from cpgen.scalar import placeholder
 from cpgen.scalar.rounding import Arithmetic, with_rounding
 
@@ -46,15 +58,46 @@ def run_bounded(
     how = arithmetic(real)
     values: dict[Node, tuple[Array, Array | None]] = {}
     with np.errstate(all="ignore"):
-        for node in program.nodes():
-            if isinstance(node, Input):
-                values[node] = np.asarray(arrays[node.name], np.float64), None
+        for part in components(program.nodes()):
+            if isinstance(part, Loop):
+                _run_loop(part, values, sizes, first_column, how)
+            elif isinstance(part, Input):
+                values[part] = np.asarray(arrays[part.name], np.float64), None
+            elif isinstance(part, Carry):
+                value, bound = values[part.body]
+                values[part] = carried(part, value), None if bound is None else carried(part, bound)
             else:
-                assert isinstance(node, Map)
-                values[node] = _evaluate(node, values, sizes, first_column, how)
+                assert isinstance(part, Map)
+                values[part] = _evaluate(part, values, sizes, first_column, how, {})
     found = {name: values[node] for name, node in program.outputs}
     bounds = {name: np.zeros(value.shape) if bound is None else bound for name, (value, bound) in found.items()}
     return {name: value for name, (value, _) in found.items()}, bounds
+
+
+def _run_loop(
+    loop: Loop,
+    values: dict[Node, tuple[Array, Array | None]],
+    sizes: Mapping[Dim, int],
+    first_column: int,
+    how: Arithmetic,
+) -> None:
+    """Values and bounds of a recurrence, step by step."""
+    made = {
+        node: (np.zeros(_sizes(node.shape, sizes)), np.zeros(_sizes(node.shape, sizes)))
+        for node in loop.nodes
+    }
+    values |= made
+    for t in loop.steps:
+        for node in loop.nodes:
+            if isinstance(node, Carry):
+                for into, body in zip(made[node], made[node.body], strict=True):
+                    step_back(node, t, into, body)
+            else:
+                assert isinstance(node, Map)
+                place = step_of(loop, node, t)
+                found = _evaluate(node, values, sizes, first_column, how, {loop.axis[node]: t})
+                for into, part in zip(made[node], found, strict=True):
+                    into[place] = part
 
 
 def _evaluate(
@@ -63,9 +106,10 @@ def _evaluate(
     sizes: Mapping[Dim, int],
     first_column: int,
     how: Arithmetic,
+    at: Mapping[int, int],
 ) -> tuple[Array, Array]:
-    extents = _sizes(node.extents, sizes)
-    points = [np.arange(n) + (first_column if e is COLUMNS else 0) for n, e in zip(extents, node.extents, strict=True)]
+    points = _points(node, sizes, first_column, at)
+    extents = tuple(len(run) for run in points)
     given = [_gather(access, values[access.node][0], points) for access in node.args]
     errors: list[Labelled | None] = []
     for access in node.args:
@@ -75,9 +119,9 @@ def _evaluate(
     finite = all(np.isfinite(a).all() for a, _ in given) and all(np.isfinite(e[0]).all() for e in errors if e)
     count = int(np.prod([extents[a] for a in node.reduced], dtype=np.int64))
     if node.reduce == "sum" and finite:
-        factored = [_as_product(term, np.dtype(np.float64)) for term in sympy.Add.make_args(node.expr)]
-        if all(f is not None for f in factored):
-            return _products(node, factored, given, errors, mask, extents, count, how)  # type: ignore[arg-type]
+        factored = products_of(node, np.dtype(np.float64))
+        if factored is not None:
+            return _products(node, factored, given, errors, mask, extents, count, how)
     rank = len(extents)
     value, bound = with_rounding(
         node.expr,

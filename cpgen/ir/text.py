@@ -6,7 +6,8 @@ import hashlib
 
 import sympy
 
-from cpgen.ir.nodes import Access, Dim, Extent, Index, Map, Node, Program
+from cpgen.ir.build import affine, axis
+from cpgen.ir.nodes import Access, Carry, Dim, Extent, Index, Map, Node, Program
 from cpgen.scalar import placeholder
 
 _LETTERS = "ijklmnopqrstuvwxyzabcdefgh"
@@ -77,8 +78,19 @@ def text(program: Program) -> str:
         if isinstance(node, Map):
             shape = ", ".join(extent_text(e) for e in node.shape)
             lines.append(f"({shape}) {equation(node, name)}")
+    lines += [carry_text(carry, name) for carry in program.carries()]
     lines += [f"output {label} = {name[node]}" for label, node in program.outputs]
     return "\n".join(lines) + "\n"
+
+
+def carry_text(carry: Carry, name: dict[Node, str]) -> str:
+    """What a carry holds, and along which axis, upwards or downwards."""
+    index = [axis(a) for a in range(len(carry.shape))]
+    index[carry.axis] = affine({carry.axis: 1}, -carry.step)
+    along = f"along {letter(carry.axis)}{', downwards' if carry.step < 0 else ''}"
+    here = ", ".join(letter(a) for a in range(len(carry.shape)))
+    read = access_text(Access(carry.body, tuple(index)), name[carry.body])
+    return f"carry {name[carry]}[{here}] = {read} {along}"
 
 
 def _declared(node: Node, name: str) -> str:

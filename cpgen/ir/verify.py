@@ -5,17 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from cpgen.errors import UnsupportedError
-from cpgen.ir.nodes import COLUMNS, ROWS, Dim, Graph, Input, Map, Program, topological
+from cpgen.ir.nodes import COLUMNS, ROWS, Carry, Dim, Graph, Input, Map, Program, topological
+from cpgen.ir.recur import components
 from cpgen.scalar import check_constants, placeholder
 
 
 def verify(program: Program) -> None:
-    """Raise AssertionError, naming the node, if ``program`` breaks a rule of :mod:`cpgen.ir.nodes`."""
+    """Raise AssertionError, naming the node, if ``program`` breaks a rule of :mod:`cpgen.ir.nodes`.
+
+    Raises ModelError for a cycle that does not move along one axis.
+    """
     listed = set(program.inputs)
     for node in program.nodes():
         if isinstance(node, Input):
             assert node in listed, f"input {node.name} is used but not listed"
             _check_lead(node.shape, node.name)
+            continue
+        if isinstance(node, Carry):
+            _check_lead(node.shape, node.name)
+            assert node.is_closed, f"{node.name}: carries nothing"
+            assert node.step in (1, -1) and 0 <= node.along < len(node.element_shape), (
+                f"{node.name}: no sequential axis"
+            )
             continue
         assert isinstance(node, Map)
         _check_lead(node.shape, node.name)
@@ -37,6 +48,7 @@ def verify(program: Program) -> None:
         for guard in node.guards:
             _check_index(node, guard.index.axes, node.name)
             _check_no_rows(node, guard.index.axes)
+    components(program.nodes())
 
 
 def verify_constants(graph: Graph, real: str) -> None:

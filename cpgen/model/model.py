@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -13,13 +14,15 @@ from sympy.core.function import AppliedUndef
 
 from cpgen.errors import ModelError, RequestError, ShapeError
 from cpgen.ir.build import make_map, new_input, read
-from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin
+from cpgen.ir.nodes import ROWS, Dim, Graph, Input, Node, Origin, topological
+from cpgen.ir.recur import components
 from cpgen.model.constants import constant_values, position_name
 from cpgen.model.expressions import Axis, Read, Reduction, free_axes
 from cpgen.model.lower import Lowering
 from cpgen.model.names import check_name
 from cpgen.model.place import caller
 from cpgen.model.split import canonical_in, is_beyond, measures, split, symbols_in
+from cpgen.model.states import State, opened, previous_name
 from cpgen.model.subscripts import NO_SUBSCRIPT, NoSubscript, parsed, reach
 from cpgen.scalar import operations, placeholder
 
@@ -70,6 +73,15 @@ class Variable:
         )
 
 
+class StateVariable(Variable):
+    """A state: subscript it like a definition once it is defined; ``h.previous[n, t, j]`` may be read before."""
+
+    @property
+    def previous(self) -> Variable:
+        """The state one step back along its sequential axis, and its start value before the first step."""
+        return Variable(self._model, previous_name(self.name), self.axes)
+
+
 class Model:
     """A scalar objective as a graph of indexed definitions.
 
@@ -85,6 +97,7 @@ class Model:
         self._variables: dict[str, Input] = {}
         self._definitions: dict[str, Node] = {}
         self._shapes: dict[str, tuple[Axis, ...]] = {}
+        self._states: dict[str, State] = {}
         self._lowering = Lowering(self._node_of)
         self._objective: Node | None = None
         self._reduction = "sum"
@@ -208,29 +221,99 @@ class Model:
         self._shapes[name] = axes
         return Variable(self, name, axes) if axes else Read(name)
 
-    def define(self, name: str, axes: Sequence[Axis] | Axis, expr: Any) -> Any:
-        """``name[axes] = expr``.  Returns the variable (or, without axes, the expression that reads it)."""
-        try:
-            return self._define(name, axes, expr)
-        except RecursionError:
-            raise _too_deep(name, expr, self._here(name)) from None
+    def state(
+        self, name: str, axes: Sequence[Axis] | Axis, along: Axis, start: Any = 0, reverse: bool = False
+    ) -> StateVariable:
+        """A definition that is made step by step along one of its axes, and may read itself one step back.
 
-    def _define(self, name: str, axes: Sequence[Axis] | Axis, expr: Any) -> Any:
+        Declare it, then define it: ``h = m.state("h", (n, t, k), along=t, start=h0[n, k])`` and
+        ``m.define(h, sp.tanh(cp.sum(W[k, j]*h.previous[n, t, j], j) + u[n, t, k]))``.  Several states may read each
+        other's ``previous``, and at the same step what is defined already.  ``start``: an expression without the axis
+        ``along``; what ``previous`` is at the first step.  ``reverse``: from the last step to the first.  The number of
+        steps changes neither the derivation nor the text that is made.
+
+        Raises ModelError for the axis of rows, for an axis that the state has not, or a start that varies along it.
+        """
         axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
-        if any(r.variable == name for r in getattr(expr, "atoms", lambda kind: ())(Read)):
-            raise ModelError(
-                f"the definition {name} reads itself; definitions are made in order and have no cycles: unroll a "
-                "recurrence in a Python loop with a new name for each step",
-                self._here(name),
-            )
-        origin = self._new_name(name, "the definition")
+        origin = self._new_name(name, "the state")
         self._check_axes(name, axes, origin)
+        if along not in axes:
+            raise ModelError(f"the state {name} has no axis {along}: along= names one of {axes}", origin)
+        if along.is_rows:
+            raise ModelError(
+                f"the state {name} cannot go along {along}: the rows are independent of each other", origin
+            )
+        others = tuple(a for a in axes if a != along)
+        expression = self._expression(name, start, origin)
+        if along in free_axes(expression):
+            raise ModelError(
+                f"the start of {name} varies along {along}: it is what {name}.previous is at the first step",
+                origin,
+            )
+        self._check_free(name, expression, others, origin)
+        letters = tuple(a.name for a in axes)
+        origin = Origin(
+            name, origin.file, origin.line, f"{name}.previous at the start = {expression}", letters
+        )
+        begin = None
+        if expression != 0:
+            begin = self._lowering.definition(
+                expression, others, replace(origin, axes=tuple(a.name for a in others))
+            )
+        self._states[name] = opened(name, axes, along, begin, bool(reverse), origin)
+        self._shapes[name] = axes
+        return StateVariable(self, name, axes)
+
+    def define(self, name: str | StateVariable, axes: Any, expr: Any = None) -> Any:
+        """``name[axes] = expr``.  Returns the variable (or, without axes, the expression that reads it).
+
+        ``define(state, expr)`` says what a declared state is at each step, over the axes that it was declared with.
+        """
+        label = name.name if isinstance(name, Variable) else name
+        try:
+            if isinstance(name, StateVariable) and expr is None:
+                return self._define_state(name, axes)
+            return self._define(label, axes, expr)
+        except RecursionError:
+            raise _too_deep(label, axes if expr is None else expr, self._here(label)) from None
+
+    def _define_state(self, variable: StateVariable, expr: Any) -> StateVariable:
+        name = variable.name
+        state = self._states.get(name) if variable._model is self else None
+        origin = self._here(name)
+        if state is None:
+            raise ModelError(f"the state {name} belongs to another model", origin)
+        if state.is_defined:
+            raise ModelError(
+                f"the state {name} is defined already ({self._definitions[name].origin.equation})", origin
+            )
+        node = self._lowered(name, expr, state.axes, origin)
+        state.close(node)
+        self._definitions[name] = node
+        if all(s.is_defined for s in self._states.values()):
+            components(topological([node]))
+        return variable
+
+    def _lowered(self, name: str, expr: Any, axes: tuple[Axis, ...], origin: Origin) -> Node:
+        """The node of a definition."""
         expression = self._expression(name, expr, origin)
         self._check_free(name, expression, axes, origin)
         letters = tuple(a.name for a in axes)
         left = f"{name}[{', '.join(letters)}]" if letters else name
         origin = Origin(name, origin.file, origin.line, f"{left} = {expression}", letters)
-        node = self._lowering.definition(expression, axes, origin)
+        return self._lowering.definition(expression, axes, origin)
+
+    def _define(self, name: str, axes: Sequence[Axis] | Axis, expr: Any) -> Any:
+        axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
+        if any(r.variable == name for r in getattr(expr, "atoms", lambda kind: ())(Read)):
+            raise ModelError(
+                f"the definition {name} reads itself; definitions are made in order and have no cycles: for a recurrence "
+                f"declare {name} = m.state(...) first, which may be read one step back ({name}.previous[...])",
+                self._here(name),
+            )
+        origin = self._new_name(name, "the definition")
+        self._check_axes(name, axes, origin)
+        node = self._lowered(name, expr, axes, origin)
         self._definitions[name] = node
         self._shapes[name] = axes
         return Variable(self, name, axes) if axes else Read(name)
@@ -287,6 +370,13 @@ class Model:
         """The lowered model.  Raises ModelError if there is no objective."""
         if self._objective is None:
             raise ModelError(f"the model {self.name!r} has no objective; call objective(...)", self._origin)
+        open_states = [state for state in self._states.values() if not state.is_defined]
+        if open_states:
+            raise ModelError(
+                f"the state {open_states[0].name} is never defined: write m.define({open_states[0].name}, ...)",
+                open_states[0].origin,
+            )
+        components(topological([self._objective, *self._definitions.values()]))
         return Graph(
             self.name,
             self._objective,
@@ -421,6 +511,15 @@ class Model:
             self._variables[name] = Input(name, values.shape, "constant", about, values=values)
             self._shapes[name] = (counted,)
             return self._variables[name]
+        if name in self._states:
+            raise ModelError(
+                f"{origin.name}: the state {name} is read before it is defined; until then only "
+                f"{previous_name(name)}[...] can be read, one step back",
+                origin,
+            )
+        for state in self._states.values():
+            if name == previous_name(state.name):
+                return state.previous
         raise ModelError(f"{origin.name}: {name} is not declared in the model {self.name!r}", origin)
 
 

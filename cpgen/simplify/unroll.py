@@ -29,6 +29,8 @@ def unroll(program: Program, columns: int | None = None, symmetric: bool = False
     later column, which has fewer values below it.
     """
     maps = program.maps()
+    if program.carries():
+        return program  # step by step they are few
     if any(_points(n.shape, 1) > MOST_ELEMENTS for n in (*maps, *program.inputs)):
         return program
     kept = any(COLUMNS in m.extents and (_over_rows(m) or m.reduce == "max") for m in maps)

@@ -121,7 +121,7 @@ DECLARATIONS: list[tuple[Callable[[Setting], Any], type[CpgenError], list[str]]]
     (
         lambda s: s.m.define("a", (s.n, s.h), s.a[s.n, s.h] + 1),
         ModelError,
-        ["a", "reads itself", "each step"],
+        ["a", "reads itself", "m.state("],
     ),
     (
         lambda s: s.m.define("z", s.n, cp.Model("other").input("q")),
