@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ CASES: dict[str, Case] = {
     "digamma": (sympy.polygamma(0, X), lambda x: mp.psi(0, x), "0,1e6"),
     "sinc": (sympy.sinc(X), mp.sinc, "1e4"),
     "jn1": (sympy.jn(1, X), lambda x: (mp.sinc(x) - mp.cos(x)) / x, "1e4"),
+    **{f"besselj{n}": (sympy.besselj(n, X), partial(mp.besselj, n), "1e4") for n in (0, 1, 4)},
+    **{f"bessely{n}": (sympy.bessely(n, X), partial(mp.bessely, n), "0,1e3") for n in (0, 1, 4)},
+    **{f"besseli{n}": (sympy.besseli(n, X), partial(mp.besseli, n), "80") for n in (0, 1, 4)},
+    **{f"besselk{n}": (sympy.besselk(n, X), partial(mp.besselk, n), "0,80") for n in (0, 1, 4)},
     "erfinv": (sympy.erfinv(X), mp.erfinv, "-1,1"),
     "lambertw": (sympy.LambertW(X), lambda x: mp.lambertw(x).real, "-0.36787,1e12"),
     "sqrt(1 + x^2)": (sympy.sqrt(1 + X**2), lambda x: mp.sqrt(1 + x * x), "1e12"),

@@ -200,18 +200,19 @@ class _Ways:
 
     def sum_of(self, seeds: Sequence[Seed], most: int) -> list[Node] | None:
         """What the seeds add up to, if it costs no more than ``most`` times a pull-back from them."""
-        terms: list[Node] = []
-        made: dict[Node, int] = {}
+        ends = [(self.paths(seed.sides[0]), self.paths(seed.sides[1])) for seed in seeds]
         price: dict[object, int] = {}
-        for seed in seeds:
-            first, second = self.paths(seed.sides[0]), self.paths(seed.sides[1])
+        for seed, (first, second) in zip(seeds, ends, strict=True):
             if first is None or second is None:
                 return None
-            for step in {s: None for path in (*first, *second) for s in path}:
-                price[step] = _price(step)
-            pairs = combinations_with_replacement(first, 2) if seed.same else product(first, second)
             price[seed] = seed.price
-            for one, other in pairs:
+            price |= {step: _price(step) for path in (*first, *second) for step in path if step not in price}
+        left = most * sum(price.values())
+        terms: list[Node] = []
+        made: dict[Node, int] = {}
+        for seed, (first, second) in zip(seeds, ends, strict=True):
+            assert first is not None and second is not None
+            for one, other in combinations_with_replacement(first, 2) if seed.same else product(first, second):
                 space = Product(bool(self.curvature.rows))
                 here, there = seed.start(space)
                 for step in one:
@@ -221,7 +222,9 @@ class _Ways:
                 twice = 2 if seed.same and one is not other else 1
                 term = meet(space, here, there, self.node, twice, self.origin, made)
                 terms += [] if term is None else [term]
-        return terms if sum(made.values()) <= most * sum(price.values()) else None
+                if sum(made.values()) > left:
+                    return None
+        return terms
 
 
 def _points(extents: Sequence[Extent]) -> int:

@@ -21,12 +21,25 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 from cpgen.errors import UnsupportedError
 from cpgen.scalar import functions as fn
 from cpgen.scalar.memo import free_symbols, kinds, remembered
-from cpgen.scalar.primitives import PHI_ORDERS, POLYGAMMA_ORDERS, PRIMITIVES, SPHERICAL_ORDERS, entry_of
+from cpgen.scalar.primitives import (
+    BESSEL_ORDERS,
+    BY_ORDER,
+    PHI_ORDERS,
+    POLYGAMMA_ORDERS,
+    PRIMITIVES,
+    SPHERICAL_ORDERS,
+    entry_of,
+)
 from cpgen.scalar.together import BESIDE_EXP, BESIDE_ONE, Together, beyond, fold, plain_product, unfold
 
 # What to suggest for functions whose name gives no hint.
 _ADVICE = {
-    **dict.fromkeys(("besselj", "bessely", "besseli", "besselk", "yn"), "jn of order 0 to 4 (spherical), sinc"),
+    **dict.fromkeys(
+        ("besselj", "bessely", "besseli", "besselk", "hankel1", "hankel2"),
+        "besselj, bessely, besseli, besselk of whole orders 0 to 4 (those of half an odd order are elementary: "
+        "sympy.expand_func)",
+    ),
+    "yn": "jn of order 0 to 4; sympy.expand_func writes it with sin and cos",
     "binomial": "loggamma",
     "re": "declare the symbols real",
     "im": "declare the symbols real",
@@ -71,6 +84,8 @@ def _rewritten(expr: Expr) -> Expr:
     if isinstance(expr, Add):
         return _sum(_plainly(term) for term in expr.args)
     if isinstance(expr, Mul):
+        if any(isinstance(f, (sympy.besselj, sympy.besseli)) and f.args[1].is_Add for f in expr.args):
+            return _product(plain_product(_canonical(factor)) for factor in _signs_met(expr))
         return _product(plain_product(_canonical(factor)) for factor in expr.args)
     if isinstance(expr, Pow):
         return _power(_plainly(expr.base), _canonical(expr.exp))
@@ -520,6 +535,29 @@ def _spherical(order: Expr, x: Expr) -> Expr:
     return sympy.jn(order, x)
 
 
+def _bessel(kind: Any) -> Callable[..., Expr]:
+    def rule(order: Expr, x: Expr) -> Expr:
+        if order not in BESSEL_ORDERS:
+            raise _unsupported(kind.kind(order, x))
+        return kind(order, x)
+
+    return rule
+
+
+def _signs_met(expr: Mul) -> tuple[Expr, ...]:
+    """The factors of a product, without what SymPy makes of the sign of ``y - x`` in a Bessel function of it."""
+    inside = {f.args[1] for f in expr.args if isinstance(f, (sympy.besselj, sympy.besseli))}
+    powers = dict(f.as_base_exp() for f in expr.args)
+    sign = 1
+    for z in inside:
+        below, above = powers.get(z, S.Zero), powers.get(-z, S.Zero)
+        if below.is_Integer and above.is_Integer and below * above < 0:
+            met = min(abs(below), abs(above))
+            powers[z], powers[-z] = below - sympy.sign(below) * met, above - sympy.sign(above) * met
+            sign *= (-1) ** met
+    return (S(sign), *(base**exponent for base, exponent in powers.items()))
+
+
 def _phi(order: Expr, x: Expr) -> Expr:
     if order not in PHI_ORDERS:
         raise UnsupportedError(f"derivatives of (exp(x) - 1)/x are known up to order {PHI_ORDERS[-1]}, not {order}")
@@ -636,6 +674,7 @@ _RULES: dict[Any, Callable[..., Expr]] = {
     sympy.polygamma: _polygamma,
     sympy.jn: _spherical,
     fn.phi1: _phi,
+    **{source: _bessel(kind) for kind in fn.BESSEL for source in (kind, kind.kind)},
     sympy.LambertW: _lambertw,
     sympy.beta: _beta,
     sympy.factorial: lambda x: _canonical(sympy.gamma(x + 1)),
@@ -678,7 +717,7 @@ def _plain(sympy_class: Any) -> Callable[..., Expr]:
 
 
 for _entry in PRIMITIVES:
-    if _entry.sympy_class not in (None, Pow, sympy.polygamma, sympy.digamma, sympy.jn, fn.phi1):
+    if _entry.sympy_class not in (None, Pow, *BY_ORDER):
         _RULES.setdefault(_entry.sympy_class, _plain(_entry.sympy_class))
 _RULES[fn.eigenroot] = fn.eigenroot
 for _composite in (*fn.COMPOSITES, fn.hill, fn.hill_density):

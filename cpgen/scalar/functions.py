@@ -644,6 +644,57 @@ class phi1(Primitive):
         return result
 
 
+class Bessel(Primitive):
+    """A Bessel function of a whole order ``n >= 0``, as ``name(n, x)``.
+
+    Classes of their own, because SymPy's take the sign of an argument out as ``(-x + y)/(x - y)``, which is 0/0.
+    """
+
+    nargs = 2
+    kind: Any
+    signs = (1, 1)  # of the orders below and above in twice the derivative
+
+    def fdiff(self, argindex: int = 2) -> Expr:
+        n, x = self.args
+        below, above = self.signs
+        if n == 0:
+            return above * self.func(1, x)
+        return (below * self.func(n - 1, x) + above * self.func(n + 1, x)) / 2
+
+    def definition(self) -> Expr:
+        return self.kind(*self.args)
+
+
+class besselj(Bessel):
+    """``J_n(x)``."""
+
+    kind = sympy.besselj
+    signs = (1, -1)
+
+
+class bessely(Bessel):
+    """``Y_n(x)``, ``x > 0``."""
+
+    kind = sympy.bessely
+    signs = (1, -1)
+
+
+class besseli(Bessel):
+    """``I_n(x)``."""
+
+    kind = sympy.besseli
+
+
+class besselk(Bessel):
+    """``K_n(x)``, ``x > 0``."""
+
+    kind = sympy.besselk
+    signs = (-1, -1)
+
+
+BESSEL = (besselj, bessely, besseli, besselk)
+
+
 class bose(Composite):
     """``1 / (exp(x) - 1)``, whose derivatives are products of itself, so that no exponential overflows in them."""
 

@@ -16,6 +16,8 @@ from cpgen.scalar import functions, special
 POLYGAMMA_ORDERS = range(1, 7)
 # Orders of the spherical Bessel function jn; order 0 is called sinc.
 SPHERICAL_ORDERS = range(1, 7)
+# Orders of the Bessel functions J, Y, I and K.
+BESSEL_ORDERS = range(7)
 # Orders of the derivatives of (exp(x) - 1)/x.
 PHI_ORDERS = range(7)
 
@@ -81,6 +83,14 @@ def _polygamma(order: int) -> Entry:
 
 def _spherical(order: int) -> Entry:
     return Entry(f"jn{order}", sympy.jn, 1, "cpgen_jn", special.spherical(order), weight=64, leading=(order,))
+
+
+def _bessel(kind: Any, order: int) -> Entry:
+    name = kind.__name__
+    domain = "x > 0" if kind in (functions.bessely, functions.besselk) else "all reals"
+    return Entry(
+        f"{name}{order}", kind, 1, f"cpgen_{name}", special.bessel(name, order), domain, weight=96, leading=(order,)
+    )
 
 
 def _phi(order: int) -> Entry:
@@ -215,6 +225,7 @@ PRIMITIVES: tuple[Entry, ...] = (
     *(_polygamma(order) for order in POLYGAMMA_ORDERS),
     _runtime("sinc", sympy.sinc, special.spherical(0), weight=64),
     *(_spherical(order) for order in SPHERICAL_ORDERS),
+    *(_bessel(kind, order) for kind in functions.BESSEL for order in BESSEL_ORDERS),
     *(_phi(order) for order in PHI_ORDERS),
     _runtime("erfinv", sympy.erfinv, special.erfinv, "-1 <= x <= 1", weight=128),
     _runtime("erfcinv", sympy.erfcinv, special.erfcinv, "0 <= x <= 2", weight=128),
@@ -241,10 +252,10 @@ def _eigenroot(k: int, number: int) -> Entry:
 # what programs call besides, but users cannot
 ROOTS = tuple(_eigenroot(k, number) for k in range(2, functions.LARGEST_ROOT + 1) for number in range(2 * k * k))
 BY_NAME: dict[str, Entry] = {entry.name: entry for entry in (*PRIMITIVES, *ROOTS)}
+# classes of which each order is a row
+BY_ORDER = (sympy.polygamma, sympy.digamma, sympy.jn, functions.phi1, *functions.BESSEL)
 BY_CLASS: dict[Any, Entry] = {
-    entry.sympy_class: entry
-    for entry in PRIMITIVES
-    if entry.sympy_class not in (None, sympy.Pow, sympy.polygamma, sympy.digamma, sympy.jn, functions.phi1)
+    entry.sympy_class: entry for entry in PRIMITIVES if entry.sympy_class not in (None, sympy.Pow, *BY_ORDER)
 }
 
 
@@ -258,6 +269,8 @@ def entry_of(expr: Expr) -> Entry | None:
         return BY_NAME.get(f"jn{expr.args[0]}")
     if isinstance(expr, functions.phi1):
         return BY_NAME.get(f"phi1_{expr.args[0]}")
+    if isinstance(expr, functions.Bessel):
+        return BY_NAME.get(f"{type(expr).__name__}{expr.args[0]}")
     if isinstance(expr, functions.eigenroot):
         return BY_NAME[f"eigenroot{expr.args[0]}_{expr.args[1]}"]
     return BY_CLASS.get(expr.func)

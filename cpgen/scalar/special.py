@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
@@ -226,6 +227,22 @@ def _spherical_scalar(order: int, x: float) -> float:
 def spherical(order: int) -> Callable[[Array], Array]:
     """The vectorised spherical Bessel function of the first kind and a fixed order."""
     return _elementwise(lambda x: _spherical_scalar(order, x), math.nan)
+
+
+def bessel(name: str, order: int) -> Callable[[Array], Array]:
+    """The vectorised Bessel function "besselj", "bessely", "besseli" or "besselk" of a fixed order, by mpmath."""
+    function = getattr(mpmath, name)
+    at_zero = {"bessely": -math.inf, "besselk": math.inf}.get(name)
+    at_end = math.inf if name == "besseli" else 0.0
+
+    def scalar(x: float) -> float:
+        if at_zero is not None and not x > 0.0:
+            return at_zero if x == 0.0 else math.nan
+        if math.isinf(x):
+            return -at_end if x < 0.0 and order % 2 else at_end
+        return float(function(order, x))
+
+    return _elementwise(scalar)
 
 
 PHI_TERMS = 40

@@ -1203,6 +1203,355 @@ static inline double cpgen_xdivy_f64(double x, double y)
     return ((x == 0.0) && (y == y)) ? 0.0 : (x / y);
 }
 
+/* ---- Bessel functions of order n >= 0, double ----
+ *
+ * Of orders 0 and 1 for large x: amplitude and phase, or what is left beside the exponential function, as polynomials in
+ * (x - a) / (x + 2), interpolated in Chebyshev points. */
+
+/* sqrt(pi x / 2) (cos(x - c) J_0(x) + sin(x - c) Y_0(x)), c = pi / 4, for x >= 2 */
+static inline double cpgen_bessel_p0_f64(double x)
+{
+    const double z = (x - 6.0) / (x + 2.0);
+    double p = -0x1.8e16129eb8551p-38;
+    p = (p * z) + 0x1.28265a02a0bd9p-37;
+    p = (p * z) + (-0x1.0f05953e401e6p-35);
+    p = (p * z) + 0x1.6d69b9bdcc139p-34;
+    p = (p * z) + (-0x1.f89045ed58497p-33);
+    p = (p * z) + 0x1.1e5c6a4528463p-30;
+    p = (p * z) + (-0x1.82f5b4f206cf6p-29);
+    p = (p * z) + 0x1.49345e2eb7698p-27;
+    p = (p * z) + (-0x1.1adf3d8870540p-25);
+    p = (p * z) + 0x1.b3cf2772d86d9p-24;
+    p = (p * z) + (-0x1.7f67d2a76bdcep-22);
+    p = (p * z) + 0x1.3cfaa19e5fd41p-20;
+    p = (p * z) + (-0x1.067a35ae215a1p-18);
+    p = (p * z) + 0x1.d2031cecd9aa4p-17;
+    p = (p * z) + (-0x1.87e9997e23865p-15);
+    p = (p * z) + 0x1.50294799f6e06p-13;
+    p = (p * z) + (-0x1.3422ca56c1d74p-11);
+    p = (p * z) + 0x1.f132f067a4a0fp-10;
+    p = (p * z) + (-0x1.1ed9f08948d13p-8);
+    p = (p * z) + 0x1.3be159258c201p-8;
+    p = (p * z) + 0x1.ff0a1082add68p-1;
+    return p;
+}
+
+/* x sqrt(pi x / 2) (cos(x - c) Y_0(x) - sin(x - c) J_0(x)), c = pi / 4, for x >= 2 */
+static inline double cpgen_bessel_q0_f64(double x)
+{
+    const double z = (x - 6.0) / (x + 2.0);
+    double p = -0x1.3f0889ab8c2d6p-38;
+    p = (p * z) + 0x1.2762071e7574dp-39;
+    p = (p * z) + 0x1.9eb42bb87313fp-35;
+    p = (p * z) + 0x1.784b90785c505p-35;
+    p = (p * z) + (-0x1.b0a01bef22fc6p-34);
+    p = (p * z) + (-0x1.f2d0c054ca766p-33);
+    p = (p * z) + (-0x1.2405b7bb24c1fp-32);
+    p = (p * z) + (-0x1.6770f76b633eep-32);
+    p = (p * z) + 0x1.0c4ef65bca044p-32;
+    p = (p * z) + 0x1.485ba386a8715p-29;
+    p = (p * z) + 0x1.3f79c0a6dd3c0p-27;
+    p = (p * z) + 0x1.34fa461c02fdfp-27;
+    p = (p * z) + 0x1.0b44041c003c5p-26;
+    p = (p * z) + (-0x1.97264a31d7e06p-23);
+    p = (p * z) + (-0x1.d1f717f9d94d3p-28);
+    p = (p * z) + (-0x1.1848f11ac1170p-19);
+    p = (p * z) + 0x1.4957e8c07c1f1p-17;
+    p = (p * z) + (-0x1.7b615985ef865p-16);
+    p = (p * z) + 0x1.ba8e8a148c245p-13;
+    p = (p * z) + (-0x1.5586e880717f2p-10);
+    p = (p * z) + 0x1.008b682068465p-8;
+    p = (p * z) + (-0x1.33aa4abad5416p-8);
+    p = (p * z) + (-0x1.f845766c4a58ep-4);
+    return p;
+}
+
+/* sqrt(pi x / 2) (cos(x - c) J_1(x) + sin(x - c) Y_1(x)), c = 3 pi / 4, for x >= 2 */
+static inline double cpgen_bessel_p1_f64(double x)
+{
+    const double z = (x - 6.0) / (x + 2.0);
+    double p = 0x1.065f974d12394p-35;
+    p = (p * z) + (-0x1.6952bd33c1aafp-34);
+    p = (p * z) + 0x1.1da77937b42b8p-33;
+    p = (p * z) + (-0x1.a1dee83f995b1p-32);
+    p = (p * z) + 0x1.874b159fc086ap-30;
+    p = (p * z) + (-0x1.4307e9d7e2c3ap-28);
+    p = (p * z) + 0x1.d231ef09ee3f9p-27;
+    p = (p * z) + (-0x1.6cd5117febb99p-25);
+    p = (p * z) + 0x1.1e8b8284eacf1p-23;
+    p = (p * z) + (-0x1.b57c3f02c093bp-22);
+    p = (p * z) + 0x1.5a4ed846b7a6ap-20;
+    p = (p * z) + (-0x1.0d19c417fc095p-18);
+    p = (p * z) + 0x1.a2afb3e8a6745p-17;
+    p = (p * z) + (-0x1.4d043f08d90d3p-15);
+    p = (p * z) + 0x1.02adfb97ca387p-13;
+    p = (p * z) + (-0x1.9342ae3cdd9bbp-12);
+    p = (p * z) + 0x1.4008456346c5dp-10;
+    p = (p * z) + (-0x1.cad6db82347fdp-9);
+    p = (p * z) + 0x1.f1702bf7a63a4p-8;
+    p = (p * z) + (-0x1.0bdd265edfbf5p-7);
+    p = (p * z) + 0x1.00cecdaebb386p+0;
+    return p;
+}
+
+/* x sqrt(pi x / 2) (cos(x - c) Y_1(x) - sin(x - c) J_1(x)), c = 3 pi / 4, for x >= 2 */
+static inline double cpgen_bessel_q1_f64(double x)
+{
+    const double z = (x - 6.0) / (x + 2.0);
+    double p = 0x1.5a4ae40636c84p-38;
+    p = (p * z) + (-0x1.5a40a30833d3bp-40);
+    p = (p * z) + (-0x1.c00194a9d188dp-35);
+    p = (p * z) + (-0x1.98e7254117caep-35);
+    p = (p * z) + 0x1.985ea0f7f9ed3p-34;
+    p = (p * z) + 0x1.20f758afc27a4p-32;
+    p = (p * z) + 0x1.c98f114af550dp-33;
+    p = (p * z) + 0x1.5b1dd9d27feb6p-31;
+    p = (p * z) + (-0x1.1a747309b05b4p-30);
+    p = (p * z) + 0x1.c90732d66041ep-32;
+    p = (p * z) + (-0x1.4d2bd3ff066b3p-26);
+    p = (p * z) + 0x1.70036201f55c9p-26;
+    p = (p * z) + (-0x1.13ea6f255deafp-23);
+    p = (p * z) + 0x1.322594a60e8fcp-21;
+    p = (p * z) + (-0x1.55dbb044d8154p-20);
+    p = (p * z) + 0x1.cbde71102b15cp-18;
+    p = (p * z) + (-0x1.b8629a059bf26p-16);
+    p = (p * z) + 0x1.52d69df211282p-14;
+    p = (p * z) + (-0x1.ca1b43b5c862ap-12);
+    p = (p * z) + 0x1.0eafa35f2f6b3p-9;
+    p = (p * z) + (-0x1.766fd19e6c881p-8);
+    p = (p * z) + 0x1.b67df738a41e6p-8;
+    p = (p * z) + 0x1.7d450edc2a9bep-2;
+    return p;
+}
+
+/* sqrt(x) exp(x) K_0(x) for x >= 1 */
+static inline double cpgen_bessel_k0_f64(double x)
+{
+    const double z = (x - 4.0) / (x + 2.0);
+    double p = -0x1.4271190022bf6p-31;
+    p = (p * z) + 0x1.4f5c8f76c54d1p-30;
+    p = (p * z) + 0x1.85c4ca820718bp-30;
+    p = (p * z) + (-0x1.937cdb755a9acp-29);
+    p = (p * z) + (-0x1.8e1f57ee4306cp-28);
+    p = (p * z) + 0x1.9f51bb3532ea4p-27;
+    p = (p * z) + (-0x1.2db4c0c45b0c2p-28);
+    p = (p * z) + 0x1.450915f424288p-27;
+    p = (p * z) + (-0x1.7c3aee8893f3ap-25);
+    p = (p * z) + 0x1.934cf923c4ce4p-24;
+    p = (p * z) + (-0x1.854950d57cc37p-23);
+    p = (p * z) + 0x1.a096478293adcp-22;
+    p = (p * z) + (-0x1.c4e0a1e6c65a9p-21);
+    p = (p * z) + 0x1.e86722ad75ae8p-20;
+    p = (p * z) + (-0x1.0862dbb5cbfbdp-18);
+    p = (p * z) + 0x1.202089b5d7b08p-17;
+    p = (p * z) + (-0x1.3c075dd50a939p-16);
+    p = (p * z) + 0x1.5d3bfe6982273p-15;
+    p = (p * z) + (-0x1.85591d30e37f9p-14);
+    p = (p * z) + 0x1.b6c6743fcc371p-13;
+    p = (p * z) + (-0x1.f4f71bbc5bde5p-12);
+    p = (p * z) + 0x1.22dd47873def9p-10;
+    p = (p * z) + (-0x1.5912be9258b3bp-9);
+    p = (p * z) + 0x1.a682ea75e0d7ep-8;
+    p = (p * z) + (-0x1.0e0068ce4bf4dp-6);
+    p = (p * z) + 0x1.7dce5e121648ap-5;
+    p = (p * z) + 0x1.37f5dd35f91a9p+0;
+    return p;
+}
+
+/* sqrt(x) exp(x) K_1(x) for x >= 1 */
+static inline double cpgen_bessel_k1_f64(double x)
+{
+    const double z = (x - 4.0) / (x + 2.0);
+    double p = 0x1.22ac86ca21313p-27;
+    p = (p * z) + (-0x1.2773f5e713a4dp-26);
+    p = (p * z) + (-0x1.7c11e459cd2bep-26);
+    p = (p * z) + 0x1.819d7ae02b8b0p-25;
+    p = (p * z) + 0x1.585d3c35bfb78p-24;
+    p = (p * z) + (-0x1.5e68facf4a114p-23);
+    p = (p * z) + 0x1.0cf5bd61b6f17p-25;
+    p = (p * z) + (-0x1.188a199c39af1p-24);
+    p = (p * z) + 0x1.01bbb447c3c72p-21;
+    p = (p * z) + (-0x1.08449a426c87dp-20);
+    p = (p * z) + 0x1.d6ff99454fb6ep-20;
+    p = (p * z) + (-0x1.e52d5d185b839p-19);
+    p = (p * z) + 0x1.fe600e263d3e3p-18;
+    p = (p * z) + (-0x1.07d1f3b030258p-16);
+    p = (p * z) + 0x1.10ef1d6507fb7p-15;
+    p = (p * z) + (-0x1.1b9c8ad9f4845p-14);
+    p = (p * z) + 0x1.27ab30e23c83bp-13;
+    p = (p * z) + (-0x1.355ca5649bdbcp-12);
+    p = (p * z) + 0x1.4522c11ffe9d0p-11;
+    p = (p * z) + (-0x1.5796cae35d651p-10);
+    p = (p * z) + 0x1.6d8f83f80c7f3p-9;
+    p = (p * z) + (-0x1.885f54b08ee58p-8);
+    p = (p * z) + 0x1.aa0dea821ec3cp-7;
+    p = (p * z) + (-0x1.d67392f832c2bp-6);
+    p = (p * z) + 0x1.0a2ffa3855e3fp-4;
+    p = (p * z) + (-0x1.3d7d8a7c6fb76p-3);
+    p = (p * z) + 0x1.5cf785b4a0203p+0;
+    return p;
+}
+
+/* J_n(x), or Y_n(x) if second is not 0, for n = 0 or 1 and finite x >= 2 */
+static inline double cpgen_bessel_far_f64(int n, int second, double x)
+{
+    const double c = cpgen_cos_f64(x);
+    const double s = cpgen_sin_f64(x);
+    const double p = (n == 0) ? cpgen_bessel_p0_f64(x) : cpgen_bessel_p1_f64(x);
+    const double q = ((n == 0) ? cpgen_bessel_q0_f64(x) : cpgen_bessel_q1_f64(x)) / x;
+    /* sqrt(2) times cosine and sine of the phase */
+    const double cosine = (n == 0) ? (c + s) : (s - c);
+    const double sine = (n == 0) ? (s - c) : -(c + s);
+    const double wave = (second != 0) ? ((p * sine) + (q * cosine)) : ((p * cosine) - (q * sine));
+    return (0.564189583547756287 / cpgen_sqrt_f64(x)) * wave;
+}
+
+/* for n = 0 or 1 and 0 < x <= 2: sum_k sign^k (x/2)^(2k+n) / (k! (k+n)!) (log(x/2) + c - (H_k + H_(k+n)) / 2), c Euler's constant,
+ * H_k = 1 + 1/2 + ... + 1/k */
+static inline double cpgen_bessel_log_f64(int n, double sign, double x)
+{
+    const double half = 0.5 * x;
+    const double square = sign * (half * half);
+    const double level = cpgen_log_f64(half) + 0.577215664901532861;
+    double term = (n == 0) ? 1.0 : half;
+    double mean = (n == 0) ? 0.0 : 0.5;
+    double sum = term * (level - mean);
+    int k;
+    for (k = 1; k <= 14; ++k)
+    {
+        term *= square / (double)(k * (k + n));
+        mean += 0.5 * ((1.0 / (double)k) + (1.0 / (double)(k + n)));
+        sum += term * (level - mean);
+    }
+    return sum;
+}
+
+/* J_n(x): the power series up to the larger of n and 2, the recurrence upwards from there */
+static inline double cpgen_besselj_f64(int n, double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    double lower;
+    double value;
+    int k;
+    if (!((size > 2.0) && (size > (double)n)))
+    {
+        const double square = 0.25 * (x * x);
+        double sum = 1.0;
+        value = 1.0;
+        for (k = 24; k >= 1; --k)
+        {
+            sum = 1.0 - ((square / (double)(k * (k + n))) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= (0.5 * x) / (double)k;
+        }
+        return value * sum;
+    }
+    if (size == cpgen_infinity_f64())
+    {
+        return 0.0;
+    }
+    lower = cpgen_bessel_far_f64(0, 0, size);
+    if (n == 0)
+    {
+        return lower;
+    }
+    value = cpgen_bessel_far_f64(1, 0, size);
+    for (k = 1; k < n; ++k)
+    {
+        const double next = (((double)(2 * k) / size) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return ((x < 0.0) && ((n % 2) == 1)) ? -value : value;
+}
+
+/* Y_n(x), x > 0: the recurrence upwards */
+static inline double cpgen_bessely_f64(int n, double x)
+{
+    double lower;
+    double value;
+    int k;
+    if (!(x > 0.0) || (x == cpgen_infinity_f64()))
+    {
+        return (x == 0.0) ? -cpgen_infinity_f64() : ((x > 0.0) ? 0.0 : cpgen_nan_f64());
+    }
+    lower = (x < 2.0) ? (0.636619772367581343 * cpgen_bessel_log_f64(0, -1.0, x)) : cpgen_bessel_far_f64(0, 1, x);
+    if (n == 0)
+    {
+        return lower;
+    }
+    value = (x < 2.0) ? (0.636619772367581343 * (cpgen_bessel_log_f64(1, -1.0, x) - (1.0 / x)))
+                      : cpgen_bessel_far_f64(1, 1, x);
+    for (k = 1; (k < n) && (value > -cpgen_infinity_f64()); ++k)
+    {
+        const double next = (((double)(2 * k) / x) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return value;
+}
+
+/* I_n(x): the power series up to |x| = 22, from there the series in 1 / x (Abramowitz and Stegun 9.7.1) */
+static inline double cpgen_besseli_f64(int n, double x)
+{
+    const double size = cpgen_fabs_f64(x);
+    double sum = 1.0;
+    double value = 1.0;
+    double half;
+    int k;
+    if (!(size > 22.0))
+    {
+        const double square = 0.25 * (x * x);
+        for (k = 38; k >= 1; --k)
+        {
+            sum = 1.0 + ((square / (double)(k * (k + n))) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= (0.5 * x) / (double)k;
+        }
+        return value * sum;
+    }
+    for (k = 30; k >= 1; --k)
+    {
+        const int odd = (2 * k) - 1;
+        sum = 1.0 - (((double)((4 * n * n) - (odd * odd)) / ((double)(8 * k) * size)) * sum);
+    }
+    half = cpgen_exp_f64(0.5 * size);
+    value = (half * ((0.398942280401432678 * sum) / cpgen_sqrt_f64(size))) * half;
+    value = (size == cpgen_infinity_f64()) ? size : value;
+    return ((x < 0.0) && ((n % 2) == 1)) ? -value : value;
+}
+
+/* K_n(x), x > 0: the recurrence upwards */
+static inline double cpgen_besselk_f64(int n, double x)
+{
+    double lower;
+    double value;
+    double decay;
+    int k;
+    if (!(x > 0.0) || (x == cpgen_infinity_f64()))
+    {
+        return (x == 0.0) ? cpgen_infinity_f64() : ((x > 0.0) ? 0.0 : cpgen_nan_f64());
+    }
+    decay = cpgen_exp_f64(-x) / cpgen_sqrt_f64(x);
+    lower = (x < 1.0) ? -cpgen_bessel_log_f64(0, 1.0, x) : (cpgen_bessel_k0_f64(x) * decay);
+    if (n == 0)
+    {
+        return lower;
+    }
+    value = (x < 1.0) ? ((1.0 / x) + cpgen_bessel_log_f64(1, 1.0, x)) : (cpgen_bessel_k1_f64(x) * decay);
+    for (k = 1; k < n; ++k)
+    {
+        const double next = lower + (((double)(2 * k) / x) * value);
+        lower = value;
+        value = next;
+    }
+    return value;
+}
+
 /* ---- significands and exponents of products that leave the range on the way, double ---- */
 
 /* x / 2^exponent(x), with 1 <= |significand| < 2; 0, infinities and NaN are their own significand, of exponent 0 */
@@ -2475,6 +2824,279 @@ static inline float cpgen_xlogy_f32(float x, float y)
 static inline float cpgen_xdivy_f32(float x, float y)
 {
     return ((x == 0.0f) && (y == y)) ? 0.0f : (x / y);
+}
+
+/* ---- Bessel functions of order n >= 0, float ----
+ *
+ * Of orders 0 and 1 for large x: amplitude and phase, or what is left beside the exponential function, as polynomials in
+ * (x - a) / (x + 2), interpolated in Chebyshev points. */
+
+/* sqrt(pi x / 2) (cos(x - c) J_0(x) + sin(x - c) Y_0(x)), c = pi / 4, for x >= 2 */
+static inline float cpgen_bessel_p0_f32(float x)
+{
+    const float z = (x - 6.0f) / (x + 2.0f);
+    float p = 0x1.8d37960000000p-20f;
+    p = (p * z) + (-0x1.4c84480000000p-18f);
+    p = (p * z) + 0x1.c8c8860000000p-17f;
+    p = (p * z) + (-0x1.7fe0e60000000p-15f);
+    p = (p * z) + 0x1.505f380000000p-13f;
+    p = (p * z) + (-0x1.3451b00000000p-11f);
+    p = (p * z) + 0x1.f132160000000p-10f;
+    p = (p * z) + (-0x1.1ed9340000000p-8f);
+    p = (p * z) + 0x1.3be15a0000000p-8f;
+    p = (p * z) + 0x1.ff0a100000000p-1f;
+    return p;
+}
+
+/* x sqrt(pi x / 2) (cos(x - c) Y_0(x) - sin(x - c) J_0(x)), c = pi / 4, for x >= 2 */
+static inline float cpgen_bessel_q0_f32(float x)
+{
+    const float z = (x - 6.0f) / (x + 2.0f);
+    float p = -0x1.585ebc0000000p-23f;
+    p = (p * z) + 0x1.289d900000000p-24f;
+    p = (p * z) + (-0x1.1be8c40000000p-19f);
+    p = (p * z) + 0x1.46c7be0000000p-17f;
+    p = (p * z) + (-0x1.7b37220000000p-16f);
+    p = (p * z) + 0x1.ba9e080000000p-13f;
+    p = (p * z) + (-0x1.5586fe0000000p-10f);
+    p = (p * z) + 0x1.008b580000000p-8f;
+    p = (p * z) + (-0x1.33aa4a0000000p-8f);
+    p = (p * z) + (-0x1.f845760000000p-4f);
+    return p;
+}
+
+/* sqrt(pi x / 2) (cos(x - c) J_1(x) + sin(x - c) Y_1(x)), c = 3 pi / 4, for x >= 2 */
+static inline float cpgen_bessel_p1_f32(float x)
+{
+    const float z = (x - 6.0f) / (x + 2.0f);
+    float p = -0x1.5ef9200000000p-18f;
+    p = (p * z) + 0x1.11f8ec0000000p-16f;
+    p = (p * z) + (-0x1.438e7c0000000p-15f);
+    p = (p * z) + 0x1.f670140000000p-14f;
+    p = (p * z) + (-0x1.93b17a0000000p-12f);
+    p = (p * z) + 0x1.405f9e0000000p-10f;
+    p = (p * z) + (-0x1.cad51c0000000p-9f);
+    p = (p * z) + 0x1.f16d6a0000000p-8f;
+    p = (p * z) + (-0x1.0bdd280000000p-7f);
+    p = (p * z) + 0x1.00cece0000000p+0f;
+    return p;
+}
+
+/* x sqrt(pi x / 2) (cos(x - c) Y_1(x) - sin(x - c) J_1(x)), c = 3 pi / 4, for x >= 2 */
+static inline float cpgen_bessel_q1_f32(float x)
+{
+    const float z = (x - 6.0f) / (x + 2.0f);
+    float p = 0x1.52669a0000000p-21f;
+    p = (p * z) + (-0x1.c247e60000000p-20f);
+    p = (p * z) + 0x1.c82ba60000000p-18f;
+    p = (p * z) + (-0x1.b20ffe0000000p-16f);
+    p = (p * z) + 0x1.52ec420000000p-14f;
+    p = (p * z) + (-0x1.ca40680000000p-12f);
+    p = (p * z) + 0x1.0eaf8e0000000p-9f;
+    p = (p * z) + (-0x1.766f860000000p-8f);
+    p = (p * z) + 0x1.b67df80000000p-8f;
+    p = (p * z) + 0x1.7d450e0000000p-2f;
+    return p;
+}
+
+/* sqrt(x) exp(x) K_0(x) for x >= 1 */
+static inline float cpgen_bessel_k0_f32(float x)
+{
+    const float z = (x - 4.0f) / (x + 2.0f);
+    float p = -0x1.1c4b300000000p-17f;
+    p = (p * z) + 0x1.3363ec0000000p-16f;
+    p = (p * z) + (-0x1.9ca9a80000000p-17f);
+    p = (p * z) + 0x1.cf1fcc0000000p-16f;
+    p = (p * z) + (-0x1.96f4020000000p-14f);
+    p = (p * z) + 0x1.c9a6ae0000000p-13f;
+    p = (p * z) + (-0x1.f3a22c0000000p-12f);
+    p = (p * z) + 0x1.22268e0000000p-10f;
+    p = (p * z) + (-0x1.59182e0000000p-9f);
+    p = (p * z) + 0x1.a688be0000000p-8f;
+    p = (p * z) + (-0x1.0e00620000000p-6f);
+    p = (p * z) + 0x1.7dce580000000p-5f;
+    p = (p * z) + 0x1.37f5de0000000p+0f;
+    return p;
+}
+
+/* sqrt(x) exp(x) K_1(x) for x >= 1 */
+static inline float cpgen_bessel_k1_f32(float x)
+{
+    const float z = (x - 4.0f) / (x + 2.0f);
+    float p = 0x1.3bd1780000000p-14f;
+    p = (p * z) + (-0x1.46cf220000000p-13f);
+    p = (p * z) + 0x1.49c92c0000000p-14f;
+    p = (p * z) + (-0x1.5d11f40000000p-13f);
+    p = (p * z) + 0x1.5a3b340000000p-11f;
+    p = (p * z) + (-0x1.6d55320000000p-10f);
+    p = (p * z) + 0x1.6bf5d80000000p-9f;
+    p = (p * z) + (-0x1.86b9200000000p-8f);
+    p = (p * z) + 0x1.aa1afe0000000p-7f;
+    p = (p * z) + (-0x1.d6810e0000000p-6f);
+    p = (p * z) + 0x1.0a2fec0000000p-4f;
+    p = (p * z) + (-0x1.3d7d7a0000000p-3f);
+    p = (p * z) + 0x1.5cf7860000000p+0f;
+    return p;
+}
+
+/* J_n(x), or Y_n(x) if second is not 0, for n = 0 or 1 and finite x >= 2 */
+static inline float cpgen_bessel_far_f32(int n, int second, float x)
+{
+    const float c = cpgen_cos_f32(x);
+    const float s = cpgen_sin_f32(x);
+    const float p = (n == 0) ? cpgen_bessel_p0_f32(x) : cpgen_bessel_p1_f32(x);
+    const float q = ((n == 0) ? cpgen_bessel_q0_f32(x) : cpgen_bessel_q1_f32(x)) / x;
+    /* sqrt(2) times cosine and sine of the phase */
+    const float cosine = (n == 0) ? (c + s) : (s - c);
+    const float sine = (n == 0) ? (s - c) : -(c + s);
+    const float wave = (second != 0) ? ((p * sine) + (q * cosine)) : ((p * cosine) - (q * sine));
+    return (0.564189583547756287f / cpgen_sqrt_f32(x)) * wave;
+}
+
+/* for n = 0 or 1 and 0 < x <= 2: sum_k sign^k (x/2)^(2k+n) / (k! (k+n)!) (log(x/2) + c - (H_k + H_(k+n)) / 2), c Euler's constant,
+ * H_k = 1 + 1/2 + ... + 1/k */
+static inline float cpgen_bessel_log_f32(int n, float sign, float x)
+{
+    const float half = 0.5f * x;
+    const float square = sign * (half * half);
+    const float level = cpgen_log_f32(half) + 0.577215664901532861f;
+    float term = (n == 0) ? 1.0f : half;
+    float mean = (n == 0) ? 0.0f : 0.5f;
+    float sum = term * (level - mean);
+    int k;
+    for (k = 1; k <= 8; ++k)
+    {
+        term *= square / (float)(k * (k + n));
+        mean += 0.5f * ((1.0f / (float)k) + (1.0f / (float)(k + n)));
+        sum += term * (level - mean);
+    }
+    return sum;
+}
+
+/* J_n(x): the power series up to the larger of n and 2, the recurrence upwards from there */
+static inline float cpgen_besselj_f32(int n, float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    float lower;
+    float value;
+    int k;
+    if (!((size > 2.0f) && (size > (float)n)))
+    {
+        const float square = 0.25f * (x * x);
+        float sum = 1.0f;
+        value = 1.0f;
+        for (k = 15; k >= 1; --k)
+        {
+            sum = 1.0f - ((square / (float)(k * (k + n))) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= (0.5f * x) / (float)k;
+        }
+        return value * sum;
+    }
+    if (size == cpgen_infinity_f32())
+    {
+        return 0.0f;
+    }
+    lower = cpgen_bessel_far_f32(0, 0, size);
+    if (n == 0)
+    {
+        return lower;
+    }
+    value = cpgen_bessel_far_f32(1, 0, size);
+    for (k = 1; k < n; ++k)
+    {
+        const float next = (((float)(2 * k) / size) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return ((x < 0.0f) && ((n % 2) == 1)) ? -value : value;
+}
+
+/* Y_n(x), x > 0: the recurrence upwards */
+static inline float cpgen_bessely_f32(int n, float x)
+{
+    float lower;
+    float value;
+    int k;
+    if (!(x > 0.0f) || (x == cpgen_infinity_f32()))
+    {
+        return (x == 0.0f) ? -cpgen_infinity_f32() : ((x > 0.0f) ? 0.0f : cpgen_nan_f32());
+    }
+    lower = (x < 2.0f) ? (0.636619772367581343f * cpgen_bessel_log_f32(0, -1.0f, x)) : cpgen_bessel_far_f32(0, 1, x);
+    if (n == 0)
+    {
+        return lower;
+    }
+    value = (x < 2.0f) ? (0.636619772367581343f * (cpgen_bessel_log_f32(1, -1.0f, x) - (1.0f / x)))
+                      : cpgen_bessel_far_f32(1, 1, x);
+    for (k = 1; (k < n) && (value > -cpgen_infinity_f32()); ++k)
+    {
+        const float next = (((float)(2 * k) / x) * value) - lower;
+        lower = value;
+        value = next;
+    }
+    return value;
+}
+
+/* I_n(x): the power series up to |x| = 16, from there the series in 1 / x (Abramowitz and Stegun 9.7.1) */
+static inline float cpgen_besseli_f32(int n, float x)
+{
+    const float size = cpgen_fabs_f32(x);
+    float sum = 1.0f;
+    float value = 1.0f;
+    float half;
+    int k;
+    if (!(size > 16.0f))
+    {
+        const float square = 0.25f * (x * x);
+        for (k = 24; k >= 1; --k)
+        {
+            sum = 1.0f + ((square / (float)(k * (k + n))) * sum);
+        }
+        for (k = 1; k <= n; ++k)
+        {
+            value *= (0.5f * x) / (float)k;
+        }
+        return value * sum;
+    }
+    for (k = 16; k >= 1; --k)
+    {
+        const int odd = (2 * k) - 1;
+        sum = 1.0f - (((float)((4 * n * n) - (odd * odd)) / ((float)(8 * k) * size)) * sum);
+    }
+    half = cpgen_exp_f32(0.5f * size);
+    value = (half * ((0.398942280401432678f * sum) / cpgen_sqrt_f32(size))) * half;
+    value = (size == cpgen_infinity_f32()) ? size : value;
+    return ((x < 0.0f) && ((n % 2) == 1)) ? -value : value;
+}
+
+/* K_n(x), x > 0: the recurrence upwards */
+static inline float cpgen_besselk_f32(int n, float x)
+{
+    float lower;
+    float value;
+    float decay;
+    int k;
+    if (!(x > 0.0f) || (x == cpgen_infinity_f32()))
+    {
+        return (x == 0.0f) ? cpgen_infinity_f32() : ((x > 0.0f) ? 0.0f : cpgen_nan_f32());
+    }
+    decay = cpgen_exp_f32(-x) / cpgen_sqrt_f32(x);
+    lower = (x < 1.0f) ? -cpgen_bessel_log_f32(0, 1.0f, x) : (cpgen_bessel_k0_f32(x) * decay);
+    if (n == 0)
+    {
+        return lower;
+    }
+    value = (x < 1.0f) ? ((1.0f / x) + cpgen_bessel_log_f32(1, 1.0f, x)) : (cpgen_bessel_k1_f32(x) * decay);
+    for (k = 1; k < n; ++k)
+    {
+        const float next = lower + (((float)(2 * k) / x) * value);
+        lower = value;
+        value = next;
+    }
+    return value;
 }
 
 /* ---- significands and exponents of products that leave the range on the way, float ---- */

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import mpmath
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from cpgen.scalar import functions as fn
 X, Y = placeholder(0), placeholder(1)
 
 EVERYWHERE = [-1000.0, -30.0, -3.25, -0.5, -1e-6, 0.0, 1e-6, 0.5, 3.25, 30.0, 1000.0]
+OSCILLATING = [-30.0, -2.1, -1e-3, 1e-3, 1.5, 2.5, 4.75, 5.5, 1000.0]
 POSITIVE = [1e-3, 0.3, 1.0, 1.46, 2.0, 7.9, 25.0, 1000.0]
 
 
@@ -87,6 +90,16 @@ UNARY = {
     "jn2": (sympy.jn(2, X), lambda x: _spherical(2, x), [-30.0, -0.5, 1e-3, 2.9, 3.1, 30.0]),
     "jn3": (sympy.jn(3, X), lambda x: _spherical(3, x), [-30.0, -0.5, 1e-3, 3.9, 4.1, 30.0]),
     "jn4": (sympy.jn(4, X), lambda x: _spherical(4, x), [-30.0, -0.5, 1e-3, 4.9, 5.1, 30.0]),
+    **{f"besselj{n}": (sympy.besselj(n, X), partial(mpmath.besselj, n), OSCILLATING) for n in range(5)},
+    **{f"bessely{n}": (sympy.bessely(n, X), partial(mpmath.bessely, n), [0.01, *OSCILLATING[3:]]) for n in range(5)},
+    **{
+        f"besseli{n}": (sympy.besseli(n, X), partial(mpmath.besseli, n), [-30.0, -21.9, 0.01, 1.5, 22.5, 80.0])
+        for n in range(5)
+    },
+    **{
+        f"besselk{n}": (sympy.besselk(n, X), partial(mpmath.besselk, n), [0.01, 0.9, 1.0, 3.25, 30.0, 300.0])
+        for n in range(5)
+    },
     **{
         f"phi1_{k}": (fn.phi1(k, X), _moment(k), [-800.0, -30.0, -6.5, -2.0, -1e-6, 0.0, 1e-6, 0.5, 5.9, 6.1, 30.0])
         for k in range(5)
@@ -202,6 +215,7 @@ def test_every_row_is_tested():
     rows = {entry.name for entry in PRIMITIVES}
     # orders 5 and 6 exist so that order 4 can be differentiated twice, mills_gap as the derivative of mills
     derived = {"polygamma5", "polygamma6", "jn5", "jn6", "phi1_5", "phi1_6", "mills_gap"}
+    derived |= {f"{kind.__name__}{order}" for kind in fn.BESSEL for order in (5, 6)}
     # what no expression names: see test_range.py; undefined is NaN
     inner = {"significand", "exponent", "scalbn", "undefined"}
     assert rows - derived - inner == set(UNARY) | set(BINARY)
@@ -372,6 +386,11 @@ def test_ends_of_the_inverse_functions(real, native):
         sympy.LambertW(X): [(0, 0), (inf, inf), (-1, nan), (nan, nan)],
         sympy.sinc(X): [(0, 1), (inf, 0), (-inf, 0), (nan, nan)],
         fn.log_ndtr(X): [(inf, 0), (-inf, -inf), (nan, nan)],
+        sympy.besselj(0, X): [(0, 1), (inf, 0), (-inf, 0), (nan, nan)],
+        sympy.besselj(3, X): [(0, 0), (inf, 0), (-inf, 0), (nan, nan)],
+        sympy.bessely(2, X): [(0, -inf), (inf, 0), (-1, nan), (nan, nan)],
+        sympy.besseli(1, X): [(0, 0), (inf, inf), (-inf, -inf), (nan, nan)],
+        sympy.besselk(4, X): [(0, inf), (inf, 0), (-1, nan), (nan, nan)],
     }
     for expr, pairs in table.items():
         x, want = np.array(pairs, real).T
