@@ -1107,8 +1107,9 @@ def extrema() -> cp.Model:
     n, i, h, k = m.axes("n i h k", n=cp.ROWS, i=7, h=2, k=5)
     x, v = m.input("x", n, i), m.param("V", h, k)
     pooled = cp.layers.max_pool(m, "pooled", x, 3, stride=2, padding=1)
-    spread = cp.max(v[h, k] * x[n, k], h, k) - cp.min(x[n, k] ** 2 + v[h, k], h, k)
-    m.objective(cp.sum(pooled[n, pooled.axes[1]] ** 2, pooled.axes[1]) + sp.exp(spread / 2))
+    extremes = cp.max(v[h, k] * x[n, k], h, k) - cp.min(x[n, k] ** 2 + v[h, k], h, k)
+    spread = m.define("spread", n, extremes)
+    m.objective(cp.sum(pooled[n, pooled.axes[1]] ** 2, pooled.axes[1]) + sp.exp(spread[n] / 2))
     return m
 
 

@@ -12,7 +12,7 @@ from tests.catalogue import CATALOGUE
 # chosen by hand, so that together they go nearly every way through the compiler that the whole catalogue goes
 FEW = (
     "mlp_tanh", "attention", "convolution_2d", "recurrent", "several_inputs", "chained_rosenbrock", "huber",
-    "factorisation", "largest_and_smallest", "repeated_index",
+    "factorisation", "largest_and_smallest", "repeated_index", "regrouped",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import sympy
 from numpy.typing import NDArray
 
 from cpgen.ir.interpret import (
@@ -22,7 +23,7 @@ from cpgen.ir.interpret import (
 )
 from cpgen.ir.nodes import COLUMNS, ROWS, Carry, Dim, Input, Map, Node, Program
 from cpgen.ir.recur import Loop, components
-from cpgen.scalar import placeholder
+from cpgen.scalar import placeholder, sign_of
 from cpgen.scalar.rounding import Arithmetic, with_rounding
 
 Array = NDArray[np.floating]
@@ -129,6 +130,7 @@ def _evaluate(
         [_broadcast(g, rank) for g in given],
         [0.0 if e is None else _broadcast(e, rank) for e in errors],
         how,
+        _squares(node),
     )
     value, bound = np.broadcast_to(value, extents), np.broadcast_to(bound, extents)
     if mask is not None:
@@ -142,6 +144,14 @@ def _evaluate(
     total = value.sum(axis=node.reduced)
     size = np.abs(value).sum(axis=node.reduced)
     return total, how.rounded(total, bound.sum(axis=node.reduced) + np.sqrt(count) * how.unit * size)
+
+
+def _squares(node: Map) -> list[sympy.Symbol]:
+    """The arguments that are sums of what is nowhere negative."""
+    if not node.expr.has(sympy.Pow):
+        return []
+    sums = [(k, a.node) for k, a in enumerate(node.args) if isinstance(a.node, Map) and a.node.reduce == "sum"]
+    return [placeholder(k) for k, above in sums if sign_of(above.expr, {}) in (0, 1)]
 
 
 def _products(

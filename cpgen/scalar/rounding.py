@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,21 +42,35 @@ class Arithmetic:
 
 
 def with_rounding(
-    expr: Expr, symbols: Sequence[Symbol], arrays: Sequence[Array], bounds: Sequence[Array | float], how: Arithmetic
+    expr: Expr,
+    symbols: Sequence[Symbol],
+    arrays: Sequence[Array],
+    bounds: Sequence[Array | float],
+    how: Arithmetic,
+    squares: Collection[Symbol] = (),
 ) -> tuple[Array, Array]:
     """``(value, bound)`` of ``expr`` in float64: rounded as ``how`` says, the value stays within ``bound``.
 
     ``bounds``: how far each of ``arrays`` may be off.  First-order running error analysis, operation by operation as the
     C text has them (Higham, Accuracy and Stability of Numerical Algorithms, section 3.3); a function's error comes from
     its values at both ends of its argument's interval, a choice that rounding can turn contributes what it would change.
-    The bound is infinite where a result may overflow or leave its domain.
+    The bound is infinite where a result may overflow or leave its domain.  ``squares``: symbols that rounding leaves at 0
+    or above, so that they have a root however small they are.
     """
     operations = _lowered(expr)
     given = {s: (np.asarray(a, np.float64), b) for s, a, b in zip(symbols, arrays, bounds, strict=True)}
     values: list[Any] = []
+    positive: set[int] = set()
     with np.errstate(all="ignore"):
-        for op in operations.ops:
-            values.append(_apply(op.kind, op.value, [values[a] for a in op.args], given, how))
+        for number, op in enumerate(operations.ops):
+            args = [values[a] for a in op.args]
+            is_root = op.kind == "call" and op.value == "sqrt"
+            if is_root or (op.kind == "symbol" and op.value in squares):
+                positive.add(number)
+            if is_root and op.args[0] in positive:
+                values.append(_root(*args[0], how))
+            else:
+                values.append(_apply(op.kind, op.value, args, given, how))
     value, bound = values[operations.results[0]]
     bound = np.where(np.isnan(bound), np.inf, bound)
     return np.asarray(value), np.where(np.isfinite(value), bound, np.inf)
@@ -98,6 +112,13 @@ def _apply(kind: str, what: Any, args: Sequence[Any], given: Any, how: Arithmeti
     value = np.divide(a, b)
     room = np.abs(b) - f
     return value, how.rounded(value, np.where(room > 0, (e + np.abs(value) * f) / np.where(room > 0, room, 1), np.inf))
+
+
+def _root(value: Array, error: Array | float, how: Arithmetic) -> tuple[Any, Any]:
+    """The root of what no rounding makes negative."""
+    root = np.sqrt(value)
+    below = root - np.sqrt(np.maximum(value - error, 0.0))
+    return root, how.rounded(root, np.maximum(below, np.sqrt(value + error) - root), CALL)
 
 
 def _call(what: Any, args: Sequence[tuple[Any, Any]], how: Arithmetic) -> tuple[Any, Any]:

@@ -108,7 +108,7 @@ DECLARATIONS: list[tuple[Callable[[Setting], Any], type[CpgenError], list[str]]]
     (lambda s: s.m.objective(s.y[s.n] * sp.Function("q")(u)), ModelError, ["objective", "q(u)", "dynamicsymbols"]),
     (lambda s: s.m.define("z", s.n, s.y[s.n] * u), ModelError, ["z", "symbol u", "not declared", "param("]),
     (lambda s: s.m.define("z", s.i, s.i * s.x[s.n, s.i]), ModelError, ["z", "n"]),
-    (lambda s: s.m.define("z", s.i, s.i + 1), ModelError, ["z", "axis i", "as a number", "input"]),
+    (lambda s: s.m.define("z", s.i, s.i + 1), ModelError, ["z", "axis i", "as a number", "cp.position"]),
     (lambda s: s.m.define("z", s.n, sp.besselj(9, s.y[s.n])), UnsupportedError, ["z", "besselj"]),
     (lambda s: s.m.define("z", s.n, sp.Function("mystery")(s.y[s.n])), UnsupportedError, ["z", "mystery"]),
     (lambda s: s.m.define("z", s.n, sp.zeta(s.y[s.n])), UnsupportedError, ["z", "zeta"]),

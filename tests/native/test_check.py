@@ -18,9 +18,10 @@ from cpgen.estimate.estimator import Estimator
 from cpgen.ir.draws import draws
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import Program
-from cpgen.ir.rounding import run_bounded
+from cpgen.ir.rounding import arithmetic, run_bounded
 from cpgen.loops import Plan, plan
 from cpgen.native import check_program, load
+from cpgen.scalar.rounding import with_rounding
 
 A, T, X, Y = sympy.symbols("a T x y", real=True)
 DELICATE = {
@@ -246,3 +247,11 @@ def test_draws_keep_to_declared_ranges_and_are_the_same_each_time() -> None:
         assert (one["a"] >= -3).all() and (one["a"] <= -2).all() and one["a"].shape == (5,)
         assert (one["b"] >= 1e-9).all() and (one["b"] <= 1e-3).all() and one["c"] <= -7
     assert min(one["b"].min() for one in every) < 1e-8  # several decades are all reached
+
+
+def test_the_root_of_a_sum_of_squares_exists_where_rounding_makes_it_zero() -> None:
+    how, zero, off = arithmetic("float64"), np.array([0.0, 4.0]), np.array([1e-22, 1e-22])
+    root = with_rounding(sympy.sqrt(X), [X], [zero], [off], how)
+    squares = with_rounding(sympy.sqrt(X), [X], [zero], [off], how, [X])
+    assert np.isinf(root[1][0]) and np.isfinite(root[1][1])
+    np.testing.assert_allclose(squares[1], [1e-11, root[1][1]], rtol=1e-6)
