@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, Input, Map, Node, Program
+from cpgen.ir.recur import unwritten
 from cpgen.ir.rewrite import readers
 from cpgen.ir.stack import viewed
 from cpgen.loops.fuse import reads
@@ -28,7 +30,10 @@ class Facts:
 
     @classmethod
     def of(cls, program: Program) -> Facts:
-        """Raises UnsupportedError as :func:`cpgen.loops.phases.split_sums` does."""
+        """Raises UnsupportedError for a recurrence, and as :func:`cpgen.loops.phases.split_sums` does."""
+        reason = unwritten(program.nodes())
+        if reason:
+            raise UnsupportedError(f"{program.name}: {reason}", program.origin)
         return cls(program, *split_sums(program))
 
     def turned(self, width: int, rows: bool = True) -> Facts:

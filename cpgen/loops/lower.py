@@ -10,7 +10,6 @@ from cpgen.code.identifiers import identifiers, spell, unique
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import Input, Map, Node, Program
 from cpgen.ir.noise import noise_order
-from cpgen.ir.recur import unwritten
 from cpgen.loops.facts import Facts
 from cpgen.loops.memory import ROUND, kept_demands, place, tile_demands, work_demands
 from cpgen.loops.plan import ACCUMULATE, Plan, Segment, Slot, Stage, Totals, Value
@@ -45,9 +44,6 @@ def plan(
     Raises UnsupportedError if rows depend on each other in a way that one pass over the rows cannot compute, or if the
     program is too large, or has a recurrence.
     """
-    reason = unwritten(program.nodes())
-    if reason:
-        raise UnsupportedError(f"{program.name}: {reason}", program.origin)
     facts = Facts.of(program)
     if compact:
         return lowered(facts, Compact(real, tile))

@@ -68,7 +68,8 @@ def with_rounding(
             if is_root or (op.kind == "symbol" and op.value in squares):
                 positive.add(number)
             if is_root and op.args[0] in positive:
-                values.append(_root(*args[0], how))
+                value, error = args[0]
+                values.append(_root(value, error, how))
             else:
                 values.append(_apply(op.kind, op.value, args, given, how))
     value, bound = values[operations.results[0]]
