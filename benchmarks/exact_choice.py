@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 import cpgen as cp  # noqa: E402
 from benchmarks.peers.workloads import WORKLOADS  # noqa: E402
 from cpgen.derive.derived import Derived  # noqa: E402
+from cpgen.derive.request import Request, read_request  # noqa: E402
 from cpgen.errors import CpgenError  # noqa: E402
 from cpgen.estimate.compiled import METHODS  # noqa: E402
 from cpgen.ir.call import Call  # noqa: E402
@@ -233,7 +234,7 @@ def ask(case: Case, known: Mapping[tuple[str, str, str], list[str]], predict: bo
                 try:
                     derived = est.derive(f"{what}:{method}")
                     maps += len(derived.program.maps())
-                    est._compiled.plan(f"{what}:{method}")
+                    est.core.programs.plan(Request(what, method))
                 except CpgenError:
                     continue
                 if derived.columns is not None:
@@ -268,7 +269,7 @@ def ask(case: Case, known: Mapping[tuple[str, str, str], list[str]], predict: bo
                 call = Call(rows, columns, design=IDENTITY, threads=1, wanted=wanted)
                 calls[method] = native.bind(given, call)
             times |= seconds(calls)
-            key = est.exact_key(question)
+            key = str(est.core.programs.exact(read_request(question)))
             directed = est.derive(question).estimator == "directions"
             chosen = "cp" if key != question else "directions" if directed else "units"
             best = min(times, key=lambda m: times[m]) if times else ""

@@ -157,7 +157,7 @@ class Own:
 
     @contextmanager
     def _launch(self, program: cuda.CudaProgram, key: str, columns: int, design: int) -> Iterator[Timed]:
-        given, _ = self.est.arrays(self.est.loaded(key), self.data)
+        given, _ = self.est.core.arrays(self.est.loaded(key), self.data)
         scales = {"row_scale": 1 / self.rows, "column_scale": 1.0 if design == IDENTITY else 1 / max(columns, 1)}
         scales["variance_scale"] = 0.0 if columns < 2 or design == IDENTITY else 1 / (columns * (columns - 1))
         spread = scales["variance_scale"] > 0  # as the estimator's methods do, leave out variances that nobody asks for

@@ -34,7 +34,7 @@ def bound(name: str, what: str) -> tuple[Any, Any]:
     arrays = workload.data("float64")
     est = cp.compile(workload.build(), wrt=list(workload.leaves), programs=())
     loaded = est.loaded(f"{what}:exact" if what in ("diagonal", "trace") else what)
-    given, rows = est.arrays(loaded, arrays)
+    given, rows = est.core.arrays(loaded, arrays)
     compiler = find_compiler().serial()
     compiler = replace(compiler, flags=compiler.flags + APART)
     module = build(est.graph.name, [loaded.program], tile=1 if workload.single else None, compiler=compiler)

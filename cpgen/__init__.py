@@ -6,8 +6,6 @@ diagonal, the trace, a block or a sketch of its Hessian with error bars; :func:`
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 from cpgen.api import bundle, compile, verify
 from cpgen.bundle import Report
 from cpgen.errors import ArithmeticWarning, CpgenError, CpgenWarning, NonFiniteWarning
@@ -43,6 +41,7 @@ from cpgen.scalar import (
     softplus,
     xlogy,
 )
+from cpgen.version import __version__ as __version__
 
 __all__ = [
     "ROWS",

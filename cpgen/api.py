@@ -8,9 +8,9 @@ from typing import Any
 
 from cpgen.bundle import BundleOptions, Report, size_in_bytes, write_bundle
 from cpgen.errors import RequestError
-from cpgen.estimate.compiled import Options
 from cpgen.estimate.estimator import DEFAULT_PROGRAMS, Estimator
-from cpgen.estimate.tune import Tuning, load_tuning
+from cpgen.estimate.options import Options
+from cpgen.estimate.tuning import Tuning, load_tuning
 from cpgen.estimate.verify import verify
 from cpgen.ir.nodes import Graph, Input
 from cpgen.model import Model, from_expression, is_expression, wrt_names

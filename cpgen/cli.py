@@ -22,8 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cpgen import __version__
 from cpgen.errors import CheckError, CpgenError, EnvironmentProblem, ModelError, Place, RequestError
+from cpgen.version import __version__
 
 if TYPE_CHECKING:
     from cpgen.estimate.estimator import Estimator
@@ -243,7 +243,7 @@ def verify(options: argparse.Namespace) -> Reply:
 def tune(options: argparse.Namespace) -> Reply:
     """Measure methods, tiles or schedules of a GPU on random rows and keep the fastest in a file."""
     from cpgen.estimate.estimator import Estimator
-    from cpgen.estimate.tune import load_tuning
+    from cpgen.estimate.tuning import load_tuning
     from cpgen.estimate.verify import random_arrays
 
     made = _estimator(options)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import cpgen
 from cpgen.bundle.options import BundleOptions
 from cpgen.bundle.report import Report, make_report
 from cpgen.bundle.vectors import Vectors, make_vectors
@@ -18,6 +17,8 @@ from cpgen.bundle.write import write_files
 from cpgen.code.identifiers import external_prefix
 from cpgen.code.tokens import in_comment
 from cpgen.derive.derived import Derived
+from cpgen.derive.programs import direction_names
+from cpgen.derive.request import HESSIAN, read_request
 from cpgen.emit import CFiles, emit_c, stage_text
 from cpgen.emit.cuda import emit_cuda
 from cpgen.emit.render import render
@@ -29,6 +30,7 @@ from cpgen.ir.nodes import ROWS, Input, Program
 from cpgen.loops import Plan, plan
 from cpgen.loops.device import device_plan
 from cpgen.simplify import recompute
+from cpgen.version import __version__
 
 Array = NDArray[np.floating]
 
@@ -76,8 +78,9 @@ def _derivation(estimator: Estimator, key: str) -> Derived:
 
     A Hessian in C is its blocks: what a caller writes must not turn on which method is cheaper.
     """
-    derived = estimator.derive("hessian:units" if key == "hessian" else key)
-    return replace(derived, program=replace(derived.program, name=key.replace(":", "_")))
+    request = read_request(key)
+    derived = estimator.derive(HESSIAN.by("units") if request == HESSIAN else request)
+    return replace(derived, program=replace(derived.program, name=request.program))
 
 
 def _planned(program: Program, real: str, options: BundleOptions) -> Plan:
@@ -104,12 +107,12 @@ def _arrays(
 ) -> dict[str, Array]:
     """Checked arrays by name."""
     known = {v.name: v for v in estimator.graph.variables}
+    directions = direction_names(estimator.graph, estimator.wrt).values() if "tangent" in kinds else ()
     result: dict[str, Array] = {}
     for name, value in (given or {}).items():
         node = known.get(name)
-        tangent = node is None and "tangent" in kinds and name.startswith("dir_")
-        if not tangent and (node is None or node.kind not in kinds):
-            names = ", ".join(v.name for v in known.values() if v.kind in kinds) or "none"
+        if name not in directions and (node is None or node.kind not in kinds):
+            names = ", ".join([*(v.name for v in known.values() if v.kind in kinds), *directions]) or "none"
             raise RequestError(f"{what} names {name!r}; it can name: {names}", estimator.graph.origin)
         try:
             array = np.asarray(value, real)
@@ -164,7 +167,7 @@ def _texts(
         **stem,
         "name": name,
         "model": estimator.graph.name,
-        "version": cpgen.__version__,
+        "version": __version__,
         "real_name": real,
         "math": options.math,
         "libm": needs_libm,

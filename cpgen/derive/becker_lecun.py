@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from cpgen.derive.carries import close, opened
 from cpgen.derive.derived import Derived, kink_outputs, own_shape, program_of
 from cpgen.derive.linear import pull_back
+from cpgen.derive.outputs import name_of
 from cpgen.derive.reverse import adjoint_origin
 from cpgen.derive.sources import Curvature, RegionSource
 from cpgen.ir.build import add
@@ -46,7 +47,7 @@ def diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
         known[node] = add(parts, adjoint_origin(node, "diag"))
     for carry, diagonal_of in carried.items():
         close(diagonal_of, known.get(carry))
-    outputs = [(f"diag_{v.name}", own_shape(known.get(v), v)) for v in wrt]
+    outputs = [(name_of("diagonal", v.name), own_shape(known.get(v), v)) for v in wrt]
     program = program_of(graph, "diagonal_becker_lecun", [*outputs, *kink_outputs(graph, wrt)])
-    names = frozenset(f"diag_{v.name}" for v in wrt)
+    names = frozenset(name_of("diagonal", v.name) for v in wrt)
     return Derived(program, "becker_lecun", 0, names, biased=BIASED)

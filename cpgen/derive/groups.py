@@ -6,15 +6,17 @@ sum is not the sum of their variances.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import sympy
 
 from cpgen.derive import probed, probes
 from cpgen.derive.derived import Derived, Statistics, kink_outputs, program_of, role_of, rows_summed
+from cpgen.derive.outputs import name_of, variance_of
 from cpgen.derive.points import over
-from cpgen.derive.programs import swept
+from cpgen.derive.programs import program_name, swept
+from cpgen.derive.request import Sums
 from cpgen.derive.sources import SIGNED, Curvature, Setting
 from cpgen.derive.sweep import Readout, weights_up
 from cpgen.errors import RequestError
@@ -63,19 +65,18 @@ def member_names(graph: Graph, wrt: Sequence[Input]) -> dict[str, str]:
 def sums(
     graph: Graph,
     wrt: Sequence[Input],
-    divided: Mapping[str, str],
-    count: int,
-    pairs: bool,
+    asked: Sums,
     estimator: str = "cp",
     setting: Setting = SIGNED,
 ) -> Derived:
-    """``sums[rows?, count]`` of the diagonal over ``count`` groups, and ``var_sums``; ``var_pairs[rows?, count, count]``,
-    the covariances, if asked for.  Per row if every leaf has rows, else over everything.
+    """``sums[rows?, count]`` of the diagonal over groups, and ``var_sums``; ``var_pairs[rows?, count, count]``, the
+    covariances, if asked for.  Per row if every leaf has rows, else over everything.
 
-    ``divided``: for each leaf that some group has a part in, :data:`WHOLE` if groups have all of it or nothing (an input
-    with one weight for each group), or :data:`PARTS` (a weight for each group and element).  Exact leaves are named as
-    ``diag_<leaf>`` among the exact outputs.  ``estimator``: "cp", "gauss_newton", "hutchinson" or "hutchinson_plain".
+    The leaves of ``asked`` are :data:`WHOLE` where groups have all of one or nothing (an input with one weight for each
+    group), or :data:`PARTS` (a weight for each group and element).  Exact leaves are named as ``diag_<leaf>`` among the
+    exact outputs.  ``estimator``: "cp", "gauss_newton", "hutchinson" or "hutchinson_plain".
     """
+    divided, count = dict(asked.leaves), asked.count
     parts = _parts(graph, wrt, estimator, setting)
     origin = Origin("sums")
     names = member_names(graph, wrt)
@@ -86,7 +87,7 @@ def sums(
         readout = terms.readout
         leaf = readout.leaf
         if terms.drawn is None:
-            exact.append(f"diag_{leaf.name}")
+            exact.append(name_of("diagonal", leaf.name))
         kind = divided.get(leaf.name)
         if kind is None:
             continue
@@ -118,14 +119,14 @@ def sums(
     results = [rows_summed(node, per_row) for node in known if node is not None]
     outputs: list[tuple[str, Node]] = []
     if column is not None:
-        mean, variance, together = Statistics().of_sums(column, weighted, pairs, origin)
+        mean, variance, together = Statistics().of_sums(column, weighted, asked.covariance, origin)
         results.append(rows_summed(mean, per_row))
-        outputs.append(("var_sums", rows_summed(variance, per_row)))
+        outputs.append((variance_of("sums"), rows_summed(variance, per_row)))
         if together is not None:
-            outputs.append(("var_pairs", rows_summed(together, per_row)))
+            outputs.append((variance_of("pairs"), rows_summed(together, per_row)))
     total = add(results, origin) or constant(0, ((ROWS,) if per_row else ()) + (count,), origin)
     made = [("sums", total), *outputs, *kink_outputs(graph, wrt)]
-    program = program_of(graph, "sums" if estimator == "cp" else f"sums_{estimator}", made)
+    program = program_of(graph, program_name("sums", estimator), made)
     return replace(parts.finish(program, exact), joint=frozenset(("sums",) if parts.joint else ()))
 
 

@@ -29,6 +29,7 @@ from cpgen.derive.derived import (
     rows_summed,
 )
 from cpgen.derive.linear import Extra, element_index, output_axes, pull, push_forward
+from cpgen.derive.outputs import name_of, variance_of
 from cpgen.derive.points import over
 from cpgen.derive.probes import unseen
 from cpgen.derive.reverse import Adjoints, adjoint_origin
@@ -190,7 +191,7 @@ def probed_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     exact: list[str] = []
     joint: list[str] = []
     for readout, known, drawn in terms(probed):
-        name, origin = readout.leaf.name, adjoint_origin(readout.variable, "diag")
+        label, origin = name_of("diagonal", readout.leaf.name), adjoint_origin(readout.variable, "diag")
         sampled = None if drawn is None else statistics.of(*drawn, origin, unseen(readout.variable))
         if sampled is None or readout.variable is readout.leaf:
             carried = carry_down(curvature, readout, add(known, origin), 2, lambda node: True)
@@ -199,13 +200,13 @@ def probed_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
         else:
             mean = carry_down(curvature, readout, add([*known, sampled[0]], origin), 2, lambda node: True)
             variance = carry_down(curvature, readout, sampled[1], 4, lambda node: False)
-        outputs.append((f"diag_{name}", own_shape(mean, readout.leaf)))
+        outputs.append((label, own_shape(mean, readout.leaf)))
         if sampled is not None and not sampled[1].has_rows:
-            joint.append(f"diag_{name}")
+            joint.append(label)
         if variance is None:
-            exact.append(f"diag_{name}")
+            exact.append(label)
         else:
-            outputs.append((f"var_diag_{name}", own_shape(variance, readout.leaf)))
+            outputs.append((variance_of(label), own_shape(variance, readout.leaf)))
     return probed.summary(probed.program("diagonal_hutchinson", outputs), exact, joint)
 
 
@@ -273,7 +274,7 @@ def probed_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
     if form is not None:
         mean, variance = Statistics().of(_0, [rows_summed(form, not probed.joint)], origin)
         parts.append(rows_summed(mean, per_row))
-        outputs.append(("var_trace", rows_summed(variance, per_row)))
+        outputs.append((variance_of("trace"), rows_summed(variance, per_row)))
         exact = []
     result = add(parts, origin)
     if result is None:

@@ -15,6 +15,7 @@ from cpgen.derive.colours import coloured_vectors, colours
 from cpgen.derive.derived import Derived, Drawn, Statistics, kink_outputs, own_shape, program_of, rows_summed
 from cpgen.derive.forward import tangents
 from cpgen.derive.linear import Extra, element_index, output_axes, pull
+from cpgen.derive.outputs import name_of, variance_of
 from cpgen.derive.points import over
 from cpgen.derive.reverse import adjoint_origin, gradients
 from cpgen.derive.sources import Curvature
@@ -181,10 +182,11 @@ def hutchinson_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
     outputs: list[tuple[str, Node]] = []
     for leaf, product, direction in made:
         mean, variance = statistics.of(_0 * _1, [product, direction], adjoint_origin(leaf, "diag"), unseen(leaf))
-        outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
+        label = name_of("diagonal", leaf.name)
+        outputs += [(label, mean), (variance_of(label), variance)]
     program = program_of(graph, "diagonal_hutchinson_plain", [*outputs, *kink_outputs(graph, wrt)])
     directions = {leaf: direction for leaf, _, direction in made}
-    joint = frozenset(f"diag_{leaf.name}" for leaf in wrt if not leaf.has_rows)
+    joint = frozenset(name_of("diagonal", leaf.name) for leaf in wrt if not leaf.has_rows)
     drawn = _probe_summary(wrt, directions)
     return Derived(program, "hutchinson_plain", direction_count(wrt), drawn=drawn, joint=joint)
 
@@ -205,7 +207,7 @@ def hutchinson_trace(graph: Graph, wrt: Sequence[Input]) -> Derived:
             "a Hutchinson trace is over inputs with rows or over parameters, not over both at once"
         )
     mean, variance = Statistics().of(_0, [quadratic_form(graph, directions)], Origin("trace"))
-    outputs = [("trace", mean), ("var_trace", variance), *kink_outputs(graph, wrt)]
+    outputs = [("trace", mean), (variance_of("trace"), variance), *kink_outputs(graph, wrt)]
     program = program_of(graph, "trace_hutchinson_plain", outputs)
     joint = frozenset() if per_row else frozenset(("trace",))
     drawn = _probe_summary(wrt, directions)
@@ -249,7 +251,7 @@ def directions_diagonal(graph: Graph, wrt: Sequence[Input]) -> Derived:
         curved: tuple[Node, Sequence[int]] = (products[k], axes) if form is None else (form, ())
         reads = [curved, (vectors[leaf], axes)]
         made = over(leaf.element_shape, reads, _0 * _1, (COLUMNS,), adjoint_origin(leaf, "diag"))
-        outputs.append((f"diag_{leaf.name}", made))
+        outputs.append((name_of("diagonal", leaf.name), made))
     return _directed(graph, "diagonal_directions", wrt, outputs, vectors, count)
 
 
@@ -264,5 +266,5 @@ def directions_hessian(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``column_<leaf>[columns, ...]``: the Hessian times each unit vector."""
     units = _units(wrt)
     products = _products(graph, wrt, units)
-    outputs = [(f"column_{leaf.name}", product) for leaf, product in zip(wrt, products, strict=True)]
+    outputs = [(name_of("column", leaf.name), product) for leaf, product in zip(wrt, products, strict=True)]
     return _directed(graph, "hessian_directions", wrt, outputs, units)

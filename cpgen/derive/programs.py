@@ -1,9 +1,4 @@
-"""The programs: what can be asked of a model, each as a graph.
-
-Output names: ``value`` and ``rows``; ``grad_W``; ``jvp``; ``hvp_W``; ``diag_W`` with ``var_diag_W`` (the variance of
-the mean, absent where the answer is exact); ``trace`` with ``var_trace``; ``block_A_B`` with ``var_block_A_B``;
-``p_W`` and ``q_W`` (one column a sample); ``kinks`` (how many evaluation points sit on a kink).
-"""
+"""The programs: what can be asked of a model, each as a graph.  Their outputs: :mod:`cpgen.derive.outputs`."""
 
 from __future__ import annotations
 
@@ -26,6 +21,7 @@ from cpgen.derive.derived import (
 from cpgen.derive.forward import tangents
 from cpgen.derive.joint import Asked, join
 from cpgen.derive.methods import Method, plain
+from cpgen.derive.outputs import name_of, variance_of
 from cpgen.derive.points import over
 from cpgen.derive.probed import probed_diagonal, probed_trace
 from cpgen.derive.restrict import restrict
@@ -83,7 +79,7 @@ def gradient(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``value`` and ``grad_<leaf>``: per row for inputs with rows, summed over rows for parameters."""
     found = gradients(graph.objective, wrt)
     outputs: list[tuple[str, Node]] = [("value", _value_outputs(graph)[0][1])]
-    outputs += [(f"grad_{v.name}", own_shape(g, v)) for v, g in zip(wrt, found, strict=True)]
+    outputs += [(name_of("gradient", v.name), own_shape(g, v)) for v, g in zip(wrt, found, strict=True)]
     return Derived(program_of(graph, "gradient", [*outputs, *kink_outputs(graph, wrt)]))
 
 
@@ -91,11 +87,6 @@ def direction_names(graph: Graph, wrt: Sequence[Input]) -> dict[str, str]:
     """What the input is called that holds the direction along a leaf, by the leaf's name: usually ``dir_<leaf>``."""
     names = graph.fresh(f"dir_{v.name}" for v in wrt)
     return {v.name: name for v, name in zip(wrt, names, strict=True)}
-
-
-def block_label(a: str, b: str) -> str:
-    """The output that is the block of leaves ``a`` and ``b``; ``a_b`` with ``c`` is not ``a`` with ``b_c``."""
-    return f"block_{a},{b}" if "_" in a + b else f"block_{a}_{b}"
 
 
 def _directions(graph: Graph, wrt: Sequence[Input]) -> dict[Input, Node]:
@@ -115,7 +106,7 @@ def hvp(graph: Graph, wrt: Sequence[Input]) -> Derived:
     """``hvp_<leaf>``: the Hessian times ``dir_<leaf>``, forward over reverse."""
     found = [own_shape(g, v) for v, g in zip(wrt, gradients(graph.objective, wrt), strict=True)]
     products = tangents(found, _directions(graph, wrt))
-    outputs = [(f"hvp_{v.name}", own_shape(h, v)) for v, h in zip(wrt, products, strict=True)]
+    outputs = [(name_of("hvp", v.name), own_shape(h, v)) for v, h in zip(wrt, products, strict=True)]
     return Derived(program_of(graph, "hvp", [*outputs, *kink_outputs(graph, wrt)]))
 
 
@@ -219,7 +210,7 @@ def _swept_diagonal(graph: Graph, wrt: Sequence[Input], estimator: str, setting:
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
     for readout in whole.readouts:
-        name = readout.leaf.name
+        label = name_of("diagonal", readout.leaf.name)
         p, q = sweep.fields(readout.variable, readout.exact)
         parts = readout.diagonals()
         sampled = squared_difference(p, q)
@@ -234,16 +225,15 @@ def _swept_diagonal(graph: Graph, wrt: Sequence[Input], estimator: str, setting:
             mean, variance = statistics.of(*sampled, adjoint_origin(readout.variable, "diag"))
             parts.append(mean)
         top = add(parts, adjoint_origin(readout.variable, "diag"))
-        outputs.append(
-            (f"diag_{name}", own_shape(carry_down(curvature, readout, top, 2, whole.local), readout.leaf))
-        )
+        down = carry_down(curvature, readout, top, 2, whole.local)
+        outputs.append((label, own_shape(down, readout.leaf)))
         if variance is None:
-            exact.append(f"diag_{name}")
+            exact.append(label)
         else:
             carried = carry_down(curvature, readout, variance, 4, lambda node: False)
-            outputs.append((f"var_diag_{name}", own_shape(carried, readout.leaf)))
+            outputs.append((variance_of(label), own_shape(carried, readout.leaf)))
     outputs += kink_outputs(graph, wrt)
-    return whole.summary(program_of(graph, _name("diagonal", estimator), outputs), exact)
+    return whole.summary(program_of(graph, program_name("diagonal", estimator), outputs), exact)
 
 
 def _unit_products(sweep: Sweep, left: Field, right: Field) -> list[tuple[Node, Node, tuple[Node, ...]]]:
@@ -263,7 +253,8 @@ def _product(reads: Sequence[object]) -> sympy.Expr:
     return sympy.Mul(*(placeholder(k) for k in range(len(reads))))
 
 
-def _name(what: str, estimator: str) -> str:
+def program_name(what: str, estimator: str) -> str:
+    """The name of a program by an estimator."""
     return what if estimator == "cp" else f"{what}_{estimator}"
 
 
@@ -338,9 +329,9 @@ def _swept_trace(graph: Graph, wrt: Sequence[Input], estimator: str, setting: Se
     if variance is None:
         exact.append("trace")
     else:
-        outputs.append(("var_trace", rows_summed(variance, per_row)))
+        outputs.append((variance_of("trace"), rows_summed(variance, per_row)))
     outputs += kink_outputs(graph, wrt)
-    return whole.summary(program_of(graph, _name("trace", estimator), outputs), exact)
+    return whole.summary(program_of(graph, program_name("trace", estimator), outputs), exact)
 
 
 def blocks(
@@ -361,7 +352,7 @@ def blocks(
     exact: list[str] = []
     for readout in readouts:
         a, b = readout.pair
-        label = block_label(a.name, b.name)
+        label = name_of("block", a.name, b.name)
         mean, variance = _block(sweep, statistics, readout)
         per_row = a.has_rows or b.has_rows
         if mean is None:
@@ -371,9 +362,9 @@ def blocks(
         if variance is None:
             exact.append(label)
         else:
-            outputs.append((f"var_{label}", rows_summed(variance, per_row)))
+            outputs.append((variance_of(label), rows_summed(variance, per_row)))
     outputs += kink_outputs(graph, wrt)
-    program = program_of(graph, _name(name, estimator), outputs)
+    program = program_of(graph, program_name(name, estimator), outputs)
     return _summary(program, estimator, sweep, [*sources, *left_out], exact)
 
 
@@ -407,6 +398,8 @@ def hessian(
 ) -> Derived:
     """Every block ``block_A_B`` with A not after B in ``wrt``, by "cp" or "units" (see :func:`diagonal`); by "directions"
     instead ``column_A``, the products of the Hessian with its unit directions (one column each)."""
+    if estimator not in ("cp", "units", "directions"):
+        raise RequestError(f"the Hessian is by cp, units or directions, not by {estimator}")
     if estimator == "directions":
         return probes.directions_hessian(graph, wrt)
     pairs = [(a, b) for k, a in enumerate(wrt) for b in wrt[k:]]
@@ -432,7 +425,7 @@ def sketch(
         for role, part in zip("pq", sweep.fields(leaf), strict=True):
             if part is None:
                 part = constant(0, (COLUMNS, *leaf.shape), adjoint_origin(leaf, role))
-            outputs.append((f"{role}_{leaf.name}", rows_summed(part, leaf.has_rows)))
+            outputs.append((name_of(role, leaf.name), rows_summed(part, leaf.has_rows)))
     name = "sketch" if pairs is None else "sketch_of_" + "_".join(f"{a.name}_{b.name}" for a, b in pairs)
     program = program_of(graph, name, [*outputs, *kink_outputs(graph, wrt)])
     dropped = sum(s.parts for s in every) - sum(s.parts for s in sources)
@@ -455,7 +448,8 @@ def entries(
     outputs: list[tuple[str, Node]] = []
     exact: list[str] = []
     for k, (((a, i), (b, j)), readout) in enumerate(zip(wanted, readouts, strict=True)):
-        origin = Origin(f"entry_{k}")
+        label = name_of("entry", str(k))
+        origin = Origin(label)
         parts: list[Node | None] = [restrict(t, (*i, *j)) for t in readout.terms]
         expr: sympy.Expr = sympy.Integer(0)
         nodes: list[Node] = []
@@ -469,14 +463,13 @@ def entries(
         if nodes:
             mean, variance = statistics.of(expr, nodes, origin)
             parts.append(mean)
-            outputs.append((f"var_entry_{k}", rows_summed(variance, per_row)))
+            outputs.append((variance_of(label), rows_summed(variance, per_row)))
         else:
-            exact.append(f"entry_{k}")
+            exact.append(label)
         total = add(parts, origin)
         shape = (ROWS,) if per_row else ()
-        outputs.append(
-            (f"entry_{k}", rows_summed(total, per_row) if total is not None else constant(0, shape, origin))
-        )
+        made = rows_summed(total, per_row) if total is not None else constant(0, shape, origin)
+        outputs.append((label, made))
     program = program_of(graph, "entries", [*outputs, *kink_outputs(graph, wrt)])
     return _summary(program, "cp", sweep, sources, exact)
 
@@ -496,17 +489,18 @@ def _whole_graph(graph: Graph, wrt: Sequence[Input], estimator: str) -> Derived:
     for leaf in wrt:
         pair = [rows_summed(f, leaf.has_rows) if f is not None else None for f in sweep.fields(leaf)]
         difference = squared_difference(pair[0], pair[1])
+        label = name_of("diagonal", leaf.name)
         if difference is None:
-            outputs.append((f"diag_{leaf.name}", constant(0, leaf.shape)))
-            exact.append(f"diag_{leaf.name}")
+            outputs.append((label, constant(0, leaf.shape)))
+            exact.append(label)
             continue
         mean, variance = statistics.of(*difference, adjoint_origin(leaf, "diag"))
-        outputs += [(f"diag_{leaf.name}", mean), (f"var_diag_{leaf.name}", variance)]
-    program = program_of(graph, _name("diagonal", estimator), [*outputs, *kink_outputs(graph, wrt)])
+        outputs += [(label, mean), (variance_of(label), variance)]
+    program = program_of(graph, program_name("diagonal", estimator), [*outputs, *kink_outputs(graph, wrt)])
     summary = _summary(program, estimator, sweep, sources, exact)
     # rows are summed before squaring, so unit columns shared by all rows do not give the exact answer
     columns = summary.columns if not graph.objective.has_rows or all(v.has_rows for v in wrt) else None
-    joint = frozenset(f"diag_{leaf.name}" for leaf in wrt if not leaf.has_rows)
+    joint = frozenset(name_of("diagonal", leaf.name) for leaf in wrt if not leaf.has_rows)
     return Derived(program, estimator, columns, summary.exact, summary.drawn, joint=joint)
 
 
@@ -526,7 +520,7 @@ def estimate_gradient(
     uses = Uses([root], parameters)
     adjoints = Adjoints(root, uses)
     outputs = [("trace", root)]
-    outputs += [(f"grad_{v.name}", own_shape(adjoints.summed(v), v)) for v in parameters]
+    outputs += [(name_of("gradient", v.name), own_shape(adjoints.summed(v), v)) for v in parameters]
     program = program_of(graph, "trace_gradient", outputs)
     return Derived(
         program, "cp", estimate.columns, frozenset(), estimate.drawn, estimate.dropped, estimate.readouts

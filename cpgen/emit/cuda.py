@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cpgen
 from cpgen.code import tokens
 from cpgen.code.identifiers import external_prefix
 from cpgen.emit.device_views import DeviceView, device_view
@@ -19,6 +18,7 @@ from cpgen.emit.views import LARGEST, MOST_THREADS, words
 from cpgen.errors import RequestError
 from cpgen.loops.plan import ALIGNMENT, Plan
 from cpgen.loops.schedule import LANES
+from cpgen.version import __version__
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def emit_cuda(model_name: str, plans: Sequence[Plan], real: str = "float64", pre
         "name": name,
         "model": model_name,
         "upper": name.upper(),
-        "version": cpgen.__version__,
+        "version": __version__,
         "real": real,
         "programs": views,
         "alignment": ALIGNMENT,

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import jinja2
 
-import cpgen
 from cpgen.code import printer, tokens
 from cpgen.code.identifiers import external_prefix
 from cpgen.code.rewrite import calls
@@ -30,6 +29,7 @@ from cpgen.emit.spelling import FUNCTIONS, Spelling
 from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view, words
 from cpgen.errors import RequestError
 from cpgen.loops.plan import Plan
+from cpgen.version import __version__
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def emit_c(
         "name": name,
         "model": model_name,
         "upper": name.upper(),
-        "version": cpgen.__version__,
+        "version": __version__,
         "real": real,
         "programs": views,
         "largest_size": max(t.constant for p in plans for t in (p.work, p.tile_memory, p.rows)) if plans else 0,

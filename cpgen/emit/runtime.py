@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import cpgen
 from cpgen.code import tokens
+from cpgen.version import PACKAGE
 
 # functions of math.h that programs call, without the f that those of float end with
 _MATHEMATICS = frozenset(
@@ -34,9 +34,8 @@ HEADERS = ("cpgen_philox.h", "cpgen_scalar.h")
 
 def template_folder() -> Path:
     """The templates: beside the package in a checkout, inside it when installed."""
-    package = Path(cpgen.__file__).parent
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parent / "templates"
+    inside = PACKAGE / "templates"
+    return inside if inside.is_dir() else PACKAGE.parent / "templates"
 
 
 @dataclass(frozen=True)

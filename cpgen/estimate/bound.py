@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.derive.outputs import name_of
+from cpgen.derive.request import EXACT_DIAGONAL, EXACT_TRACE, GRADIENT, HESSIAN, VALUE
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.backends import Native
-from cpgen.estimate.compiled import Form
+from cpgen.estimate.compiled import Loaded
+from cpgen.estimate.core import Core, Data
+from cpgen.estimate.options import Form
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import ROWS
-from cpgen.ir.noise import IDENTITY
 from cpgen.native import NativeProgram, arithmetic, warn_of_arithmetic
-
-if TYPE_CHECKING:
-    from cpgen.estimate.compiled import Loaded
-    from cpgen.estimate.estimator import Estimator
 
 Array = NDArray[np.floating]
 
 FEW_ROWS = 2  # up to this many rows are computed one by one rather than as a padded tile
 SHORT = 200_000  # operations that one thread has done before a second one is awake
-PREFIX = {"value": "", "gradient": "grad_", "diagonal": "diag_", "trace": "", "hessian": "column_"}
-
-
-FORM = {"diagonal": ":exact", "trace": ":exact", "hessian": ":directions"}
+REQUESTS = {
+    "value": VALUE,
+    "gradient": GRADIENT,
+    "diagonal": EXACT_DIAGONAL,
+    "trace": EXACT_TRACE,
+    "hessian": HESSIAN.by("directions"),
+}
+ROLES = {"gradient": "gradient", "diagonal": "diagonal", "hessian": "column"}  # of outputs, one for each leaf
 
 
 class Bound(Protocol):
-    """Made by :meth:`Estimator.bind`.  ``out``: the output arrays by name; calling it fills and returns them."""
+    """Made by :meth:`cpgen.Estimator.bind`.  ``out``: the output arrays by name; calling it fills and returns them."""
 
     out: dict[str, Array]
 
     def __call__(self) -> dict[str, Array]: ...
 
 
-def _specialised(estimator: Estimator, loaded: Loaded, backend: Native, call: Call) -> NativeProgram:
+def _specialised(core: Core, loaded: Loaded, backend: Native, call: Call) -> NativeProgram:
     """The program as compiled, or compiled for one row at a time and without threads where the call is that small."""
     face = backend.native.interface
     few = face.has_rows and call.rows <= FEW_ROWS
@@ -46,7 +49,7 @@ def _specialised(estimator: Estimator, loaded: Loaded, backend: Native, call: Ca
     if not few and not (short and backend.native.openmp):
         return backend.native
     form = Form(1 if few else None, serial=short)
-    return backend.variant(form, lambda: estimator.native(loaded.key, form))
+    return backend.variant(form, lambda: core.programs.native(loaded.request, form))
 
 
 class _Interpreted:
@@ -85,72 +88,79 @@ def _results(
     return results
 
 
-def bind(
-    estimator: Estimator, what: str, out: Mapping[str, Array] | None, arrays: Mapping[str, object]
-) -> Bound:
-    """See :meth:`Estimator.bind`."""
-    if what not in PREFIX:
-        raise RequestError(f"bind({what!r}): only {', '.join(PREFIX)} can be bound")
-    key = what + FORM.get(what, "")
-    loaded = estimator.loaded(estimator.exact_key(key) if key.endswith(":exact") else key)
-    given, rows = estimator.arrays(loaded, arrays)
-    for name, array in given.items():
+def bind(core: Core, what: str, out: Mapping[str, Array] | None, arrays: Mapping[str, object]) -> Bound:
+    """See :meth:`cpgen.Estimator.bind`."""
+    if what not in REQUESTS:
+        raise RequestError(f"bind({what!r}): only {', '.join(REQUESTS)} can be bound")
+    request = REQUESTS[what]
+    loaded = core.loaded(core.programs.exact(request) if request.exact else request)
+    data = core.arrays(loaded, arrays)
+    for name, array in data.arrays.items():
+        if name not in arrays:  # a constant, which the model holds
+            continue
         if not (isinstance(arrays[name], np.ndarray) and np.may_share_memory(array, arrays[name])):
             raise DataError(
                 f"{name} would have to be copied, so that later changes of it were not seen: bind needs a C-contiguous "
-                f"array of dtype {estimator.real}"
+                f"array of dtype {core.real}"
             )
     columns = loaded.derived.columns
     if what == "hessian" and any(node.has_columns for _, node in loaded.program.outputs):
         raise RequestError(
-            f"the Hessian of {estimator.graph.name!r} is too large to be written out, and bind computes no other: call "
+            f"the Hessian of {core.graph.name!r} is too large to be written out, and bind computes no other: call "
             "hessian() or block()"
         )
     if columns is None:
-        raise RequestError(
-            f"{what} of {estimator.graph.name!r} has no exact form, and bind computes exact answers only"
-        )
-    fields = {v.name: PREFIX[what] + v.name for v in estimator.wrt} if PREFIX[what] else {what: what}
-    call = Call(
-        rows or 1,
-        columns,
-        design=IDENTITY,
-        row_scale=1.0 / (rows or 1),
-        threads=estimator.options.threads,
-        wanted=tuple(fields.values()),
-    )
-    estimator.check_memory(loaded, call)
+        raise RequestError(f"{what} of {core.graph.name!r} has no exact form, and bind computes exact answers only")
+    if what in ROLES:
+        labels = {v.name: name_of(ROLES[what], v.name) for v in core.wrt}
+    else:
+        labels = {what: what}
+    call = core.unit_call(data, columns, wanted=tuple(labels.values()))
+    core.check_memory(loaded, call)
+    nodes = loaded.outputs
     shapes = {
-        name: tuple(e if isinstance(e, int) else call.rows for e in node.shape)
-        for name, node in loaded.program.outputs
+        name: tuple(e if isinstance(e, int) else call.rows for e in nodes[label].shape)
+        for name, label in labels.items()
     }
-    results = _results(estimator.real, {name: shapes[field] for name, field in fields.items()}, out or {}, given)
+    results = _results(core.real, shapes, out or {}, data.arrays)
+    by_label = {label: results[name] for name, label in labels.items()}
+    if data.rows is None:
+        for name, label in labels.items():
+            if nodes[label].has_rows:
+                results[name] = np.squeeze(results[name], axis=nodes[label].shape.index(ROWS))
+    return _bound(core, loaded, data, call, by_label, results, what)
+
+
+def _bound(
+    core: Core,
+    loaded: Loaded,
+    data: Data,
+    call: Call,
+    by_label: dict[str, Array],
+    results: dict[str, Array],
+    what: str,
+) -> Bound:
     backend = loaded.backend
-    by_field = {field: results[name] for name, field in fields.items()}
-    if rows is None:
-        nodes = dict(loaded.program.outputs)
-        for name, field in fields.items():
-            if nodes[field].has_rows:
-                results[name] = np.squeeze(results[name], axis=nodes[field].shape.index(ROWS))
-    asked = {field: f"{what} of {name}" if PREFIX[what] else what for name, field in fields.items()}
-    numbers: dict[str, int | float] = {"columns": columns, "design": IDENTITY} if columns else {}
+    given = Data(data.arrays, data.row_count)
+    asked = dict.fromkeys(by_label, what)
+    if what in ROLES:
+        asked = {name_of(ROLES[what], v.name): f"{what} of {v.name}" for v in core.wrt}
 
     def settled() -> None:
         if isinstance(backend, Native):
-            backend.repair(given, call, by_field)
-        estimator.settle(loaded, by_field, asked, given, call.rows, **numbers)
+            backend.repair(data.arrays, call, by_label)
+        core.settle(loaded, by_label, asked, given, call)
 
     if found := arithmetic():
         warn_of_arithmetic(found)
     if isinstance(backend, Native):
-        return _specialised(estimator, loaded, backend, call).bind(
-            given, call, out=by_field, returned=results, not_finite=settled
-        )
+        program = _specialised(core, loaded, backend, call)
+        return program.bind(data.arrays, call, out=by_label, returned=results, not_finite=settled)
 
     def run() -> None:
-        found = backend.run(given, call)
-        for field, array in by_field.items():
-            array[...] = found[field]
+        found = backend.run(data.arrays, call)
+        for label, array in by_label.items():
+            array[...] = found[label]
         settled()
 
     return _Interpreted(run, results)

@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.derive.outputs import read_output
+from cpgen.derive.request import DIAGONAL, GRADIENT, TRACE, VALUE
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Cuda
+from cpgen.estimate.compiled import Loaded
+from cpgen.estimate.core import Core, Data, Found
 from cpgen.estimate.sampling import Sampling, variance_of_mean
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import ROWS
-from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
+from cpgen.ir.noise import DESIGNS, noise_order, variance_of_column
 from cpgen.native import CudaProgram, DeviceArray
 
-if TYPE_CHECKING:
-    from cpgen.estimate.compiled import Loaded
-    from cpgen.estimate.estimator import Estimator
-
 Array = NDArray[np.floating]
-CAPTURED = ("value", "gradient", "diagonal", "trace")
+REQUESTS = {"value": VALUE, "gradient": GRADIENT, "diagonal": DIAGONAL, "trace": TRACE}
 
 
 @dataclass(frozen=True)
@@ -35,54 +35,52 @@ class _Part:
     what: str
     loaded: Loaded
     call: Call
-    rows: int | None
+    data: Data
     outputs: Mapping[str, Array]
     places: Mapping[str, Any]
     exact: bool
 
 
 class Captured:
-    """See :meth:`Estimator.capture`.  A context manager: device memory and graph end with it."""
+    """See :meth:`cpgen.Estimator.capture`.  A context manager: device memory and graph end with it."""
 
     def __init__(
         self,
-        estimator: Estimator,
+        core: Core,
         what: Sequence[str],
-        samples: int,
-        seed: int,
-        design: str,
+        sampling: Sampling,
         arrays: Mapping[str, object],
     ) -> None:
-        if estimator.options.target != "cuda":
+        if core.options.target != "cuda":
             raise RequestError("capture makes a CUDA graph, which is for target='cuda'; on the CPU use bind(...)")
-        if not what or len(set(what)) != len(what) or not set(what) <= set(CAPTURED):
-            raise RequestError(f"capture{tuple(what)!r}: name one or more of {', '.join(CAPTURED)}, each once")
-        self._estimator = estimator
-        self._sampling = Sampling(samples, seed, design, None, None, samples, 0)
+        if not what or len(set(what)) != len(what) or not set(what) <= set(REQUESTS):
+            raise RequestError(f"capture{tuple(what)!r}: name one or more of {', '.join(REQUESTS)}, each once")
+        self._core, self._sampling = core, sampling
         self._held = ExitStack()
         self._copied: dict[str, tuple[Any, DeviceArray]] = {}  # arrays of NumPy on the device
-        module = estimator.gpu_module(*what)
+        derived = {REQUESTS[each]: core.derive(REQUESTS[each]) for each in what}
+        module = core.programs.on_gpu(derived)  # one library, which a CUDA graph needs
         self._device = module.device
         try:
-            self._capture(what, {key: module[estimator.derive(key).program.name] for key in what}, arrays)
+            self._capture([(each, module[derived[REQUESTS[each]].program.name]) for each in what], arrays)
         except BaseException:
             self._held.close()
             raise
 
-    def _capture(self, what: Sequence[str], programs: Mapping[str, CudaProgram], arrays: Mapping[str, object]) -> None:
+    def _capture(self, programs: Sequence[tuple[str, CudaProgram]], arrays: Mapping[str, object]) -> None:
         held, launches = self._held, []
         self._parts: list[_Part] = []
-        for key in what:
-            loaded = self._estimator.loaded(key)
-            given, rows = self._estimator.arrays(loaded, arrays)
-            call, exact = self._call(loaded, rows)
-            self._estimator.check_memory(loaded, call)
-            program = Cuda(programs[key]).program
+        for what, unchecked in programs:
+            loaded = self._core.loaded(REQUESTS[what])
+            data = self._core.arrays(loaded, arrays)
+            call, exact = self._call(loaded, data)
+            self._core.check_memory(loaded, call)
+            program = Cuda(unchecked).program
             outputs = program.outputs(call)
-            placed = {name: self._placed(name, array) for name, array in given.items()}
+            placed = {name: self._placed(name, array) for name, array in data.arrays.items()}
             launch, places = held.enter_context(program.prepared(placed, outputs, call))
             launches.append(launch)
-            self._parts.append(_Part(key, loaded, call, rows, outputs, places, exact))
+            self._parts.append(_Part(what, loaded, call, data, outputs, places, exact))
         self.stream = held.enter_context(self._device.stream())
 
         def enqueue() -> None:
@@ -91,17 +89,17 @@ class Captured:
 
         self.replay = held.enter_context(self._device.captured(self.stream, enqueue))
 
-    def _call(self, loaded: Loaded, rows: int | None) -> tuple[Call, bool]:
+    def _call(self, loaded: Loaded, data: Data) -> tuple[Call, bool]:
         """The numbers of a program's one sweep, and whether its answer is exact."""
-        scale = 1.0 / (rows or 1)
-        if not loaded.program.name.startswith(("diagonal", "trace")):
-            return Call(rows or 1, row_scale=scale), True
+        if loaded.request in (VALUE, GRADIENT):
+            return self._core.call(data), True
         mode, columns = self._sampling.decide(loaded.derived)
         if mode != "sample":
-            return Call(rows or 1, columns, design=IDENTITY, row_scale=scale), True
+            return self._core.unit_call(data, columns), True
         spread = variance_of_column(columns)  # as where several batches make up a mean
         design, seed = DESIGNS[self._sampling.design], self._sampling.seed
-        return Call(rows or 1, columns, seed, design, 0, 0, scale, 1.0 / columns, spread), False
+        numbers = {"columns": columns, "column_scale": 1.0 / columns, "variance_scale": spread}
+        return self._core.call(data, seed=seed, design=design, **numbers), False
 
     def _placed(self, name: str, array: Array | DeviceArray) -> DeviceArray:
         """The array on the device; one of NumPy is copied there once for all programs."""
@@ -139,29 +137,30 @@ class Captured:
             for name, place in part.places.items():
                 self._device.get(part.outputs[name], place)
                 outputs[name] = part.outputs[name].copy()
-                if part.rows is None and nodes[name].has_rows:
+                if part.data.rows is None and nodes[name].has_rows:
                     outputs[name] = np.squeeze(outputs[name], axis=nodes[name].shape.index(ROWS))
             found[part.what] = self._packaged(part, outputs)
         return found
 
     def _packaged(self, part: _Part, outputs: dict[str, Array]) -> Any:
-        leaves = [v.name for v in self._estimator.wrt]
-        labels = [f"{prefix}_{leaf}" for prefix in ("grad", "diag") for leaf in leaves] + ["value", "trace"]
-        asked = {label: f"{part.what}, {label}" for label in labels if label in outputs and label != "value"}
-        asked = asked if part.what != "value" else {"value": "value"}
-        self._estimator.settle(part.loaded, outputs, asked, None, part.rows)
+        core = self._core
+        if part.what == "value":
+            asked = {"value": "value"}
+        else:
+            results = {**core.gradients, **core.diagonals, "trace": ""}
+            asked = {label: f"{part.what}, {label}" for label in results if label in outputs}
+        core.settle(part.loaded, outputs, asked, part.data)
         if part.what == "value":
             return float(outputs["value"])
         if part.what == "gradient":
-            return {leaf: outputs[f"grad_{leaf}"] for leaf in leaves}
+            return core.by_leaf("gradient", outputs)
         if not part.exact:
             order = noise_order(part.loaded.program)
             of_mean = variance_of_mean(part.call.columns, self._sampling.design, order)
-            outputs |= {name: array * of_mean for name, array in outputs.items() if name.startswith("var_")}
-        wanted = {f"diag_{leaf}": leaf for leaf in leaves} if part.what == "diagonal" else {"trace": "trace"}
-        made = self._estimator.package(
-            part.loaded, wanted, outputs, self._sampling, part.call.columns, part.exact, part.rows
-        )
+            outputs = {n: a * of_mean if read_output(n).is_variance else a for n, a in outputs.items()}
+        wanted = core.diagonals if part.what == "diagonal" else {"trace": "trace"}
+        found = Found(outputs, part.call.columns, part.exact)
+        made = core.package(part.loaded, wanted, found, self._sampling, part.data.rows)
         return made if part.what == "diagonal" else made["trace"]
 
     def __call__(self) -> dict[str, Any]:

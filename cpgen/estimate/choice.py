@@ -16,25 +16,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.derive.derived import Derived
+from cpgen.derive.outputs import read_output
+from cpgen.derive.request import Request
 from cpgen.estimate.backends import Interpreted
+from cpgen.estimate.options import Options
+from cpgen.estimate.tuning import AUTO, METHODS
 from cpgen.ir.call import Call
 from cpgen.ir.cost import work
 from cpgen.ir.draws import draws
 from cpgen.ir.nodes import Graph, topological
 from cpgen.ir.noise import INDEPENDENT
 
-if TYPE_CHECKING:
-    from cpgen.derive.derived import Derived
-    from cpgen.estimate.compiled import Compiled
-
 Array = NDArray[np.floating]
 
-METHODS = ("cp", "hutchinson")
 SEED = 0x9E3779B97F4A7C15  # of the trials, whatever the caller's
 TRIES = 4  # columns of a trial
 # rows, and arrays that are drawn: the first that the interpreter can afford
@@ -71,17 +71,30 @@ class Trial:
         return (self.variance / self.size) ** 0.5 if self.size > 0 else float("inf")
 
 
-def choose(compiled: Compiled, what: str) -> Choice:
+class Derives(Protocol):
+    """An estimator, or its programs."""
+
+    def derive(self, request: Request) -> Derived: ...
+
+
+class Programs(Derives, Protocol):
+    """Those of one model."""
+
+    graph: Graph
+    options: Options
+
+
+def choose(programs: Programs, what: str) -> Choice:
     """The choice for "diagonal" or "trace" of a model."""
-    tuned = compiled.options.tuning.methods.get(f"{what}:auto") if compiled.options.tuning else None
+    tuned = programs.options.tuning.methods.get(AUTO[what]) if programs.options.tuning else None
     if tuned:
         return Choice(tuned, "chosen on given arrays by choose or tune")
-    first = compiled.derive(f"{what}:cp")
-    if compiled.options.factor != "signed":
-        return Choice("cp", f"factor={compiled.options.factor!r} is curvature propagation's")
+    first = programs.derive(Request(what, "cp"))
+    if programs.options.factor != "signed":
+        return Choice("cp", f"factor={programs.options.factor!r} is curvature propagation's")
     if first.columns == 0:
         return Choice("cp", "no noise is needed")
-    graph = compiled.graph
+    graph = programs.graph
     has_rows = graph.objective.has_rows
     fitting = [(r if has_rows else 1, n) for r, n in SIZES if work(first.program, r, 1) * TRIES * n <= MOST_WORK]
     if not fitting:
@@ -102,20 +115,14 @@ def choose(compiled: Compiled, what: str) -> Choice:
             arrays.append(found)
             tried["cp"].append(of_first)
         if arrays and seed in (0, count - 1):
-            choice = compared(compiled, what, rows, [t for t in tried["cp"] if t is not None], second)
+            choice = compared(programs, what, rows, [t for t in tried["cp"] if t is not None], second)
             if choice.gain is not None and max(choice.gain, 1 / choice.gain) > CLEAR:
                 break
     return choice
 
 
-class Derives(Protocol):
-    """An estimator, or its programs."""
-
-    def derive(self, key: str) -> Derived: ...
-
-
 def compared(
-    compiled: Derives,
+    programs: Derives,
     what: str,
     rows: int,
     first: Sequence[Trial],
@@ -126,11 +133,11 @@ def compared(
         errs = max((t.error for t in first if t.variance), default=0.0)
         return Choice("cp", f"one sample errs by {errs:.2g}, relative to the whole")
     found = {"cp": list(first)}
-    trials = tried(compiled.derive(f"{what}:hutchinson"))
+    trials = tried(programs.derive(Request(what, "hutchinson")))
     if any(t is None for t in trials):
         return Choice("cp", "hutchinson was not finite where it was tried")
     found["hutchinson"] = [t for t in trials if t is not None]
-    cost = {m: work(compiled.derive(f"{what}:{m}").program, rows, COLUMNS) for m in METHODS}
+    cost = {m: work(programs.derive(Request(what, m)).program, rows, COLUMNS) for m in METHODS}
     ratios = []
     for a, b in zip(found["cp"], found["hutchinson"], strict=True):
         if a.variance > 0 or b.variance > 0:
@@ -172,7 +179,7 @@ def trial(what: str, run: Callable[[int], Mapping[str, Array]], columns: int) ->
     values = []
     for column in range(columns):
         outputs = run(column)
-        labels = sorted(label for label in outputs if label == "trace" or label.startswith("diag_"))
+        labels = sorted(label for label in outputs if read_output(label).of_column)
         values.append(np.concatenate([np.ravel(np.asarray(outputs[label], np.float64)) for label in labels]))
     each = np.stack(values)
     if not np.isfinite(each).all():

@@ -9,22 +9,21 @@ row, or one for all leaves without rows.  ``multiply(V)[b, :, j] = A[b] V[b, :, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.derive.probes import direction_count
 from cpgen.derive.programs import direction_names
+from cpgen.derive.request import HVP
 from cpgen.errors import RequestError
+from cpgen.estimate.core import Core
+from cpgen.estimate.products import hvp
 from cpgen.estimate.results import Estimate
+from cpgen.estimate.sampling import Sampling
 from cpgen.ir.build import new_input
 from cpgen.ir.nodes import COLUMNS
 from cpgen.ir.noise import INDEPENDENT, noise_array
-
-if TYPE_CHECKING:
-    from cpgen.estimate.estimator import Estimator
-    from cpgen.estimate.sampling import Sampling
 
 Array = NDArray[np.float64]
 Multiply = Callable[[Array], Array]
@@ -117,38 +116,38 @@ def _inner(a: Array, b: Array) -> Array:
 
 
 def estimated(
-    estimator: Estimator, method: str, sampling: Sampling, arrays: Mapping[str, object]
+    core: Core, method: str, sampling: Sampling, arrays: Mapping[str, object]
 ) -> dict[str, Estimate]:
     """The trace, or the diagonal by leaf, with ``sampling.samples`` products of the Hessian at most.
 
     Raises RequestError where that has no meaning: leaves of both kinds, too few samples, ``exact=True``, ``rtol``.
     """
     sampling.check()
-    wrt = estimator.wrt
+    wrt = core.wrt
     if direction_count(wrt) is None:
         raise RequestError(f"method={method!r} is for inputs with rows or for parameters, not for both at once")
     if sampling.exact or sampling.rtol is not None:
         raise RequestError(f"method={method!r} knows neither exact=True nor rtol: take method='auto'")
     if sampling.samples < LEAST[method]:
         raise RequestError(f"method={method!r} needs at least {LEAST[method]} samples (products), not {sampling.samples}")
-    loaded = estimator.loaded("hvp")
-    given, rows = estimator.arrays(loaded, arrays)
-    stack = (rows or 1) if wrt[0].has_rows else 1
+    loaded = core.loaded(HVP)
+    data = core.arrays(loaded, arrays)
+    stack = data.row_count if wrt[0].has_rows else 1
     sizes = [int(np.prod(v.element_shape, dtype=np.int64)) for v in wrt]
     ends = np.cumsum([0, *sizes])
-    names = direction_names(estimator.graph, wrt)
+    names = direction_names(core.graph, wrt)
     needed = {node.name for node in loaded.program.inputs}
 
     def multiply(v: Array) -> Array:
         result = np.empty_like(v)
         for j in range(v.shape[-1]):
-            column = dict(given)
+            column = {}
             for k, leaf in enumerate(wrt):
                 if names[leaf.name] in needed:
                     part = v[:, ends[k] : ends[k + 1], j]
                     shape = ((stack,) if leaf.has_rows else ()) + leaf.element_shape
-                    column[names[leaf.name]] = np.ascontiguousarray(part.reshape(shape), estimator.real)
-            outputs = estimator.product(loaded, column, rows)
+                    column[names[leaf.name]] = np.ascontiguousarray(part.reshape(shape), core.real)
+            outputs = hvp(core, loaded, data.with_arrays(column))
             for k, leaf in enumerate(wrt):
                 result[:, ends[k] : ends[k + 1], j] = outputs[leaf.name].reshape(stack, -1)
         return result
@@ -180,8 +179,8 @@ def estimated(
     def made(name: str, part: Array, spread: Array, shape: tuple[int, ...]) -> Estimate:
         return Estimate(
             name=name,
-            value=part.reshape(shape).astype(estimator.real),
-            stderr=np.sqrt(spread).reshape(shape).astype(estimator.real),
+            value=part.reshape(shape).astype(core.real),
+            stderr=np.sqrt(spread).reshape(shape).astype(core.real),
             samples=used,
             exact=False,
             seed=sampling.seed,
@@ -190,7 +189,7 @@ def estimated(
             backend=loaded.backend.label,
         )
 
-    lead = (stack,) if wrt[0].has_rows and rows is not None else ()
+    lead = (stack,) if wrt[0].has_rows and data.rows is not None else ()
     if method != "xdiag":
         return {"trace": made("trace", value, variance, lead)}
     parts = {v.name: slice(ends[k], ends[k + 1]) for k, v in enumerate(wrt)}

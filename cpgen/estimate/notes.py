@@ -20,21 +20,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import cpgen
 from cpgen.derive.derived import Derived, Drawn
 from cpgen.emit.runtime import template_folder
+from cpgen.estimate.options import Options
 from cpgen.ir.flat import fingerprint
 from cpgen.ir.nodes import Dim, Extent, Graph, Input, Node, Origin, Program
 from cpgen.loops.plan import Footprint, Totals
 from cpgen.native import NativeModule
 from cpgen.native.cache import keep, kept
 from cpgen.native.interface import Interface
-
-if TYPE_CHECKING:
-    from cpgen.estimate.compiled import Options
+from cpgen.version import PACKAGE, __version__
 
 T = TypeVar("T")
 FORMAT = 1
@@ -90,7 +87,7 @@ class Notes:
 @lru_cache(maxsize=1)
 def text_digest() -> str | None:
     """SHA-256 of this package's own files; None if they are not, or may not be, those that are running."""
-    package, templates = Path(cpgen.__file__).parent, template_folder()
+    package, templates = PACKAGE, template_folder()
     files = [
         *package.rglob("*.py"),
         *package.rglob("*.[ch]"),
@@ -112,7 +109,7 @@ def text_digest() -> str | None:
 @lru_cache(maxsize=1)
 def _versions() -> tuple[str, ...]:
     others = (getattr(sys.modules.get(name), "__version__", "") for name in ("sympy", "mpmath", "numpy"))
-    return cpgen.__version__, platform.python_version(), *others
+    return __version__, platform.python_version(), *others
 
 
 # Derivations without their expressions

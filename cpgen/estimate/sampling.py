@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.derive.derived import PRIOR, SUM_PRIOR, Derived
+from cpgen.derive.outputs import read_output, variance_of
 from cpgen.errors import RequestError
 
 Array = NDArray[np.floating]
@@ -29,10 +30,10 @@ class Sampling:
     samples: int
     seed: int
     design: str
-    exact: bool | None
-    rtol: float | None
-    max_samples: int
-    first_row: int
+    exact: bool | None = None
+    rtol: float | None = None
+    max_samples: int = 4096
+    first_row: int = 0
     confidence: float = 0.95
 
     def check(self) -> None:
@@ -98,14 +99,15 @@ def combine(total: dict[str, Array], used: int, part: Mapping[str, Array], size:
         return dict(part)
     old, new = used / (used + size), size / (used + size)
     spread = max(size - 1, 0) / max(used + size - 2, 1)
-    result = {}
+    result = dict(total)  # a batch of one column brings no variances
     for name, array in part.items():
-        if name in ("kinks", "value") or name.startswith("grad_"):
-            result[name] = array
-        elif name.startswith("var_"):
+        output = read_output(name)
+        if output.is_variance:
             result[name] = (1 - spread) * total[name] + spread * array
-        else:
+        elif output.of_column:
             result[name] = old * total[name] + new * array
+        else:
+            result[name] = array
     return result
 
 
@@ -149,7 +151,8 @@ def small_enough(
     a quantile times that is the least improbable where one direction has it all (Szekely & Bakirov 2003, "Extremal
     probabilities for Gaussian quadratic forms").
     """
-    variance = sum(float(np.sum(outputs[f"var_{label}"])) for label in wanted if f"var_{label}" in outputs)
+    variances = [variance_of(label) for label in wanted]
+    variance = sum(float(np.sum(outputs[name])) for name in variances if name in outputs)
     size = math.sqrt(sum(float(np.sum(outputs[label] ** 2)) for label in wanted))
     limit = quantile(confidence, freedoms) * math.sqrt(variance)
     return limit <= rtol * max(size - limit, 0.0)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cpgen.derive.derived import Derived
 from cpgen.emit import emit_c, stage_text
 from cpgen.estimate.arrays import expected_shape
 from cpgen.estimate.memory import human
+from cpgen.estimate.options import Options
 from cpgen.ir.nodes import Graph, Input
 from cpgen.ir.text import text
 from cpgen.loops import Plan
 from cpgen.loops.kernels import Kernel, Loops, Multiply, Panels, Terms
 from cpgen.loops.plan import ROW
 from cpgen.loops.products import LEAST_BLAS, by_blas
-
-if TYPE_CHECKING:
-    from cpgen.estimate.compiled import Options
 
 LARGE = 256 * 256  # multiplications a row of a product that is worth a line
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.derive.outputs import read_output
+from cpgen.derive.request import Request
 from cpgen.errors import CheckError, RequestError
 from cpgen.estimate.arrays import gathered
-from cpgen.estimate.sampling import variance_of_mean
+from cpgen.estimate.core import Core, Data, Found
+from cpgen.estimate.results import Estimates
+from cpgen.estimate.sampling import Sampling, variance_of_mean
 from cpgen.ir.call import Call
 from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
 
-if TYPE_CHECKING:
-    from cpgen.estimate.estimator import Estimator
-    from cpgen.estimate.results import Estimates
-    from cpgen.estimate.sampling import Sampling
-
 Array = NDArray[np.floating]
+OF_TRACE = ("per_leaf", "groups", "covariance")  # options
+
+
+def not_streamed(option: str) -> str:
+    """What to say of an option that :meth:`cpgen.Estimator.stream` does not have."""
+    what = f"{option}= is no option of stream"
+    if option in OF_TRACE:
+        return f"{what}, which gives the diagonal: add up its entries, or call trace({option}=...) on all rows at once"
+    return f"{what}; arrays are given to stream.add(...)"
 
 
 class Stream:
@@ -32,22 +39,21 @@ class Stream:
 
     def __init__(
         self,
-        estimator: Estimator,
+        core: Core,
         method: str,
-        wanted: Mapping[str, str],
         sampling: Sampling,
         total_rows: int | None,
     ) -> None:
-        self._estimator, self._wanted, self._sampling = estimator, wanted, sampling
-        key = f"diagonal:{method}"
-        if method == "cp" and sampling.decide(estimator.outline(key))[0] == "exact":
-            key = "diagonal:units"
-        self._loaded = estimator.loaded(key)
-        if estimator.graph.reduction == "mean" and total_rows is None:
+        self._core, self._sampling = core, sampling
+        request = Request("diagonal", method)
+        if method == "cp" and sampling.decide(core.outline(request))[0] == "exact":
+            request = Request("diagonal", "units")
+        self._loaded = core.loaded(request)
+        if core.graph.reduction == "mean" and total_rows is None:
             raise RequestError(
                 "the objective is a mean over rows: say how many there will be with total_rows=..."
             )
-        leaves = [v for v in estimator.wrt if v.has_rows]
+        leaves = [v for v in core.wrt if v.has_rows]
         if leaves:
             raise RequestError(
                 f"{leaves[0].name} has rows: its results belong to each piece and are not summed; "
@@ -58,19 +64,18 @@ class Stream:
         order = noise_order(self._loaded.program)
         self._spread = variance_of_mean(self._columns, sampling.design, order) if self._columns else 0.0
         self._sums: dict[str, Array] = {
-            name: np.zeros([e for e in node.shape if isinstance(e, int)], estimator.real)
+            name: np.zeros([e for e in node.shape if isinstance(e, int)], core.real)
             for name, node in self._loaded.program.outputs
         }
         self.rows = 0
 
     def add(self, arrays: Mapping[str, object] | None = None, /, **named: object) -> Stream:
         """Take in the next rows.  Raises like :meth:`Estimator.diagonal`; nothing is added then."""
-        given, count = self._estimator.arrays(self._loaded, gathered(arrays, named))
-        rows = count or 1
+        data = self._core.arrays(self._loaded, gathered(arrays, named))
         exact = self._mode != "sample"
         k = self._columns
         call = Call(
-            rows,
+            data.row_count,
             k,
             self._sampling.seed,
             IDENTITY if exact else DESIGNS[self._sampling.design],
@@ -78,24 +83,21 @@ class Stream:
             row_scale=1.0 / (self._total_rows or 1),
             column_scale=1.0 if exact else 1.0 / k,
             variance_scale=0.0 if exact else variance_of_column(k),
-            threads=self._estimator.options.threads,
+            threads=self._core.options.threads,
         )
-        self._estimator.check_memory(self._loaded, call)
+        self._core.check_memory(self._loaded, call)
         before = {name: array.copy() for name, array in self._sums.items()}
-        self._loaded.backend.accumulate(given, call, self._sums)
-        numbers: dict[str, int | float] = {"columns": k, "seed": call.seed, "design": call.design} if k else {}
+        self._loaded.backend.accumulate(data.arrays, call, self._sums)
+        given = Data(data.arrays, data.row_count)
+        # what has to be finite is all that was so before, so that each piece is blamed for its own rows
+        asked = {label: f"diagonal of {leaf}" for label, leaf in self._core.diagonals.items()}
         try:
-            self._estimator.settle(self._loaded, self._sums, self._asked, given, rows, **numbers)
+            self._core.settle(self._loaded, self._sums, asked, given, call)
         except CheckError:
             self._sums = before
             raise
-        self.rows += rows
+        self.rows += data.row_count
         return self
-
-    @property
-    def _asked(self) -> dict[str, str]:
-        """What has to be finite: all that was so before, so that each piece is blamed for its own rows."""
-        return {label: f"diagonal of {name}" for label, name in self._wanted.items()}
 
     def result(self) -> Estimates:
         """The estimate over all rows so far.  Raises RequestError if there are none."""
@@ -103,8 +105,8 @@ class Stream:
             raise RequestError("the stream has seen no rows yet; call add(...) first")
         exact = self._mode != "sample"
         outputs = {
-            name: array * self._spread if name.startswith("var_") else array.copy() for name, array in self._sums.items()
+            name: array * self._spread if read_output(name).is_variance else array.copy()
+            for name, array in self._sums.items()
         }
-        return self._estimator.package(
-            self._loaded, self._wanted, outputs, self._sampling, self._columns, exact, self.rows
-        )
+        found = Found(outputs, self._columns, exact)
+        return self._core.package(self._loaded, self._core.diagonals, found, self._sampling, self.rows)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.derive import programs
+from cpgen.derive.outputs import name_of, read_output
 from cpgen.derive.symbolic import RowDerivatives, row_derivatives
 from cpgen.errors import DataError, RequestError
 from cpgen.estimate.arrays import check_arrays, gathered
-from cpgen.estimate.compiled import Options
 from cpgen.estimate.estimator import Estimator
+from cpgen.estimate.options import Options
 from cpgen.estimate.sampling import is_count
 from cpgen.ir.draws import draws
 from cpgen.ir.nodes import ROWS, Graph, Input, Program, topological
@@ -125,8 +126,8 @@ def verify(
     # differences are only as good as the largest entry that went into them
     apart = source != DIFFERENCES
     gradient = _vector(estimator, estimator.gradient(called), n)
-    checks = [_check("gradient", gradient, expected_gradient, _limits(estimator, first, "grad_"), tolerance, apart)]
-    limits = _limits(estimator, second, "hvp_")
+    checks = [_check("gradient", gradient, expected_gradient, _limits(estimator, first, "gradient"), tolerance, apart)]
+    limits = _limits(estimator, second, "hvp")
     total = sum(int(np.prod(v.element_shape)) for v in estimator.wrt)
     if total <= HESSIAN_VARIABLES:
         found = _dense(estimator, estimator.hessian(called).blocks, n)
@@ -195,16 +196,16 @@ def _rounding(program: Program, arrays: Mapping[str, Array], rows: int, real: np
     names = [name for name, _ in program.outputs if name != "kinks"]
     if not all(np.isfinite(bounds[name]).all() for name in names):
         return len(names), float("inf")
-    names = [name for name in names if name.startswith("grad_")] or names
+    names = [name for name in names if read_output(name).role == "gradient"] or names
     scales = {name: float(np.max(np.abs(values[name]), initial=0.0)) for name in names}
     ratios = [float(np.max(bounds[name])) / scales[name] for name in names if scales[name] > 0]
     return len(names) - len(ratios), max(ratios, default=1.0)
 
 
-def _limits(estimator: Estimator, bounds: Mapping[str, Array], stem: str) -> list[tuple[int, float]]:
+def _limits(estimator: Estimator, bounds: Mapping[str, Array], role: str) -> list[tuple[int, float]]:
     """For each variable of wrt its elements and the largest bound of its part of a result."""
     return [
-        (size, float(np.max(bounds.get(f"{stem}{name}", np.zeros(1)), initial=0.0)))
+        (size, float(np.max(bounds.get(name_of(role, name), np.zeros(1)), initial=0.0)))
         for name, size, _ in _layout(estimator)
     ]
 

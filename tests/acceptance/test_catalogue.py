@@ -53,7 +53,7 @@ def expected(name: str) -> tuple[Arrays, Array, Array, float]:
 def hessian(entry: Entry, est: cp.Estimator, arrays: Arrays, columns: int, design: int) -> Array:
     """``[row, i, j]`` from the given columns, whose outer products sum to ``columns`` (or, unit columns, 1) times one."""
     loaded = est.loaded("hessian:cp")
-    given, rows = est.arrays(loaded, arrays)
+    given, rows = est.core.arrays(loaded, arrays)
     scale = 1.0 if design == IDENTITY else 1.0 / columns
     call = Call(rows, columns, 0, design, row_scale=1.0 / rows, column_scale=scale)
     found = loaded.backend.run(given, call)

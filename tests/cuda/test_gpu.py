@@ -95,7 +95,7 @@ def test_compute_sanitizer_is_silent(tool: str) -> None:
     script = (
         "from tests.catalogue import CATALOGUE\n"
         "from cpgen.loops.schedule import Schedule\n"
-        "from cpgen.estimate.tune import Tuning\n"
+        "from cpgen.estimate.tuning import Tuning\n"
         "for name in ('mlp_tanh', 'attention', 'convolution_2d'):\n"
         "    e = CATALOGUE[name]\n"
         "    for s in (Schedule(columns=3), Schedule(columns=2, products=1, least_panel=1)):\n"

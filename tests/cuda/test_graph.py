@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import cpgen as cp
+from cpgen.derive.request import TRACE, Request
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.estimate import tune
-from cpgen.estimate.tune import Tuning, load_tuning
+from cpgen.estimate.core import Core
+from cpgen.estimate.tuning import Tuning, load_tuning
 from cpgen.ir.call import Call
 from cpgen.loops import device
 from cpgen.loops.schedule import Schedule
@@ -181,12 +183,12 @@ def test_a_library_that_is_not_there_is_named(shim: CudaCompiler, tmp_path: Path
 
 def test_a_measured_schedule_is_kept_and_used(gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "ALTERNATIVES", (({"columns": 1}, {"columns": 2}), ({"workers": 33}, {"workers": 2})))
-    monkeypatch.setattr(tune, "TUNED", ("trace",))
+    monkeypatch.setattr(tune, "TUNED", (TRACE,))
     seconds = {(4, 8): 5.0, (1, 8): 6.0, (2, 8): 4.0, (2, 2): 3.0}  # (columns, workers) -> what the clock shows
     tried = []
 
-    def measured(est: object, key: str, given: object, schedule: Schedule) -> float:
-        real = sound(est, key, given, schedule)
+    def measured(core: Core, request: Request, given: object, schedule: Schedule) -> float:
+        real = sound(core, request, given, schedule)
         assert real > 0
         tried.append((schedule.columns, schedule.workers))
         return seconds[tried[-1]]

@@ -11,7 +11,7 @@ import pytest
 
 import cpgen as cp
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
-from cpgen.estimate import compiled
+from cpgen.estimate.options import Options
 from cpgen.ir.call import Call
 from cpgen.native import cuda
 from cpgen.native.cuda import CudaCompiler, build_cuda
@@ -185,7 +185,7 @@ def test_no_compiler_is_said_once_and_clearly(monkeypatch: pytest.MonkeyPatch) -
 def test_an_unknown_target_is_refused() -> None:
     with pytest.raises(RequestError, match="target='tpu' is not one of cpu, cuda"):
         cp.compile(CATALOGUE["mlp_tanh"].build(), target="tpu")
-    assert compiled.Options().target == "cpu"
+    assert Options().target == "cpu"
 
 
 def test_the_command_line_writes_cuda(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tests.catalogue import CATALOGUE
 def test_dependence_is_that_of_a_walk_along_the_arguments(name: str) -> None:
     entry = CATALOGUE[name]
     estimator = entry.compile(programs=(), backend="interpreter")
-    graph, wrt = estimator._compiled.graph, list(estimator._compiled.wrt)
+    graph, wrt = estimator.graph, list(estimator.wrt)
     uses = Uses([graph.objective], wrt)
     for node in uses.nodes:
         below, stack = {node}, [node]
@@ -87,7 +87,7 @@ def test_a_cut_expression_has_the_derivatives_of_the_whole(monkeypatch: pytest.M
     monkeypatch.setattr("cpgen.model.split.LARGE", 10)
     monkeypatch.setattr("cpgen.model.split.MOST_SIZE", 12)
     cut = cp.compile(expr, backend="interpreter")
-    assert len(cut._compiled.graph.definitions) > 3
+    assert len(cut.graph.definitions) > 3
     np.testing.assert_allclose(cut.hessian(**at).matrix(), whole.hessian(**at).matrix(), rtol=1e-12)
     assert cut.value(**at) == pytest.approx(whole.value(**at), rel=1e-13)
 
@@ -101,8 +101,8 @@ def test_the_diagonal_of_a_chain_of_numbers_is_linear_in_its_length() -> None:
         for k in range(length):
             f = model.define(f"f{k}", (n,), sp.sin(f) + t)[n]
         model.objective(f)
-        compiled = cp.compile(model, programs=(), backend="interpreter")._compiled
-        return len(list(compiled.derive("diagonal").program.nodes()))
+        est = cp.compile(model, programs=(), backend="interpreter")
+        return len(list(est.derive("diagonal").program.nodes()))
 
     assert nodes(160) < 2.1 * nodes(80)
 
@@ -193,7 +193,7 @@ def test_an_expression_that_is_large_as_a_tree_is_split() -> None:
         want = [[mpmath.diff(function, (0.3, -0.7), n) for n in row] for row in (((2, 0), (1, 1)), ((1, 1), (0, 2)))]
     np.testing.assert_allclose(estimator.hessian(**at).matrix(), np.array(want, dtype=float), rtol=1e-10)
     # every definition is one map or two, whatever the depth of the whole
-    nodes = len(list(estimator._compiled.derive("hessian").program.nodes()))
+    nodes = len(list(estimator.derive("hessian").program.nodes()))
     assert nodes < 60 * len(estimator.graph.definitions)
 
 

@@ -128,10 +128,10 @@ def test_unit_vectors_give_the_answers_of_unit_noise(name: str) -> None:
         count, fewer = noisy.derived.columns, unit.derived.columns
         assert count is not None and fewer is not None and fewer <= count and (fewer > 0) == (count > 0)
         assert not any(i.kind in ("noise", "scale") and i.name != "row_scale" for i in unit.program.inputs)
-        given, rows = est.arrays(noisy, arrays)
+        given, rows = est.core.arrays(noisy, arrays)
         call = Call(rows or 1, count, design=IDENTITY, row_scale=1.0 / (rows or 1))
         expected = noisy.backend.run(given, call)
-        found = unit.backend.run(est.arrays(unit, arrays)[0], replace(call, columns=fewer))
+        found = unit.backend.run(est.core.arrays(unit, arrays)[0], replace(call, columns=fewer))
         assert set(found) == {k for k in expected if not k.startswith("var_")}
         for output, value in found.items():
             assert value.shape == expected[output].shape
@@ -147,7 +147,7 @@ def test_columns_can_be_computed_in_parts(name: str, backend: str) -> None:
     est = cp.compile(entry.build(), wrt=list(entry.wrt), programs=(), backend=backend)
     for what in ("diagonal:units", "hessian:units"):
         loaded = est.loaded(what)
-        given, rows = est.arrays(loaded, entry.arrays())
+        given, rows = est.core.arrays(loaded, entry.arrays())
         count = loaded.derived.columns
         assert count is not None and count > 1
         calls = [(0, count), (0, count // 2), (count // 2, count - count // 2), (count, 1)]

@@ -11,8 +11,8 @@ import sympy as sp
 
 import cpgen as cp
 from cpgen.errors import RequestError
-from cpgen.estimate.choice import METHODS, Trial, compared
-from cpgen.estimate.tune import Tuning, load_tuning
+from cpgen.estimate.choice import Trial, compared
+from cpgen.estimate.tuning import METHODS, Tuning, load_tuning
 from tests.catalogue import CATALOGUE
 
 Arrays = dict[str, np.ndarray]

@@ -7,6 +7,7 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
+from cpgen.derive.request import DIAGONAL, EXACT_DIAGONAL, EXACT_TRACE, HESSIAN
 from tests.catalogue import CATALOGUE
 
 MODELS = ("mlp_tanh", "softplus_energy", "attention", "convolution_2d", "chained_rosenbrock", "repeated_index")
@@ -156,8 +157,9 @@ def test_an_exact_answer_may_take_the_noise_columns(monkeypatch: pytest.MonkeyPa
     est = entry.compile(programs=(), backend="interpreter")
     arrays = entry.arrays()
     by_units = est.diagonal(exact=True, **arrays)
-    monkeypatch.setattr(est._compiled, "_by_noise", {"diagonal:exact", "trace:exact", "hessian"})
-    assert (est.exact_key("diagonal:exact"), est.exact_key("hessian")) == ("diagonal", "hessian:cp")
+    programs = est.core.programs
+    monkeypatch.setattr(programs, "_by_noise", {EXACT_DIAGONAL, EXACT_TRACE, HESSIAN})
+    assert (programs.exact(EXACT_DIAGONAL), programs.exact(HESSIAN)) == (DIAGONAL, HESSIAN.by("cp"))
     by_noise = est.diagonal(exact=True, **arrays)
     for leaf, expected in by_units.items():
         found = by_noise[leaf]

@@ -201,7 +201,7 @@ def test_interpreter_and_native_agree_also_in_batches(monkeypatch: pytest.Monkey
     for backend in ("interpreter", "native"):
         est, data = compiled("deep", backend)
         found.append(est.trace(data, groups=GROUPS["deep"], **options))
-    monkeypatch.setattr("cpgen.estimate.estimator.BATCH_BYTES", 0)
+    monkeypatch.setattr("cpgen.estimate.core.BATCH_BYTES", 0)
     found.append(est.trace(data, groups=GROUPS["deep"], **options))
     for other in found[1:]:
         np.testing.assert_allclose(stacked(other, "value"), stacked(found[0], "value"), rtol=1e-10)
@@ -253,6 +253,11 @@ def test_where_it_is_not_to_be_had() -> None:
         compiled("deep", memory_limit=1 << 17)[0].trace(
             data, groups={f"g{k}": {"V": (k % 4, 0)} for k in range(2000)}
         )
+    for option in ("per_leaf", "groups", "covariance"):
+        with pytest.raises(RequestError, match=f"{option}= is no option of stream, which gives the diagonal"):
+            est.stream(**{option: True})
+    with pytest.raises(RequestError, match=r"arrays are given to stream.add"):
+        est.stream(**data)
     model, wrt, data = tied()
     gpu = cp.compile(model, wrt=list(wrt), target="cuda", programs=())
     with pytest.raises(RequestError, match="for target='cpu'"):

@@ -32,7 +32,7 @@ def test_batches_of_columns_leave_the_gradient_alone(monkeypatch: pytest.MonkeyP
     entry = CATALOGUE["mlp_tanh"]
     est, arrays = entry.compile(programs=()), entry.arrays()
     once = est.value_gradient_and_diagonal(samples=8, exact=False, **arrays)
-    monkeypatch.setattr(est, "_batch", lambda loaded, rows, columns: min(columns, 3))
+    monkeypatch.setattr(est.core, "batch", lambda loaded, data, columns: min(columns, 3))
     value, gradient, _ = est.value_gradient_and_diagonal(samples=8, exact=False, **arrays)
     assert value == once[0] and all(np.array_equal(gradient[k], once[1][k]) for k in gradient)
 

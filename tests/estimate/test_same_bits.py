@@ -57,7 +57,7 @@ def test_one_sample_has_the_bits_of_the_program_with_variances(name: str) -> Non
     found = est.diagonal(samples=1, seed=5, exact=False, method="cp", **arrays)
     whole = est.loaded("diagonal:cp")
     assert any(label.startswith("var_") for label, _ in whole.program.outputs)
-    given, rows = est.arrays(whole, arrays)
+    given, rows = est.core.arrays(whole, arrays)
     assert rows == 9
     call = Call(rows, 1, seed=5, design=HADAMARD, row_scale=1 / rows, threads=1)
     outputs = whole.backend.run(given, call)

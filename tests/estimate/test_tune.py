@@ -9,7 +9,7 @@ import pytest
 
 import cpgen as cp
 from cpgen.errors import RequestError
-from cpgen.estimate.tune import Tuning, load_tuning
+from cpgen.estimate.tuning import Tuning, load_tuning
 from tests.catalogue import CATALOGUE
 
 

@@ -16,8 +16,9 @@ import pytest
 import sympy as sp
 
 import cpgen as cp
-from cpgen.estimate.compiled import Options
+from cpgen.derive.request import GRADIENT
 from cpgen.estimate.notes import Notes, derived_from, outline_of
+from cpgen.estimate.options import Options
 from cpgen.ir.flat import fingerprint
 from cpgen.native import cache
 from tests.catalogue import ENTRIES, Entry
@@ -273,7 +274,7 @@ def test_a_note_that_says_nonsense_is_none(monkeypatch: pytest.MonkeyPatch, tmp_
     notes = Notes(est.graph, est.wrt, Options())
     for nonsense in ({}, [], None, 3, {"name": "gradient"}, {"inputs": [["q", "data", [1], 0, ["q", "", []]]]}):
         notes.put("program gradient", nonsense)
-        assert est.outline("gradient").program.maps()  # derived
+        assert est.core.outline(GRADIENT).program.maps()  # derived
 
 
 def test_a_folder_that_cannot_be_written_to(brief: str, tmp_path: Path) -> None:

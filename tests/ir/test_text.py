@@ -81,7 +81,7 @@ def test_digest_tells_programs_apart() -> None:
 SCRIPT = """
 from tests.catalogue import CATALOGUE
 from cpgen.estimate.estimator import Estimator
-from cpgen.estimate.compiled import Options
+from cpgen.estimate.options import Options
 from cpgen.ir.text import text
 for name in ("mlp_tanh", "several_inputs", "lattice"):
     entry = CATALOGUE[name]

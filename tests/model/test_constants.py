@@ -43,6 +43,15 @@ def test_nobody_passes_a_constant(backend: str, real: Any) -> None:
     assert "c[i]" not in str(est) and "constants c[i], position_of_i[i]" in str(model())
 
 
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+def test_bound_calls_and_streams_have_them(backend: str) -> None:
+    est = cp.compile(model(), backend=backend, programs=())
+    found = est.bind("gradient", x=X, w=W)()
+    assert np.array_equal(found["w"], est.gradient(x=X, w=W)["w"])
+    stream = est.stream(exact=True).add(x=X[:1], w=W).add(x=X[1:], w=W)
+    np.testing.assert_allclose(stream.result()["w"].value, est.diagonal(exact=True, x=X, w=W)["w"].value, rtol=1e-12)
+
+
 def test_models_with_other_numbers_are_other_models() -> None:
     numbers = [(1.0, 2.0, 4.0), (1.0, 2.0, np.nextafter(4.0, 5.0))]
     keys = [fingerprint(model(table).graph()) for table in (*numbers, numbers[0])]

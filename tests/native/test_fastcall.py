@@ -90,7 +90,7 @@ def test_both_ways_agree(real: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     quick = est.gradient(**given)
     said = [str(pytest.raises(error, est.gradient, **arrays).value) for arrays, error in wrong]
-    monkeypatch.setattr("cpgen.estimate.estimator.rows_of", lambda *a: None)
+    monkeypatch.setattr("cpgen.estimate.core.rows_of", lambda *a: None)
     monkeypatch.setattr("cpgen.native.module.pointer_writer", lambda: None)
     slow = est.gradient(**given)
     assert quick["w"].tobytes() == slow["w"].tobytes()

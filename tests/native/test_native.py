@@ -17,6 +17,7 @@ import pytest
 import sympy
 
 import cpgen
+from cpgen.derive.request import Request
 from cpgen.emit import emit_c
 from cpgen.emit.runtime import template_folder
 from cpgen.errors import CheckError, DataError, EnvironmentProblem, RequestError, ShapeError, UnsupportedError
@@ -725,7 +726,7 @@ def test_loops_over_a_block_of_columns_test_no_column() -> None:
 
     case = encoder(["Q", "K", "V", "O", "W1", "W2"])
     est = cpgen.compile(case.model, wrt=case.wrt, programs=(), backend="interpreter")
-    for stage in est._compiled.plan("diagonal:units").stages:
+    for stage in est.core.programs.plan(Request("diagonal", "units")).stages:
         if stage.nest is not None and stage.nest.block is not None:
             assert stage.nest.block not in checked_axes(stage.nodes[0])
     (source,) = (text for name, text in est.source(["diagonal:units"]).items() if name == "encoder.c")

@@ -242,7 +242,7 @@ def test_calls_from_a_parallel_region_of_the_caller_are_whole() -> None:
     est = entry.compile(backend="interpreter", programs=())
     loaded = est.loaded("gradient")
     native = build("region", [loaded.program], compiler=compiler)["gradient"]
-    given, rows = est.arrays(loaded, entry.arrays(3000, 1))
+    given, rows = est.core.arrays(loaded, entry.arrays(3000, 1))
     for threads in (1, 2):
         expected = native.run(given, Call(rows, threads=threads))
         calls = [native._prepare(given, Call(rows, threads=threads), None) for _ in range(3)]

@@ -185,7 +185,7 @@ def test_the_relative_accuracy_is_that_of_the_long_way(hidden: int, weights: str
     assert not any(inputs in extents for extents in in_columns(short.program))
     expected = traces(arrays)
     long = est.loaded("trace:cp").backend
-    given, rows = est.arrays(short, arrays)
+    given, rows = est.core.arrays(short, arrays)
     call = Call(rows or 1, hidden, design=IDENTITY)
     errors = [
         float(np.max(np.abs(backend.run(given, call)["trace"] - expected) / expected))
