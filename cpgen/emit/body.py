@@ -48,11 +48,11 @@ def stage_body(plan: Plan, stage: Stage, prefix: str) -> StageBody:
 class StageBody:
     """Builds the statements of one stage, after which ``places`` holds what stands above them.
 
-    ``team``: the items of a tile belong to different threads.  Device code overrides :meth:`build`, :meth:`map`,
+    ``divided``: the items of a tile belong to different threads.  Device code overrides :meth:`build`, :meth:`map`,
     :meth:`sums` and :meth:`outer_loops`.
     """
 
-    team = False
+    divided = False
 
     def __init__(self, places: Places, rows: Rows) -> None:
         self.places = places
@@ -149,7 +149,7 @@ class StageBody:
             lets, found = self._guarded(node)
             body += lets
         # in the row phase a repeated value may simply be stored again; elsewhere another thread may own it
-        repeated = list(overlap) if nest.carried or not in_rows or self.team else []
+        repeated = list(overlap) if nest.carried or not in_rows or self.divided else []
         if in_rows and node.reduced and not (sums and node in sums.own):
             place = places.result(node)
             before = Select(places.going_on(), place, places.zero)

@@ -129,7 +129,7 @@ def device_body(plan: Plan, stage: Stage, prefix: str) -> DeviceBody:
 class DeviceBody(StageBody):
     """See the module docstring."""
 
-    team = True
+    divided = True
     places: DevicePlaces
 
     def build(self) -> Body:

@@ -24,7 +24,10 @@ def nest_of(group: Sequence[Map], phase: str, strategy: Strategy) -> Nest:
     if phase == ACCUMULATE:
         reduction.sort(key=lambda a: (node.extents[a] is not ROWS, a))
     carried = phase == ACCUMULATE or (in_rows and over_columns(node))
-    vector, block = _at_once(node, in_rows, strategy) if reduction else (None, _across(node, in_rows, strategy))
+    if reduction:
+        vector, block = _at_once(node, in_rows, strategy)
+    else:
+        vector, block = None, None if in_rows else strategy.across(node)
     lanes = in_rows and vector is None
     if lanes:
         vector = node.extents.index(ROWS)
@@ -85,11 +88,6 @@ def _at_once(node: Map, in_rows: bool, strategy: Strategy) -> tuple[int | None, 
         # what is tested of a column is tested outside the loops over a block
         others += [] if column in checked else [column]
     return vector, next((a for a in others if _reuses(node, side, a)), None)
-
-
-def _across(node: Map, in_rows: bool, strategy: Strategy) -> int | None:
-    """The axis to walk along in the innermost loop of a nest without sums, a few points at a time; None for the last."""
-    return None if in_rows else strategy.across(node)
 
 
 def _reuses(node: Map, vector: int, block: int) -> bool:
