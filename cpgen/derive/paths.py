@@ -28,7 +28,7 @@ from cpgen.derive.uses import Use
 from cpgen.ir.build import always_valid, axis, make_map, moved, moved_guard, substitute
 from cpgen.ir.nodes import ROWS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Region
 from cpgen.ir.rewrite import from_position
-from cpgen.scalar import diff, free_symbols, operations, placeholder, vanishes
+from cpgen.scalar import diff, free_symbols, operations, placeholder, renamed, vanishes
 
 LONGEST = 8  # maps on a path
 MOST = 8  # paths that are paired
@@ -105,7 +105,7 @@ class Product:
         for part in sympy.Mul.make_args(expr):
             used = [k for k in range(len(accesses)) if placeholder(k) in free_symbols(part)]
             renumbered = {placeholder(k): placeholder(n) for n, k in enumerate(used)}
-            self.factors.append(Factor(part.xreplace(renumbered), tuple(accesses[k] for k in used)))
+            self.factors.append(Factor(renamed(part, renumbered), tuple(accesses[k] for k in used)))
         self.guards += [moved_guard(g, here) for g in m.guards]
 
     def down(self, step: Step, place: Place) -> Place:

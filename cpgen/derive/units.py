@@ -14,7 +14,7 @@ import sympy
 from cpgen.ir.build import add, affine, always_valid, axis, constant, make_map, moved, moved_guard, substitute
 from cpgen.ir.nodes import COLUMNS, Access, Dim, Extent, Guard, Index, Map, Node, Origin, Program
 from cpgen.ir.rewrite import behind, from_position, reading, rebuilt, renewed, rewritten
-from cpgen.scalar import operations, placeholder, remembered
+from cpgen.scalar import operations, placeholder, remembered, renamed
 
 _0, _1 = placeholder(0), placeholder(1)
 
@@ -131,7 +131,7 @@ def _inlined(node: Map) -> tuple[list[Access], sympy.Expr, list[Guard]]:
         guards += [moved_guard(g, place) for g in source.guards]
         numbered[placeholder(k)] = from_position(source.expr, len(source.args), len(args))
         args += behind(access)
-    return args, node.expr.xreplace(numbered), guards
+    return args, renamed(node.expr, numbered), guards
 
 
 def _is_cheap(reader: Map, source: Map) -> bool:

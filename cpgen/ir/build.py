@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import sympy
 
 from cpgen.ir.nodes import Access, Dim, Extent, Guard, Index, Input, Map, Node, Origin
-from cpgen.scalar import free_symbols, placeholder, vanishes
+from cpgen.scalar import free_symbols, placeholder, renamed, vanishes
 
 # maps that read nothing; every other is kept by its first argument, and so is freed with its model
 _CONSTANTS: WeakValueDictionary[tuple[object, ...], Map] = WeakValueDictionary()
@@ -184,7 +184,7 @@ def _fold_arguments(
             kept.append(access)
         replace[placeholder(k)] = placeholder(position[access])
     if any(old != new for old, new in replace.items()):
-        expr = expr.xreplace(replace)
+        expr = renamed(expr, replace)
         if any(placeholder(k) not in free_symbols(expr) for k in range(len(kept))):
             return _fold_arguments(tuple(kept), expr, extents)
     return tuple(kept), expr

@@ -16,7 +16,7 @@ import sympy
 
 from cpgen.ir.build import make_map, moved, moved_guard
 from cpgen.ir.nodes import Access, Carry, Extent, Guard, Index, Map, Node, Origin, Program, carries
-from cpgen.scalar import placeholder
+from cpgen.scalar import placeholder, renamed
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -165,5 +165,5 @@ def behind(access: Access) -> list[Access]:
 
 def from_position(expr: sympy.Expr, count: int, first: int) -> sympy.Expr:
     """``expr`` of arguments ``0 .. count - 1`` as one of the arguments ``first .. first + count - 1``."""
-    return expr.xreplace({placeholder(k): placeholder(first + k) for k in range(count)}) if first else expr
+    return renamed(expr, {placeholder(k): placeholder(first + k) for k in range(count)}) if first else expr
 

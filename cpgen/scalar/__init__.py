@@ -37,7 +37,7 @@ from cpgen.scalar.functions import (
 )
 from cpgen.scalar.lengths import lengths
 from cpgen.scalar.lower import Cost, cost, operations
-from cpgen.scalar.memo import free_symbols, kinds, remembered, scoped, spelled, vanishes
+from cpgen.scalar.memo import free_symbols, kinds, remembered, renamed, scoped, spelled, vanishes
 from cpgen.scalar.numeric import check_constants, exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
@@ -84,6 +84,7 @@ __all__ = [
     "placeholder",
     "relu",
     "remembered",
+    "renamed",
     "rint",
     "scoped",
     "second_order_zero",

@@ -246,6 +246,7 @@ def _without_share(terms: list[Expr]) -> list[Expr] | None:
     A share is a sigmoid, a normal distribution function, Hill's function, or a term of a sum over the sum:
     ``1/(k + x) - x/(k + x)**2`` is ``k/(k + x)**2``.
     """
+    present = set(terms)
     for k, term in enumerate(terms):
         for factor in Mul.make_args(term):
             found: Iterable[tuple[Expr, Expr]] = ()
@@ -259,14 +260,20 @@ def _without_share(terms: list[Expr]) -> list[Expr] | None:
                     sums = [f for f in Mul.make_args(term) if isinstance(f, Add) and set(f.args) & set(total.args)]
                     found = [(-term * total / part, (total - part) / total) for part in (*total.args, *sums)]
             for whole, complement in found:
-                others = [t for j, t in enumerate(terms) if j != k]
-                sums = [len(f.args) for f in Mul.make_args(whole) if isinstance(f, Add)]
-                if math.prod(sums) > len(others):
+                factors = Mul.make_args(whole)
+                sums = [f for f in factors if isinstance(f, Add)]
+                if math.prod(len(f.args) for f in sums) > len(terms) - 1:
+                    continue
+                # most are not there: one product of terms tells before all are multiplied out
+                if sums and not any(
+                    Mul(*(f.args[end] if isinstance(f, Add) else f for f in factors)) in present for end in (0, -1)
+                ):
                     continue
                 # what is inside functions is not looked into: it is as it stands among the others
-                wanted = Add.make_args(sympy.expand_mul(whole, deep=False))
-                if all(t in others for t in wanted):
-                    return [*(t for t in others if t not in wanted), whole * complement]
+                wanted = Add.make_args(sympy.expand_mul(whole, deep=False)) if sums else (whole,)
+                if all(t in present and t != term for t in wanted):
+                    others = (t for j, t in enumerate(terms) if j != k and t not in wanted)
+                    return [*others, whole * complement]
     return None
 
 

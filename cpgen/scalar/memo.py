@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable
-from functools import lru_cache, wraps
+from collections.abc import Callable, Mapping
+from functools import cmp_to_key, lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import sympy
@@ -82,6 +82,52 @@ def free_symbols(expr: sympy.Basic) -> frozenset[sympy.Symbol]:
 def kinds(expr: sympy.Basic) -> frozenset[type]:
     """The classes of all parts of ``expr``, each node of the graph visited once: what ``has`` and ``atoms`` can find."""
     return frozenset((type(expr),)).union(*map(kinds, expr.args))
+
+
+_in_order = cmp_to_key(sympy.Basic.compare)
+
+
+def renamed(expr: sympy.Expr, names: Mapping[sympy.Symbol, sympy.Basic]) -> sympy.Expr:
+    """``expr.xreplace(names)``, without another evaluation where ``names`` gives different symbols other symbols.
+
+    The assumptions must be the same.  Nothing but the order of terms and factors then depends on the names, and which
+    sign a function takes out of a sum; SymPy, asking everything anew, takes most of the time that a rule takes.
+    """
+    own = {s: names[s] for s in free_symbols(expr) if s in names and names[s] != s}
+    if not own:
+        return expr
+    kept = free_symbols(expr) - own.keys()
+    if not all(isinstance(t, sympy.Symbol) for t in own.values()) or len({*own.values(), *kept}) < len(own) + len(kept):
+        return expr.xreplace(names)
+    return _renamed(expr, own, {})
+
+
+def _renamed(expr: Any, own: Mapping[sympy.Symbol, sympy.Basic], made: dict[Any, Any]) -> Any:
+    if isinstance(expr, sympy.Symbol):
+        return own.get(expr, expr)
+    if expr in made:
+        return made[expr]
+    if free_symbols(expr).isdisjoint(own):
+        return expr
+    args = [_renamed(a, own, made) for a in expr.args]
+    kind = type(expr)
+    if kind in (sympy.Add, sympy.Mul) and expr.is_commutative and not (args[0].is_Number and args[1].is_Add):
+        first = args[:1] if args[0].is_Number else []
+        found = kind._from_args([*first, *sorted(args[len(first) :], key=_in_order)], True)
+    elif kind is sympy.Pow and expr.is_commutative:
+        found = sympy.Pow(*args, evaluate=False)
+    elif len(args) == 1 and kind.__new__ is sympy.Function.__new__ and not _takes_sign_out(expr.args[0], args[0]):
+        found = sympy.Basic.__new__(kind, *args)
+        found.nargs = expr.nargs
+    else:
+        found = expr.func(*args)
+    made[expr] = found
+    return found
+
+
+def _takes_sign_out(before: sympy.Expr, after: sympy.Expr) -> bool:
+    """Whether a function of an argument may be told otherwise under its new names."""
+    return sympy.Add in kinds(before) and (before.could_extract_minus_sign() or after.could_extract_minus_sign())
 
 
 @remembered

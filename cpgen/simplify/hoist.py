@@ -9,7 +9,7 @@ import sympy
 from cpgen.ir.build import axis, make_map
 from cpgen.ir.nodes import Access, Dim, Map, Node, Origin, Program
 from cpgen.ir.rewrite import reading, rebuilt, rewritten
-from cpgen.scalar import free_symbols, placeholder, wide
+from cpgen.scalar import free_symbols, placeholder, renamed, wide
 
 
 def hoist(program: Program) -> Program:
@@ -61,7 +61,7 @@ def _own_map(node: Map, args: list[Access], factor: sympy.Expr) -> Access | None
     first = reads[0][1].node.origin
     origin = Origin(first.name, first.file, first.line, "", first.axes, f"{first.role}_factor".lstrip("_"))
     extents = [node.extents[a] for a in order]
-    made = make_map(extents, len(extents), inner, factor.xreplace(numbered), origin=origin)
+    made = make_map(extents, len(extents), inner, renamed(factor, numbered), origin=origin)
     return Access(made, tuple(axis(a) for a in order))
 
 

@@ -8,7 +8,7 @@ from cpgen.ir.build import always_valid
 from cpgen.ir.nodes import Access, Map, Node, Program
 from cpgen.ir.rewrite import behind, from_position, rebuilt, rewritten, times_read
 from cpgen.ir.stack import viewed
-from cpgen.scalar import operations, placeholder
+from cpgen.scalar import operations, placeholder, renamed
 
 MAX_ARGUMENTS = 8
 MAX_OPERATIONS = 40
@@ -43,7 +43,7 @@ def _inlined(node: Map, new: Mapping[Node, Node], readers: Mapping[Node, int]) -
                 continue
         folded[symbol] = placeholder(len(args))
         args.append(access)
-    return rebuilt(node, args, expr.xreplace(folded))
+    return rebuilt(node, args, renamed(expr, folded))
 
 
 def _covers(source: Map, access: Access, reader: Map) -> bool:

@@ -12,7 +12,7 @@ from cpgen.ir.build import axis, make_map, moved
 from cpgen.ir.nodes import Access, Dim, Extent, Map, Node, Origin, Program
 from cpgen.ir.rewrite import in_loop, renewed, rewritten
 from cpgen.ir.stack import viewed
-from cpgen.scalar import free_symbols, placeholder
+from cpgen.scalar import free_symbols, placeholder, renamed
 
 
 def narrow(program: Program) -> Program:
@@ -113,7 +113,7 @@ def _split(node: Map, inside: list[int], summed: list[int], outer: list[int]) ->
     source = reads[0][1].node.origin
     origin = Origin(source.name, node.origin.file, node.origin.line, "", (), f"{source.role}_total".lstrip("_"))
     extents = [node.extents[a] for a in (*outer, *summed)]
-    made = make_map(extents, len(outer), inner, part.xreplace(numbered), origin=origin)
+    made = make_map(extents, len(outer), inner, renamed(part, numbered), origin=origin)
     rest = sympy.Mul(*(f for k, f in enumerate(factors) if k not in inside), placeholder(len(node.args)))
     kept = [a for a in range(len(node.extents)) if a not in summed]
     back = {old: axis(new) for new, old in enumerate(kept)}

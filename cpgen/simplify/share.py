@@ -18,6 +18,7 @@ from cpgen.scalar import (
     operations,
     placeholder,
     remembered,
+    renamed,
     sech2,
     sigmoid,
     softplus,
@@ -193,7 +194,7 @@ class _Parts:
 def _numbered(expr: sympy.Expr, symbols: tuple[sympy.Symbol, ...]) -> sympy.Expr:
     """The canonical form of ``expr`` in placeholders, those of ``symbols`` in order."""
     moved = {s: p for k, s in enumerate(symbols) if s != (p := placeholder(k))}
-    return canonical(expr.xreplace(moved) if moved else expr)
+    return canonical(renamed(expr, moved))
 
 
 def _rank(extent: Extent) -> int:

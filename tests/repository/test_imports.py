@@ -38,6 +38,7 @@ LAYER = {
 ROOMS_OF = {
     "numpy": set(LAYER),
     "sympy": {"scalar", "ir", "model", "derive", "simplify"},
+    "mpmath": {"scalar"},
     "jinja2": {"emit"},
     "cffi": {"native"},
     "subprocess": {"native"},

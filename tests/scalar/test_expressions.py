@@ -27,6 +27,7 @@ from cpgen.scalar import (
     kinks,
     operations,
     placeholder,
+    renamed,
     second_order_zero,
     sign_of,
     to_c,
@@ -201,6 +202,15 @@ expressions = st.recursive(
     ),
     max_leaves=5,
 )
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@given(expressions, st.permutations(range(3)))
+def test_renaming_is_replacing(expr, order):
+    """Without evaluating again: also where the order of the new names turns terms and signs around."""
+    expr = canonical(expr)
+    for names in ({X: placeholder(order[0]), Y: placeholder(order[1])}, {X: placeholder(5)}, {X: Y}):
+        assert renamed(expr, names) == expr.xreplace(names)
 
 
 def _plain(expr):
