@@ -13,7 +13,7 @@ import sympy
 from numpy.typing import NDArray
 
 from cpgen.ir.nodes import Access, Carry, Dim, Extent, Graph, Guard, Index, Input, Map, Node, topological
-from cpgen.ir.recur import Loop, components
+from cpgen.ir.recur import Recurrence, components
 from cpgen.scalar import placeholder, to_numpy
 
 Expressions = NDArray[np.object_]
@@ -48,13 +48,13 @@ def written_out(graph: Graph, limit: int | None) -> tuple[sympy.Expr, dict[str, 
             # the only input that is not a variable is the scale of a mean over rows, which is 1 for one row
             values[part] = value if value is not None else np.array(sympy.Integer(1), dtype=object)
             continue
-        nodes = part.nodes if isinstance(part, Loop) else (part,)
+        nodes = part.nodes if isinstance(part, Recurrence) else (part,)
         values |= {node: np.empty(node.element_shape, dtype=object) for node in nodes}
-        for t in part.steps if isinstance(part, Loop) else (None,):
+        for t in part.steps if isinstance(part, Recurrence) else (None,):
             for node in nodes:
                 assert isinstance(node, (Map, Carry))
                 at = [range(e) for e in node.element_shape]
-                if isinstance(part, Loop) and t is not None:
+                if isinstance(part, Recurrence) and t is not None:
                     at[part.axis[node] - node.lead] = range(t, t + 1)
                 if not fill(node, at):
                     return None

@@ -72,8 +72,8 @@ class Uses:
     @cached_property
     def _recurrent(self) -> frozenset[Node]:
         """The nodes that depend on themselves."""
-        loops = [c for c in self.carries if self.depends(c.body, c)]
-        return frozenset(n for c in loops for n in self.nodes if self.depends(n, c) and self.depends(c, n))
+        own = [c for c in self.carries if self.depends(c.body, c)]
+        return frozenset(n for c in own for n in self.nodes if self.depends(n, c) and self.depends(c, n))
 
     def is_recurrent(self, node: Node) -> bool:
         """Whether ``node`` depends on itself, at an earlier step."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cpgen.errors import UnsupportedError
 from cpgen.ir.nodes import COLUMNS, ROWS, Access, Carry, Dim, Extent, Guard, Index, Input, Map, Node, Program
-from cpgen.ir.recur import Loop, components
+from cpgen.ir.recur import Recurrence, components
 from cpgen.scalar import exact_float, placeholder, to_numpy, wide
 
 Array = NDArray[np.floating]
@@ -37,7 +37,7 @@ def run(
             raise UnsupportedError(f"{node.origin.name}: {error.message}", node.origin) from error
 
     for part in components(program.nodes()):
-        if isinstance(part, Loop):
+        if isinstance(part, Recurrence):
             values |= {node: np.zeros(_sizes(node.shape, sizes), dtype) for node in part.nodes}
             for t in part.steps:
                 for node in part.nodes:
@@ -60,9 +60,9 @@ def run(
     return {name: values[node] for name, node in program.outputs}
 
 
-def step_of(loop: Loop, node: Node, t: int) -> tuple[slice, ...]:
+def step_of(recurrence: Recurrence, node: Node, t: int) -> tuple[slice, ...]:
     """Where the values of step ``t`` are in the array of ``node``."""
-    return (*(slice(None) for _ in range(loop.axis[node])), slice(t, t + 1))
+    return (*(slice(None) for _ in range(recurrence.axis[node])), slice(t, t + 1))
 
 
 def step_back(carry: Carry, t: int, into: Array, body: Array) -> None:

@@ -1,9 +1,9 @@
 """Recurrences: which nodes of a graph are computed together, step by step, and along which axis.
 
-A carry reads its body one step back, so the nodes that depend on each other through carries are one loop along the axis
-that the carries move along: a system of uniform recurrence equations (Karp, Miller & Winograd 1967, "The organization of
-computations for uniform recurrence equations", J. ACM 14).  Everything in a loop reads the rest of it at the step of its
-own; only the carries look back.
+A carry reads its body one step back, so the nodes that depend on each other through carries are one recurrence along the
+axis that the carries move along: a system of uniform recurrence equations (Karp, Miller & Winograd 1967, "The
+organization of computations for uniform recurrence equations", J. ACM 14).  Everything in a recurrence reads the rest of
+it at its own step; only the carries look back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Loop:
+class Recurrence:
     """Nodes that are computed together for each of ``steps``, in this order; ``axis``: the position of the sequential
     axis in the shape of each."""
 
@@ -28,8 +28,8 @@ class Loop:
     steps: range
 
 
-def components(nodes: Sequence[Node]) -> list[Node | Loop]:
-    """``nodes`` (in order, arguments first) as they can be computed: single ones, and loops.
+def components(nodes: Sequence[Node]) -> list[Node | Recurrence]:
+    """``nodes`` (in order, arguments first) as they can be computed: single ones, and recurrences.
 
     These are the strongly connected components (Tarjan 1972).  Raises ModelError for a cycle that does not move along
     one axis in one direction.
@@ -37,13 +37,13 @@ def components(nodes: Sequence[Node]) -> list[Node | Loop]:
     if not carries(nodes):
         return list(nodes)
     order = {node: k for k, node in enumerate(nodes)}
-    found: list[Node | Loop] = []
+    found: list[Node | Recurrence] = []
     for component in _strongly_connected(nodes):
         first = component[0]
         if len(component) == 1 and not (isinstance(first, Carry) and first.body is first):
             found.append(first)
         else:
-            found.append(_loop(sorted(component, key=lambda node: order[node])))
+            found.append(_recurrence(sorted(component, key=lambda node: order[node])))
     return found
 
 
@@ -91,7 +91,7 @@ def _strongly_connected(nodes: Sequence[Node]) -> list[list[Node]]:
     return found
 
 
-def _loop(nodes: Sequence[Node]) -> Loop:
+def _recurrence(nodes: Sequence[Node]) -> Recurrence:
     inside = set(nodes)
     held = carries(nodes)
     axis: dict[Node, int] = {carry: carry.axis for carry in held}
@@ -109,11 +109,11 @@ def _loop(nodes: Sequence[Node]) -> Loop:
     extent = held[0].shape[held[0].axis]
     assert isinstance(extent, int)
     steps = range(extent) if held[0].step > 0 else range(extent - 1, -1, -1)
-    return Loop(tuple(nodes), axis, steps)
+    return Recurrence(tuple(nodes), axis, steps)
 
 
 def _sequential_axis(node: Map, axis: Mapping[Node, int], inside: set[Node]) -> int:
-    """The output axis at which ``node`` reads the rest of its loop."""
+    """The output axis at which ``node`` reads the rest of its recurrence."""
     positions = set()
     for access in node.args:
         if access.node in inside:
@@ -136,7 +136,7 @@ def _sequential_axis(node: Map, axis: Mapping[Node, int], inside: set[Node]) -> 
 
 
 def _named(nodes: Sequence[Node]) -> str:
-    """The names of the states of a loop, and that it is one."""
+    """The names of the states of a recurrence, and that it is one."""
     names = sorted({carry.origin.name for carry in carries(nodes)})
     if len(names) > 1:
         return f"the states {', '.join(names)} depend on each other"

@@ -22,7 +22,7 @@ from cpgen.ir.interpret import (
     step_of,
 )
 from cpgen.ir.nodes import COLUMNS, ROWS, Carry, Dim, Input, Map, Node, Program
-from cpgen.ir.recur import Loop, components
+from cpgen.ir.recur import Recurrence, components
 from cpgen.scalar import placeholder, sign_of
 from cpgen.scalar.rounding import Arithmetic, with_rounding
 
@@ -60,8 +60,8 @@ def run_bounded(
     values: dict[Node, tuple[Array, Array | None]] = {}
     with np.errstate(all="ignore"):
         for part in components(program.nodes()):
-            if isinstance(part, Loop):
-                _run_loop(part, values, sizes, first_column, how)
+            if isinstance(part, Recurrence):
+                _run_recurrence(part, values, sizes, first_column, how)
             elif isinstance(part, Input):
                 values[part] = np.asarray(arrays[part.name], np.float64), None
             elif isinstance(part, Carry):
@@ -75,8 +75,8 @@ def run_bounded(
     return {name: value for name, (value, _) in found.items()}, bounds
 
 
-def _run_loop(
-    loop: Loop,
+def _run_recurrence(
+    recurrence: Recurrence,
     values: dict[Node, tuple[Array, Array | None]],
     sizes: Mapping[Dim, int],
     first_column: int,
@@ -85,18 +85,18 @@ def _run_loop(
     """Values and bounds of a recurrence, step by step."""
     made = {
         node: (np.zeros(_sizes(node.shape, sizes)), np.zeros(_sizes(node.shape, sizes)))
-        for node in loop.nodes
+        for node in recurrence.nodes
     }
     values |= made
-    for t in loop.steps:
-        for node in loop.nodes:
+    for t in recurrence.steps:
+        for node in recurrence.nodes:
             if isinstance(node, Carry):
                 for into, body in zip(made[node], made[node.body], strict=True):
                     step_back(node, t, into, body)
             else:
                 assert isinstance(node, Map)
-                place = step_of(loop, node, t)
-                found = _evaluate(node, values, sizes, first_column, how, {loop.axis[node]: t})
+                place = step_of(recurrence, node, t)
+                found = _evaluate(node, values, sizes, first_column, how, {recurrence.axis[node]: t})
                 for into, part in zip(made[node], found, strict=True):
                     into[place] = part
 

@@ -20,7 +20,7 @@ from cpgen.ir.build import elementwise, new_input, reduce_sum
 from cpgen.ir.flat import fingerprint, flat, graph_of
 from cpgen.ir.interpret import run
 from cpgen.ir.nodes import Carry, Program, carries, topological
-from cpgen.ir.recur import Loop, components
+from cpgen.ir.recur import Recurrence, components
 from cpgen.ir.rounding import run_bounded
 from cpgen.ir.text import text
 from cpgen.scalar import placeholder
@@ -189,14 +189,15 @@ def test_an_lstm_against_scan() -> None:
         return jax.vmap(row)(arrays["x"], arrays["y"]).sum()
 
     leaves = (arrays["W"], arrays["V"])
+    product = derived_of(case, steps, True, ("W", "V"), "hvp")
+    given = with_directions(product, arrays, 2)
+    directions = (given["dir_W"], given["dir_V"])
+    gradient, along = jax.jvp(jax.grad(objective, (0, 1)), leaves, directions)
     first = values(derived_of(case, steps, True, ("W", "V"), "gradient"), arrays)
-    second = values(derived_of(case, steps, True, ("W", "V"), "diagonal", "cp"), arrays)
-    gradient = jax.grad(objective, (0, 1))(*leaves)
-    hessian = jax.hessian(objective, (0, 1))(*leaves)
-    for k, name in enumerate(("W", "V")):
-        close(first[f"grad_{name}"], np.asarray(gradient[k]))
-        own = np.asarray(hessian[k][k]).reshape(leaves[k].size, leaves[k].size)
-        close(second[f"diag_{name}"], np.diagonal(own).reshape(leaves[k].shape))
+    second = values(product, arrays)
+    for name, own, times in zip(("W", "V"), gradient, along, strict=True):
+        close(first[f"grad_{name}"], np.asarray(own))
+        close(second[f"hvp_{name}"], np.asarray(times))
 
 
 @pytest.mark.parametrize("name", ["elman", "local_level", "backwards"])
@@ -258,12 +259,12 @@ def test_reached_through_a_carry() -> None:
     assert reaching(uses, {graph.objective: 1})[carry] == 1
 
 
-def test_what_runs_in_the_loop() -> None:
-    """The product with the inputs is one wide product before the loop."""
+def test_what_a_recurrence_computes() -> None:
+    """The product with the inputs is one wide product before it."""
     program = derived_of(CASES["elman"], 5, True, ("W",), "value").program
-    loops = [part for part in components(program.nodes()) if isinstance(part, Loop)]
-    assert len(loops) == 1 and loops[0].steps == range(5)
-    inside = set(loops[0].nodes)
+    found = [part for part in components(program.nodes()) if isinstance(part, Recurrence)]
+    assert len(found) == 1 and found[0].steps == range(5)
+    inside = set(found[0].nodes)
     outside = [n for n in program.maps() if n not in inside and any(a.node.name == "U" for a in n.args)]  # type: ignore[attr-defined]
     assert len(outside) == 1 and outside[0].reduced
 
@@ -281,7 +282,7 @@ def test_the_printed_form() -> None:
 
 
 @pytest.mark.parametrize("name", ["lstm", "garch", "backwards"])
-def test_a_graph_is_copied_with_its_loops(name: str) -> None:
+def test_a_graph_is_copied_with_its_recurrences(name: str) -> None:
     case = CASES[name]
     graph = case.graph(3, True)
     copy = graph_of(flat(graph))
@@ -291,7 +292,7 @@ def test_a_graph_is_copied_with_its_loops(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lstm", "rk4"])
-def test_rounding_is_bounded_through_the_loop(name: str) -> None:
+def test_rounding_is_bounded_step_by_step(name: str) -> None:
     case = CASES[name]
     program = derived_of(case, 8, True, case.wrt[0], "gradient").program
     arrays = case.arrays(8)
