@@ -13,7 +13,7 @@ tangents ``t = G v`` the quadratic form ``v'Hv`` is the sum of ``t' M t``, and h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import sympy
 
@@ -139,9 +139,6 @@ def _form(probed: Probed, directions: Mapping[Node, Node]) -> tuple[Node | None,
     without_pair = {
         (s.map, *sorted((s.a, s.b))) for s in probed.sources if isinstance(s, Cross) and s.name in left_out
     }
-    # inside a region that is not known every map counts for itself
-    regions = curvature.graph.regions
-    inner = Curvature(replace(curvature.graph, regions=()), list(curvature.leaves)) if regions else curvature
     known_maps = {
         n
         for s in probed.sources
@@ -159,12 +156,13 @@ def _form(probed: Probed, directions: Mapping[Node, Node]) -> tuple[Node | None,
                 terms.append(over((), [(curved, axes), (tangent, axes)], _0 * _1**2, node.element_shape, origin))
         if not isinstance(node, Map) or node.reduce != "sum" or node in known_maps:
             continue
+        # inside a region that is not known every map counts for itself
         inside = node in curvature.inside
         known = [k for k, a in enumerate(node.args) if a.node in moving]
         for position, a in enumerate(known):
             for b in known[position if inside else position + 1 :]:
                 if (node, a, b) not in without_pair:
-                    terms.append(second_form(inner, node, a, b, moving))
+                    terms.append(second_form(curvature, node, a, b, moving))
     return add(terms, Origin("form")), moving
 
 

@@ -39,11 +39,11 @@ def images(nodes: Sequence[Node], rule: Rule) -> dict[Node, Node]:
     Carries stay as long as what they carry does; else there are new ones, which carry what became of it.
     """
     held: dict[Node, Node] = {carry: carry for carry in carries(nodes)}
-    new = _images(nodes, rule, held)
+    new = images_among(nodes, rule, held)
     if all(new[carry.body] is carry.body for carry in carries(nodes)):
         return new
     held = {carry: Carry(carry.shape, carry.along, carry.step, carry.origin) for carry in carries(nodes)}
-    new = _images(nodes, rule, held)
+    new = images_among(nodes, rule, held)
     for carry in carries(nodes):
         made = held[carry]
         assert isinstance(made, Carry)
@@ -51,10 +51,14 @@ def images(nodes: Sequence[Node], rule: Rule) -> dict[Node, Node]:
     return new
 
 
-def _images(nodes: Iterable[Node], rule: Rule, held: Mapping[Node, Node]) -> dict[Node, Node]:
+def images_among(
+    nodes: Iterable[Node], rule: Rule, held: Mapping[Carry, Carry] | Mapping[Node, Node]
+) -> dict[Node, Node]:
+    """The same, given what stands for each carry, which the caller closes."""
+    leaves: dict[Node, Node] = dict(held.items())
     new: dict[Node, Node] = {}
     for node in nodes:
-        new[node] = rule(node, new) if isinstance(node, Map) else held.get(node, node)
+        new[node] = rule(node, new) if isinstance(node, Map) else leaves.get(node, node)
     return new
 
 

@@ -11,6 +11,7 @@ from cpgen.simplify.merge import merge_sums
 from cpgen.simplify.narrow import narrow
 from cpgen.simplify.recompute import recompute
 from cpgen.simplify.share import share
+from cpgen.simplify.unify import unify
 from cpgen.simplify.unroll import unroll
 
 PASSES = (inline, narrow, merge_sums, hoist, share)
@@ -22,6 +23,7 @@ def simplified(program: Program, units: int | None = None, symmetric: bool = Fal
 
     ``units``: the number of columns if they are unit directions and nothing else; ``symmetric``: see :func:`unroll`.
     """
+    program = unify(program)
     looped, written = gram(program, units) if units else program, unroll(program, units, symmetric)
     for rewrite in PASSES:
         looped = rewrite(looped)
@@ -33,4 +35,16 @@ def simplified(program: Program, units: int | None = None, symmetric: bool = Fal
     return written if fewer else looped
 
 
-__all__ = ["PASSES", "gram", "hoist", "inline", "merge_sums", "narrow", "recompute", "share", "simplified", "unroll"]
+__all__ = [
+    "PASSES",
+    "gram",
+    "hoist",
+    "inline",
+    "merge_sums",
+    "narrow",
+    "recompute",
+    "share",
+    "simplified",
+    "unify",
+    "unroll",
+]

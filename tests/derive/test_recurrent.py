@@ -9,6 +9,7 @@ import pytest
 import sympy as sp
 from numpy.typing import NDArray
 
+import cpgen as cp
 from cpgen.derive import programs
 from cpgen.derive.carries import reaching
 from cpgen.derive.derived import Derived
@@ -24,7 +25,7 @@ from cpgen.ir.recur import Recurrence, components
 from cpgen.ir.rounding import run_bounded
 from cpgen.ir.text import text
 from cpgen.scalar import placeholder
-from cpgen.simplify import simplified
+from cpgen.simplify import simplified, unify
 from tests.derive.recurrent import CASES, Arrays, Recurrent
 from tests.derive.small import close, evaluate
 
@@ -246,6 +247,34 @@ def test_derivatives_run_the_other_way() -> None:
     forward = derived_of(case, 5, True, ("W",), "hvp")
     given = with_directions(forward, arrays, 2)
     close(run(program, given, 2)["hvp_W"], values(forward, arrays)["hvp_W"], 1e-12)
+
+
+def test_equal_recurrences_are_computed_once() -> None:
+    """Gradient and diagonal of one call each derive adjoints, and a model may say the same twice."""
+    m = cp.Model("twice")
+    n, t = m.axes("n t", n=cp.ROWS, t=5)
+    x, a = m.input("x", n, t), m.param("a")
+    states = [m.state(name, (n, t), along=t, start=start) for name, start in (("g", 0), ("h", 0), ("k", a))]
+    for state in states:
+        m.define(state, sp.sin(a * state.previous[n, t] + x[n, t]))
+    g, h, k = (state[n, 4] for state in states)
+    m.objective(g * h + k**2)
+    graph = m.graph()
+    leaves = [graph.variable("a")]
+    arrays = {"x": np.random.default_rng(2).normal(size=(2, 5)), "a": np.array(0.7)}
+    for what in (programs.gradient, programs.hvp, programs.diagonal):
+        derived = what(graph, leaves)
+        joined = unify(derived.program)
+        assert len(joined.carries()) < len(derived.program.carries())
+        given = with_directions(derived, arrays, 2)
+        agree(evaluate(joined, given, unit=bool(derived.columns)), evaluate(derived, given, unit=bool(derived.columns)))
+        assert unify(joined) is joined
+    assert len(unify(programs.value(graph).program).carries()) == 2
+    gradient, diagonal = programs.gradient(graph, leaves), programs.diagonal(graph, leaves, "directions")
+    both = Program(
+        "both", (*gradient.program.outputs, *diagonal.program.outputs), diagonal.program.inputs, whole=diagonal.columns
+    )
+    assert len(unify(both).carries()) == len(unify(diagonal.program).carries())
 
 
 def test_reached_through_a_carry() -> None:
