@@ -273,6 +273,12 @@ class Model:
         try:
             if isinstance(name, StateVariable) and expr is None:
                 return self._define_state(name, axes)
+            if isinstance(label, str) and label in self._states:
+                raise ModelError(
+                    f"{label} is a state, whose axes are declared: write m.define({label}, expression) with what m.state "
+                    "returned",
+                    self._here(label),
+                )
             return self._define(label, axes, expr)
         except RecursionError:
             raise _too_deep(label, axes if expr is None else expr, self._here(label)) from None

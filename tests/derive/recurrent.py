@@ -108,6 +108,9 @@ class Recurrent:
         rng = np.random.default_rng([steps, *self.name.encode()])
         found: Arrays = {}
         for v in self.graph(steps, True).variables:
+            if v.values is not None:
+                found[v.name] = v.values
+                continue
             shape = [e if isinstance(e, int) else rows for e in v.shape]
             found[v.name] = (
                 rng.uniform(v.low, v.high, shape)
@@ -379,4 +382,23 @@ def attention(steps: int, looped: bool) -> cp.Model:
     roll.run(body)
     o = m.define("o", (n,), cp.sum(u[k] * roll.at("h", steps - 1)(n, k), k))
     m.objective((o[n] - y[n]) ** 2 / 2, convex_in="o")
+    return m
+
+
+@recurrent("p", "x h0")
+def seasonal(steps: int, looped: bool) -> cp.Model:
+    """Seasons by the remainder of the step, neighbours in a ring, the step as a number."""
+    m = cp.Model("seasonal")
+    n, k, i = m.axes("n k i", n=cp.ROWS, k=3, i=2)
+    roll = Roll(m, steps, looped)
+    x, p, h0 = m.input("x", n, roll.t), m.param("p", i), m.input("h0", n, k)
+    roll.state("h", (n, k), h0[n, k], place=1)
+
+    def body(t: Any, previous: dict[str, Read], define: Define) -> None:
+        ring = previous["h"](n, (k + 1) % 3) - previous["h"](n, k)
+        number = cp.position(t) if looped else t
+        define("h", previous["h"](n, k) + p[t % 2] * sp.sin(ring) + x[n, t] / (1 + number))
+
+    roll.run(body)
+    m.objective(cp.sum(roll.at("h", steps - 1)(n, k) ** 2, k))
     return m

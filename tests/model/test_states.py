@@ -105,6 +105,10 @@ def start_loose(v: Words) -> None:
     v.state(start=v.w[v.k, v.j])
 
 
+def axes_again(v: Words) -> None:
+    v.m.define(v.state(), (v.n, v.t, v.k), 1)
+
+
 def taken(v: Words) -> None:
     v.state("x")
 
@@ -144,11 +148,12 @@ WRONG: list[tuple[Callable[[Words], None], type[Exception], str]] = [
     (no_such_axis, ModelError, "the state h has no axis s"),
     (start_varies, ModelError, "the start of h varies along t"),
     (start_loose, ModelError, "h: the axis j is neither on the left nor summed over"),
+    (axes_again, ModelError, "h is a state, whose axes are declared"),
     (taken, ModelError, "the state x: the name is taken already"),
     (loose_axis, ModelError, "the axis j is neither on the left"),
     (missing_subscript, ShapeError, "h.previous has 3 axes"),
     (another_models, ModelError, "the state h belongs to another model"),
-    (name_again, ModelError, "the definition h: the name is taken already"),
+    (name_again, ModelError, "h is a state, whose axes are declared: write m.define(h, expression)"),
 ]
 
 
