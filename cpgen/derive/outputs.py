@@ -61,6 +61,7 @@ class Output:
         return not self.is_variance and self.role not in ("value", "rows", "gradient", "kinks")
 
 
+@lru_cache(maxsize=4096)
 def name_of(role: str, *of: str) -> str:
     """The name of an output that is no variance."""
     return Output(role, of).name

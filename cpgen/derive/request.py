@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from cpgen.errors import RequestError
 
@@ -92,6 +93,12 @@ class Request:
         return replace(self, with_gradient=True)
 
 
+@lru_cache(maxsize=256)
+def by_method(what: str, method: str = "") -> Request:
+    """A request by a method; always the same object, so that a call which looks it up compares no fields."""
+    return Request(what, method)
+
+
 def read_request(text: str) -> Request:
     """The request behind a text such as "gradient", "diagonal:exact" or "block:W,b".  Raises RequestError."""
     if not isinstance(text, str):
@@ -113,8 +120,9 @@ def read_request(text: str) -> Request:
     return replace(made, method=rest)
 
 
-VALUE, GRADIENT, JVP, HVP, HESSIAN = map(Request, ("value", "gradient", "jvp", "hvp", "hessian"))
-DIAGONAL, TRACE = Request("diagonal"), Request("trace")
+VALUE, GRADIENT, JVP, HVP, HESSIAN = map(by_method, ("value", "gradient", "jvp", "hvp", "hessian"))
+DIAGONAL, TRACE = by_method("diagonal"), by_method("trace")
 EXACT_DIAGONAL, EXACT_TRACE = Request("diagonal", exact=True), Request("trace", exact=True)
+EXACT = {"diagonal": EXACT_DIAGONAL, "trace": EXACT_TRACE}
 CHOSEN = (DIAGONAL, EXACT_DIAGONAL, TRACE, EXACT_TRACE, HESSIAN)
 """Whose method the library chooses by its cost."""
