@@ -8,7 +8,7 @@ of the mean of one is ``var_`` with its name, and absent where the answer is exa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 # role -> how its names begin
@@ -49,11 +49,6 @@ class Output:
         stem = _STEMS[self.role]
         text = f"{stem}_{between.join(self.of)}" if self.of else stem
         return _VARIANCE + text if self.is_variance else text
-
-    @property
-    def variance(self) -> Output:
-        """That of this one."""
-        return replace(self, is_variance=True)
 
     @property
     def of_column(self) -> bool:

@@ -69,11 +69,6 @@ class Request:
         return str(self).replace(":", "_")
 
     @property
-    def is_chosen(self) -> bool:
-        """Whether the library chooses the method."""
-        return self.what in _BY_METHOD and not self.method and not self.with_gradient
-
-    @property
     def insists(self) -> bool:
         """Whether nothing but an exact answer will do."""
         return self.exact or self.what == "hessian"
