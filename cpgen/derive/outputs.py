@@ -8,7 +8,7 @@ of the mean of one is ``var_`` with its name, and absent where the answer is exa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 # role -> how its names begin
@@ -51,16 +51,12 @@ class Output:
         return _VARIANCE + text if self.is_variance else text
 
     @property
-    def variance(self) -> Output:
-        """That of this one."""
-        return replace(self, is_variance=True)
-
-    @property
     def of_column(self) -> bool:
         """Whether it is a mean over columns; the others are the same whatever the columns."""
         return not self.is_variance and self.role not in ("value", "rows", "gradient", "kinks")
 
 
+@lru_cache(maxsize=4096)
 def name_of(role: str, *of: str) -> str:
     """The name of an output that is no variance."""
     return Output(role, of).name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from cpgen.errors import RequestError
 
@@ -68,11 +69,6 @@ class Request:
         return str(self).replace(":", "_")
 
     @property
-    def is_chosen(self) -> bool:
-        """Whether the library chooses the method."""
-        return self.what in _BY_METHOD and not self.method and not self.with_gradient
-
-    @property
     def insists(self) -> bool:
         """Whether nothing but an exact answer will do."""
         return self.exact or self.what == "hessian"
@@ -90,6 +86,12 @@ class Request:
     def and_gradient(self) -> Request:
         """The same with value and gradient."""
         return replace(self, with_gradient=True)
+
+
+@lru_cache(maxsize=256)
+def by_method(what: str, method: str = "") -> Request:
+    """A request by a method; always the same object, so that a call which looks it up compares no fields."""
+    return Request(what, method)
 
 
 def read_request(text: str) -> Request:
@@ -113,8 +115,9 @@ def read_request(text: str) -> Request:
     return replace(made, method=rest)
 
 
-VALUE, GRADIENT, JVP, HVP, HESSIAN = map(Request, ("value", "gradient", "jvp", "hvp", "hessian"))
-DIAGONAL, TRACE = Request("diagonal"), Request("trace")
+VALUE, GRADIENT, JVP, HVP, HESSIAN = map(by_method, ("value", "gradient", "jvp", "hvp", "hessian"))
+DIAGONAL, TRACE = by_method("diagonal"), by_method("trace")
 EXACT_DIAGONAL, EXACT_TRACE = Request("diagonal", exact=True), Request("trace", exact=True)
+EXACT = {"diagonal": EXACT_DIAGONAL, "trace": EXACT_TRACE}
 CHOSEN = (DIAGONAL, EXACT_DIAGONAL, TRACE, EXACT_TRACE, HESSIAN)
 """Whose method the library chooses by its cost."""

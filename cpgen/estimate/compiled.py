@@ -16,7 +16,7 @@ from cpgen.derive.derivation import derivation
 from cpgen.derive.derived import Derived, program_of
 from cpgen.derive.outputs import read_output
 from cpgen.derive.probes import colour_count, direction_count
-from cpgen.derive.request import CHOSEN, HESSIAN, Request, read_request
+from cpgen.derive.request import CHOSEN, HESSIAN, Request, by_method, read_request
 from cpgen.derive.sources import Setting
 from cpgen.emit import CFiles, emit_c
 from cpgen.errors import EnvironmentProblem, warn_user
@@ -156,11 +156,12 @@ class Compiled:
         That of ``request`` itself takes unit vectors and nothing else.  Where the program with noise is cheaper it is
         taken with the identity as its design, and then the one of the samples if that is the same.
         """
-        if request not in self._exact:
-            self._exact[request] = self._notes.recall(
-                f"exact program {request}", lambda: self._find_exact(request), str, read_request
-            )
-        return self._exact[request]
+        found = self._exact.get(request)
+        if found is None:
+            question = f"exact program {request}"
+            found = self._notes.recall(question, lambda: self._find_exact(request), str, read_request)
+            self._exact[request] = found
+        return found
 
     def _find_exact(self, request: Request) -> Request:
         self.derive(request)
@@ -185,7 +186,7 @@ class Compiled:
 
     def exact_columns(self, what: str, most: int) -> int | None:
         """The fewest columns with which some exact method gives "diagonal" or "trace"; None if they exceed ``most``."""
-        known = [self.outline(Request(what, "cp")).columns, self._colours(most)]
+        known = [self.outline(by_method(what, "cp")).columns, self._colours(most)]
         return min((n for n in known if n is not None and n <= most), default=None)
 
     def _colours(self, most: int) -> int | None:
@@ -195,14 +196,13 @@ class Compiled:
 
     def outline(self, request: Request) -> Derived:
         """:meth:`derive` for whoever asks for no expressions: its program may have nothing but inputs and outputs."""
-        if request in self._derived:
-            return self._derived[request]
-        if request not in self._outlines:
+        known = self._derived.get(request) or self._outlines.get(request)
+        if known is None:
             known = self._notes.get(f"program {request}", lambda found: derived_from(self.graph, found))
             if known is None:
                 return self.derive(request)
             self._outlines[request] = known
-        return self._outlines[request]
+        return known
 
     @scoped
     def derive(self, request: Request) -> Derived:
@@ -433,6 +433,9 @@ class Compiled:
 
     def loaded(self, request: Request) -> Loaded:
         """A program with what runs it, compiled if it was not."""
-        self.load(request)
-        return self._loaded[request]
+        found = self._loaded.get(request)
+        if found is None:
+            self.load(request)
+            found = self._loaded[request]
+        return found
 

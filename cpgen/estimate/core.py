@@ -14,7 +14,7 @@ from cpgen.derive.derived import Derived
 from cpgen.derive.outputs import SUMMED, name_of, read_output, variance_of
 from cpgen.derive.probes import direction_count
 from cpgen.derive.programs import ESTIMATORS
-from cpgen.derive.request import Request
+from cpgen.derive.request import EXACT, Request, by_method
 from cpgen.errors import BudgetError, RequestError
 from cpgen.estimate.arrays import all_finite, check_arrays
 from cpgen.estimate.compiled import Compiled, Loaded
@@ -133,11 +133,11 @@ class Core:
         if sampling.exact is None:
             columns = self.programs.exact_columns(what, int(sampling.samples))
             if columns is not None:
-                return self.programs.exact(Request(what, exact=True)), f"exact for {columns} columns"
+                return self.programs.exact(EXACT[what]), f"exact for {columns} columns"
         choice = self.programs.choice(what)
         if choice.method == "cp":
             return usual, choice.reason
-        return Request(what, choice.method), choice.reason
+        return by_method(what, choice.method), choice.reason
 
     def _by_method(self, what: str, method: str, sampling: Sampling) -> Request:
         """The program behind a method; for "cp" the exact one where that is wanted, unless sampling is insisted on."""
@@ -146,13 +146,12 @@ class Core:
             if sampling.exact is False:
                 raise RequestError("method='directions' is exact; leave out exact=False or take another method")
         if method != "cp":
-            return Request(what, method)
-        usual = self.outline(Request(what))
-        if usual.unit:
-            return Request(what, "cp" if sampling.exact is False else "")
-        if sampling.decide(usual)[0] == "exact":
-            return self.programs.exact(Request(what, exact=True))
-        return Request(what)
+            return by_method(what, method)
+        usual = by_method(what)
+        outline = self.outline(usual)
+        if outline.unit:
+            return by_method(what, "cp") if sampling.exact is False else usual
+        return self.programs.exact(EXACT[what]) if sampling.decide(outline)[0] == "exact" else usual
 
     def check_directions(self) -> None:
         """Raise RequestError where unit directions have no meaning."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.derive.derived import Derived
-from cpgen.derive.request import DIAGONAL, EXACT_DIAGONAL, EXACT_TRACE, GRADIENT, TRACE, Request
+from cpgen.derive.request import DIAGONAL, EXACT, GRADIENT, TRACE, Request
 from cpgen.errors import RequestError
 from cpgen.estimate.backends import Cuda, Native
 from cpgen.estimate.choice import SEED, Trial, compared, trial
@@ -24,7 +24,6 @@ from cpgen.native import build, build_cuda
 
 Array = NDArray[np.floating]
 TILES = (4, 8, 16, 32)
-EXACT = (EXACT_DIAGONAL, EXACT_TRACE)
 TUNED = (GRADIENT, DIAGONAL, TRACE)
 TRIALS = 16  # samples of each estimator on given arrays
 COLUMNS = 8  # noise columns for which schedules are measured
@@ -82,7 +81,7 @@ def tune(core: Core, arrays: Mapping[str, object]) -> Tuning:
         return Tuning(core.graph.name, leaves, core.options.real, methods, schedules=schedules)
     tiles: dict[str, int] = {}
     methods = dict(choose_methods(core, arrays).methods)
-    for request in EXACT:
+    for request in EXACT.values():
         try:
             programs = {"cp": request.by("units"), "directions": request.by("directions")}
             taken = core.programs.exact(request)
