@@ -172,15 +172,22 @@ class Reduction(sympy.Expr):
 
 
 def free_axes(expr: sympy.Expr) -> set[Axis]:
-    """The axes that an expression varies over."""
-    if isinstance(expr, Axis):
-        return {expr}
-    if isinstance(expr, Read):
-        return {s for i in expr.index for s in i.free_symbols if isinstance(s, Axis)}
-    if isinstance(expr, Reduction):
-        inner = free_axes(expr.body)
-        return inner if expr.keeps_axis else inner - set(expr.axes)
+    """The axes that an expression varies over; each node of its graph is visited once."""
     found: set[Axis] = set()
-    for arg in expr.args:
-        found |= free_axes(arg)
+    seen: set[sympy.Basic] = set()
+    left: list[sympy.Basic] = [expr]
+    while left:
+        part = left.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        if isinstance(part, Axis):
+            found.add(part)
+        elif isinstance(part, Read):
+            found |= {s for i in part.index for s in i.free_symbols if isinstance(s, Axis)}
+        elif isinstance(part, Reduction):
+            inner = free_axes(part.body)
+            found |= inner if part.keeps_axis else inner - set(part.axes)
+        else:
+            left += part.args
     return found

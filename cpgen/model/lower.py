@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
 from math import prod
+from typing import Any
 
 import sympy
 
@@ -79,6 +80,21 @@ class Lowering:
         self, expr: sympy.Expr, axes: tuple[Axis, ...], args: list[Access], origin: Origin
     ) -> sympy.Expr:
         """``expr`` with reads and reductions replaced by placeholders; their accesses are appended to ``args``."""
+        made: dict[sympy.Basic, Any] = {}
+
+        def scalar(part: sympy.Basic) -> Any:
+            # a definition is a graph: what occurs twice is visited once
+            if part not in made:
+                found = self._leaf(part, axes, args, origin)
+                made[part] = part.func(*map(scalar, part.args)) if found is None else found
+            return made[part]
+
+        return scalar(expr)
+
+    def _leaf(
+        self, expr: sympy.Basic, axes: tuple[Axis, ...], args: list[Access], origin: Origin
+    ) -> sympy.Basic | None:
+        """What stands for ``expr`` in the body of a map; None if it is made of what stands for its arguments."""
         if isinstance(expr, Read):
             if any(map(has_quotients, expr.index)):
                 order = _used(axes, expr)
@@ -98,9 +114,7 @@ class Lowering:
                 f"{origin.name}: the symbol {expr} is not declared; declare it with input(...) or param(...)",
                 origin,
             )
-        if not expr.args:
-            return expr
-        return expr.func(*(self._scalar(a, axes, args, origin) for a in expr.args))
+        return None if expr.args else expr
 
     def _access(self, expr: Read, places: Remainders, origin: Origin) -> Access:
         node = self.node_of(expr.variable, origin)

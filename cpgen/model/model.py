@@ -24,7 +24,7 @@ from cpgen.model.place import caller
 from cpgen.model.split import canonical_in, is_beyond, measures, split, symbols_in
 from cpgen.model.states import State, opened, previous_name
 from cpgen.model.subscripts import NO_SUBSCRIPT, NoSubscript, parsed, reach
-from cpgen.scalar import operations, placeholder
+from cpgen.scalar import operations, placeholder, renamed
 
 # operations up to which a plain expression stays one map, whose curvature is then exact
 ONE_MAP = 2000
@@ -657,8 +657,8 @@ def from_expression(expr: sympy.Expr, wrt: Sequence[str] | None, name: str = "ex
     parts, final = split(canonical_in(expr, real), _part_names(letters))
     reads = {real[s]: reads[s] for s in symbols}
     for symbol, part in parts:
-        reads[symbol] = model.define(str(symbol), (n,), part.xreplace(reads))[n]
-    model.objective(final.xreplace(reads))
+        reads[symbol] = model.define(str(symbol), (n,), renamed(part, reads))[n]
+    model.objective(renamed(final, reads))
     return model
 
 

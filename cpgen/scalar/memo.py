@@ -88,7 +88,7 @@ _in_order = cmp_to_key(sympy.Basic.compare)
 
 
 def renamed(expr: sympy.Expr, names: Mapping[sympy.Symbol, sympy.Basic]) -> sympy.Expr:
-    """``expr.xreplace(names)``, without another evaluation where ``names`` gives different symbols other symbols.
+    """``expr.xreplace(names)``, without another evaluation where ``names`` gives different symbols other names.
 
     The assumptions must be the same.  Nothing but the order of terms and factors then depends on the names, and which
     sign a function takes out of a sum; SymPy, asking everything anew, takes most of the time that a rule takes.
@@ -97,9 +97,14 @@ def renamed(expr: sympy.Expr, names: Mapping[sympy.Symbol, sympy.Basic]) -> symp
     if not own:
         return expr
     kept = free_symbols(expr) - own.keys()
-    if not all(isinstance(t, sympy.Symbol) for t in own.values()) or len({*own.values(), *kept}) < len(own) + len(kept):
+    if not all(map(_is_name, own.values())) or len({*own.values(), *kept}) < len(own) + len(kept):
         return expr.xreplace(names)
     return _renamed(expr, own, {})
+
+
+def _is_name(expr: sympy.Basic) -> bool:
+    """Whether SymPy knows of ``expr`` what it knows of a symbol: so of a symbol, and of what a model reads."""
+    return expr.is_Symbol or not (expr.is_number or expr.is_Add or expr.is_Mul or expr.is_Pow or expr.is_Function)
 
 
 def _renamed(expr: Any, own: Mapping[sympy.Symbol, sympy.Basic], made: dict[Any, Any]) -> Any:
