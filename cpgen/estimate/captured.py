@@ -18,10 +18,10 @@ from cpgen.estimate.arrays import gathered
 from cpgen.estimate.backends import Cuda
 from cpgen.estimate.compiled import Loaded
 from cpgen.estimate.core import Core, Data, Found
-from cpgen.estimate.sampling import Sampling, variance_of_mean
+from cpgen.estimate.sampling import Sampling, variance_of_mean, whole_design
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import ROWS
-from cpgen.ir.noise import DESIGNS, noise_order, variance_of_column
+from cpgen.ir.noise import DESIGNS, variance_of_column
 from cpgen.native import CudaProgram, DeviceArray
 
 Array = NDArray[np.floating]
@@ -155,7 +155,7 @@ class Captured:
         if part.what == "gradient":
             return core.by_leaf("gradient", outputs)
         if not part.exact:
-            order = noise_order(part.loaded.program)
+            order = whole_design(part.loaded.derived)
             of_mean = variance_of_mean(part.call.columns, self._sampling.design, order)
             outputs = {n: a * of_mean if read_output(n).is_variance else a for n, a in outputs.items()}
         wanted = core.diagonals if part.what == "diagonal" else {"trace": "trace"}

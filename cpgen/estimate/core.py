@@ -28,11 +28,12 @@ from cpgen.estimate.sampling import (
     freedom,
     small_enough,
     variance_of_mean,
+    whole_design,
     widening,
 )
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import ROWS, Graph, Input
-from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
+from cpgen.ir.noise import DESIGNS, IDENTITY, variance_of_column
 from cpgen.native import arithmetic, rows_of, warn_of_arithmetic
 
 Array = NDArray[np.floating]
@@ -366,7 +367,7 @@ class Core:
         """Batches of columns until the count, or the error asked for, is reached."""
         total: dict[str, Array] = {}
         used, target = 0, columns
-        order = noise_order(loaded.program)
+        order = whole_design(loaded.derived)
         while True:
             size = self.batch(loaded, data, target - used)
             if target - used - size == 1:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cpgen.derive.derived import PRIOR, SUM_PRIOR, Derived
 from cpgen.derive.outputs import read_output, variance_of
 from cpgen.errors import RequestError
+from cpgen.ir.noise import noise_inputs, noise_order
 
 Array = NDArray[np.floating]
 TWO_SIGMA = math.erf(math.sqrt(2))  # what two standard deviations hold of a normal distribution
@@ -81,13 +82,23 @@ class Sampling:
         return "sample", samples
 
 
+def whole_design(derived: Derived) -> int:
+    """Columns after which the mean of a Hadamard design has no error; 0 if there are none such.
+
+    Rows shuffle the columns of their designs by themselves.  Probes of a row see each other and those of no row, whose
+    columns are those of the first: where Hutchinson's products mix both, no number of columns cancels all of them.
+    """
+    mixed = len({given.has_rows for given in noise_inputs(derived.program)}) > 1
+    return 0 if mixed and derived.estimator.startswith("hutchinson") else noise_order(derived.program)
+
+
 def variance_of_mean(columns: int, design: str, order: int) -> float:
     """The variance of the mean of so many columns where one column has variance 1.
 
     The columns of a Hadamard design of this order are all different until each has come once: what is left over is a
-    sample without replacement, and the means of whole designs have no error at all.
+    sample without replacement, and the means of whole designs have no error at all.  ``order``: :func:`whole_design`.
     """
-    if design != "hadamard":
+    if design != "hadamard" or not order:
         return 1.0 / columns
     left = columns % order
     return left * (1.0 - left / order) / columns**2

@@ -13,9 +13,9 @@ from cpgen.errors import CheckError, RequestError
 from cpgen.estimate.arrays import gathered
 from cpgen.estimate.core import Core, Data, Found
 from cpgen.estimate.results import Estimates
-from cpgen.estimate.sampling import Sampling, variance_of_mean
+from cpgen.estimate.sampling import Sampling, variance_of_mean, whole_design
 from cpgen.ir.call import Call
-from cpgen.ir.noise import DESIGNS, IDENTITY, noise_order, variance_of_column
+from cpgen.ir.noise import DESIGNS, IDENTITY, variance_of_column
 
 Array = NDArray[np.floating]
 OF_TRACE = ("per_leaf", "groups", "covariance")  # options
@@ -61,7 +61,7 @@ class Stream:
             )
         self._total_rows = total_rows
         self._mode, self._columns = sampling.decide(self._loaded.derived)
-        order = noise_order(self._loaded.program)
+        order = whole_design(self._loaded.derived)
         self._spread = variance_of_mean(self._columns, sampling.design, order) if self._columns else 0.0
         self._sums: dict[str, Array] = {
             name: np.zeros([e for e in node.shape if isinstance(e, int)], core.real)

@@ -121,3 +121,23 @@ def test_rtol_is_kept_with_the_stated_confidence(two_signs: Any) -> None:
     assert few < many
     with pytest.raises(RequestError, match="confidence"):
         est.diagonal(arrays, rtol=0.2, confidence=1.5)
+
+
+def test_probes_of_rows_and_of_none_have_a_bar_after_whole_designs() -> None:
+    """Rows shuffle their columns by themselves, so the products of the two kinds of probes do not cancel."""
+    m = cp.Model("mixed")
+    n, i, s = m.axes("n i s", n=cp.ROWS, i=4, s=4)
+    x, w, e = m.input("x", n, i), m.param("w", i), m.param("E", i, s)
+    v = m.define("v", i, cp.sum(e[i, s] * w[s], s))
+    z = m.define("z", (n, i), cp.hypot(sp.sin(v[i]) ** 2 + 1, x[n, i]))
+    u = m.define("u", (n, i), z[n, 3] * z[n, i])
+    c = m.define("c", (n, i), cp.sum(e[i, s] * u[n, s], s))
+    y = m.define("y", (n, i), sp.tanh(u[n, 2] + u[n, i] * c[n, i]))
+    m.objective(cp.sum(sp.asin(4 * sp.tanh(sp.tanh(c[n, i] * y[n, i])) / 5), i))
+    est = cp.compile(m, wrt=["x", "w"], backend="interpreter", programs=())
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(2, 4)), "w": rng.normal(size=4), "E": rng.normal(size=(4, 4))}
+    exact = est.diagonal(arrays, exact=True)
+    found = est.diagonal(arrays, samples=64, exact=False, method="hutchinson", seed=2)
+    for leaf in ("x", "w"):
+        assert (np.abs(found[leaf].value - exact[leaf].value) <= 6 * found[leaf].stderr + 1e-12).all(), leaf

@@ -110,6 +110,11 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "abs": lambda z: np.where(z.real < 0, -z, z),
     "relu": lambda z: np.where(z.real > 0, z, 0),
     "user": lambda z: z / (1 + z * z),
+    "floor": lambda z: np.floor(z.real) + 0j,
+    "ceil": lambda z: np.ceil(z.real) + 0j,
+    "rint": lambda z: np.rint(z.real) + 0j,
+    "frac": lambda z: z - np.floor(z.real),
+    "sign": lambda z: np.sign(z.real) + 0j,
 }
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "sub": lambda a, b: a - b,
@@ -118,6 +123,7 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "max": lambda a, b: np.where(a.real > b.real, a, b),
     "min": lambda a, b: np.where(a.real < b.real, a, b),
     "hypot": lambda a, b: np.sqrt(a * a + b * b),
+    "mod": lambda a, b: a - b * np.floor(a.real / b.real),
     "atan2": lambda a, b: 2 * np.arctan(a / (np.sqrt(a * a + b * b) + b)),
 }
 
@@ -133,15 +139,17 @@ class Evaluator:
         objective: Tree,
         divide: int,
         rows_counted: bool,
+        constants: Mapping[str, Array] | None = None,
     ) -> None:
         self.axes, self.variables, self.definitions = dict(axes), dict(variables), definitions
         self.objective, self.divide, self.rows_counted = objective, divide, rows_counted
         self.position = {name: k + 1 for k, name in enumerate(axes)}
+        self.constants = {name: np.asarray(v, COMPLEX)[None] for name, v in (constants or {}).items()}
         self.largest = 0.0
 
     def value(self, arrays: Mapping[str, Array]) -> Array:
         """The objective for each batch entry; arrays have a leading batch axis."""
-        env = dict(arrays)
+        env = {**arrays, **self.constants}
         for name, axes, tree in self.definitions:
             full = self._tree(tree, env)
             batch = full.shape[0]
@@ -171,6 +179,10 @@ class Evaluator:
             return np.full((1,) * (len(self.axes) + 1), REAL(tree[1][0]) / REAL(tree[1][1]), COMPLEX)
         if kind == "read":
             return self._read(tree, env)
+        if kind == "position":
+            shape = [1] * (len(self.axes) + 1)
+            shape[self.position[tree[1]]] = self.axes[tree[1]]
+            return np.arange(self.axes[tree[1]]).reshape(shape).astype(COMPLEX)
         if kind == "un":
             return UNARY[tree[1]](self._tree(tree[2], env))
         if kind == "bin":
@@ -204,6 +216,13 @@ class Evaluator:
             return inside.prod(axis=dims, keepdims=True)
         if kind == "norm":
             return np.sqrt((inside * inside).sum(axis=dims, keepdims=True))
+        if kind in ("max", "min"):
+            for dim in dims:
+                where = inside.real.argmax(dim) if kind == "max" else inside.real.argmin(dim)
+                inside = np.take_along_axis(inside, np.expand_dims(where, dim), dim)
+            return inside
+        if kind == "rmsnorm":
+            return inside / np.sqrt((inside * inside).mean(axis=dims, keepdims=True) + REAL(1e-5))
         if kind == "layernorm":
             centred = inside - inside.mean(axis=dims, keepdims=True)
             return centred / np.sqrt((centred * centred).mean(axis=dims, keepdims=True) + REAL(1e-5))
@@ -219,12 +238,14 @@ class Evaluator:
         if not subscripts:
             return array.reshape(array.shape[0], *ones)
         places, inside = [], np.ones(ones, bool)
-        for (coefficients, offset), extent in zip(subscripts, array.shape[1:], strict=True):
+        for (coefficients, offset, *steps), extent in zip(subscripts, array.shape[1:], strict=True):
             place = np.full(ones, offset)
             for letter, factor in coefficients:
                 shape = list(ones)
                 shape[self.position[letter] - 1] = self.axes[letter]
                 place = place + factor * np.arange(self.axes[letter]).reshape(shape)
+            for sign, by in steps:
+                place = place // by if sign == "//" else place % by
             inside = inside & (place >= 0) & (place < extent)
             places.append(np.clip(place, 0, extent - 1))
         return np.where(inside, array[(slice(None), *places)], 0)

@@ -25,10 +25,12 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "abs": sp.Abs, "relu": cp.relu, "user": USER, "trigamma": lambda x: sp.polygamma(1, x),
     "softplus": cp.softplus, "sigmoid": cp.sigmoid, "logcosh": cp.logcosh, "normcdf": cp.normcdf, "gelu": cp.gelu,
     "silu": cp.silu, "expm1": lambda x: sp.exp(x) - 1, "log1p": lambda x: sp.log(1 + x),
+    "rint": cp.rint, "ceil": sp.ceiling,
     **{f: getattr(sp, f) for f in "exp sin cos tan tanh sinh cosh sech log sqrt asin acos atan asinh acosh atanh erf "
-       "erfc gamma loggamma digamma".split()},
+       "erfc gamma loggamma digamma floor frac sign".split()},
 }  # fmt: skip
 FREE = "sin cos tanh atan asinh sigmoid softplus silu logcosh sech user abs relu".split()
+JUMPING = "floor ceil rint frac sign".split()
 SMALL = "exp sinh cosh expm1 erf erfc normcdf gelu tan".split()  # of 1.2 tanh(argument)
 POSITIVE = "log log1p sqrt gamma loggamma digamma trigamma".split()
 INSIDE = "asin acos atanh".split()  # of 0.8 tanh(argument)
@@ -40,7 +42,12 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "min": sp.Min,
     "hypot": cp.hypot,
     "atan2": sp.atan2,
+    "mod": lambda a, b: a % b,
 }
+
+
+STEPS = [[("//", 2)], [("//", 3)], [("%", 2)], [("%", 3)], [("//", 2), ("%", 2)], [("%", 3), ("//", 2)]]
+KEEPING = ("softmax", "layernorm", "rmsnorm")
 
 
 def un(name: str, tree: Tree) -> Tree:
@@ -57,10 +64,12 @@ def varies(tree: Tree) -> set[str]:
     if kind == "num":
         return set()
     if kind == "read":
-        return {letter for coefficients, _ in tree[2] for letter, _ in coefficients}
+        return {letter for coefficients, *_ in tree[2] for letter, _ in coefficients}
+    if kind == "position":
+        return {tree[1]}
     if kind == "reduce":
         inner = varies(tree[3])
-        return inner if tree[1] in ("softmax", "layernorm") else inner - set(tree[2])
+        return inner if tree[1] in KEEPING else inner - set(tree[2])
     parts = tree[1] if kind in ("add", "mul") else [t for t in tree[1:] if isinstance(t, tuple)]
     return set().union(*(varies(t) for t in parts))
 
@@ -108,19 +117,25 @@ class Builder:
         names: list[tuple[str, str]] = [(f"x{k}", "data") for k in range(rng.randint(1, 2))]
         names += [(f"w{k}", "param") for k in range(rng.randint(1, 3))]
         with_rows = set()
+        names += [(f"c{k}", "constant") for k in range(rng.choice([0, 0, 1]))]
+        constants = {}
+        data = np.random.default_rng(rng.randrange(2**32))
         for name, kind in names:
             axes = tuple(rng.sample(self.letters, min(len(self.letters), rng.choice([0, 1, 1, 2, 3]))))
             if kind == "data" and self.has_rows and rng.random() < 0.85:
                 axes = ("n", *axes)
                 with_rows.add(name)
-            declare = self.m.input if kind == "data" else self.m.param
-            self.handles[name] = declare(name, *(self.symbols[a] for a in axes))
             self.shapes[name] = axes
+            own = tuple(self.symbols[a] for a in axes)
+            if kind == "constant":
+                constants[name] = data.uniform(-1.2, 1.2, [self.axes[a] for a in axes])
+                self.handles[name] = self.m.constant(name, own, constants[name])
+            else:
+                self.handles[name] = (self.m.input if kind == "data" else self.m.param)(name, *own)
         if not with_rows:
             self.rows = 1  # nothing says how many rows there are
             self.axes["n"] = 1
-        variables = dict(self.shapes)
-        data = np.random.default_rng(rng.randrange(2**32))
+        variables = {name: axes for name, axes in self.shapes.items() if name not in constants}
         arrays = {v: data.uniform(-1.2, 1.2, [self.axes[a] for a in axes]) for v, axes in variables.items()}
         self.definitions: list[tuple[str, tuple[str, ...], Tree]] = []
         for _ in range(rng.randint(1, 5)):
@@ -138,7 +153,7 @@ class Builder:
         counted = self.has_rows and any(a.name == "n" for a in free_axes(expr))
         wrt = [v for v in variables if rng.random() < 0.6] or [rng.choice(list(variables))]
         divide = self.rows if counted and reduction == "mean" else 1
-        evaluator = Evaluator(self.axes, variables, self.definitions, objective, divide, counted)
+        evaluator = Evaluator(self.axes, variables, self.definitions, objective, divide, counted, constants)
         return Case(self.m, arrays, wrt, self.rows if self.has_rows else None, with_rows, evaluator)
 
     def define(self, axes: tuple[str, ...], tree: Tree) -> str:
@@ -203,8 +218,22 @@ class Builder:
                 for b in free:
                     if b > a and b != "n" and e + self.axes[b] - 2 < size:
                         choices.append((((a, 1), (b, 1)), 0))
-            subscripts.append(rng.choice(choices))
+            quotients = self.quotients([a for a in free if a != "n"], size)
+            subscripts.append(rng.choice(quotients if quotients and rng.random() < 0.2 else choices))
         return ("read", name, tuple(subscripts), padded)
+
+    def quotients(self, free: list[str], size: int) -> list[Any]:
+        """Subscripts with // and % that stay within ``size``."""
+        found: list[Any] = []
+        for a in free:
+            for steps in STEPS:
+                for factor, offset in ((1, 0), (1, 1), (-1, 3), (-1, -1)):
+                    values = [factor * p + offset for p in range(self.axes[a])]
+                    for sign, by in steps:
+                        values = [v // by if sign == "//" else v % by for v in values]
+                    if min(values) >= 0 and max(values) < size:
+                        found.append((((a, factor),), offset, *steps))
+        return found
 
     def positive(self, tree: Tree) -> Tree:
         pick = self.rng.randrange(3)
@@ -217,8 +246,10 @@ class Builder:
     def function(self, tree: Tree) -> Tree:
         pick = self.rng.random()
         bounded = un("tanh", tree)
-        if pick < 0.5:
+        if pick < 0.46:
             return un(self.rng.choice(FREE), tree)
+        if pick < 0.5:
+            return un(self.rng.choice(JUMPING), tree)
         if pick < 0.65:
             return un(self.rng.choice(SMALL), ("mul", [num(6, 5), bounded]))
         if pick < 0.8:
@@ -232,6 +263,9 @@ class Builder:
     def tree(self, free: list[str], depth: int) -> Tree:
         rng = self.rng
         if depth == 0:
+            kept = [a for a in free if a != "n"]
+            if kept and rng.random() < 0.05:
+                return ("position", rng.choice(kept))
             return self.read(free) if rng.random() < 0.9 else num(rng.randint(1, 7), rng.choice([1, 2, 3]))
         pick = rng.random()
         if pick < 0.15:
@@ -243,7 +277,7 @@ class Builder:
         if pick < 0.7:
             a, b = self.tree(free, depth - 1), self.tree(free, depth - 1)
             name = rng.choice(list(BINARY))
-            if name in ("div", "hypot", "atan2"):
+            if name in ("div", "hypot", "atan2", "mod"):
                 b = self.positive(b)
             if name == "pow":
                 a, b = self.positive(a), rng.choice([un("tanh", b), num(3, 2), num(-1, 2), num(-2)])
@@ -256,13 +290,10 @@ class Builder:
         rng = self.rng
         kept = [a for a in free if a != "n"]
         if kept and rng.random() < 0.3:
-            along = rng.choice(kept)
+            along = rng.sample(kept, min(len(kept), rng.choice([1, 1, 2])))
             body = self.tree(free, depth - 1)
-            return (
-                ("reduce", rng.choice(["softmax", "layernorm"]), (along,), body)
-                if along in varies(body)
-                else body
-            )
+            used = tuple(a for a in along if a in varies(body))
+            return ("reduce", rng.choice(KEEPING), used, body) if used else body
         unused = [a for a in self.letters if a not in free]
         if not unused:
             return self.tree(free, depth - 1)
@@ -273,15 +304,16 @@ class Builder:
         used = tuple(a for a in bound if a in varies(body))
         if not used:
             return body
-        kind = rng.choice(["sum", "sum", "sum", "mean", "prod", "norm", "logsumexp"])
+        kind = rng.choice(["sum", "sum", "sum", "mean", "prod", "norm", "logsumexp", "max", "min"])
         if kind == "norm":
             body = self.positive(body)
-        if kind == "logsumexp":
-            used = used[:1]
-            rest = tuple(a for a in bound if a in varies(body) and a not in used)
-            inner: Tree = ("reduce", kind, used, body)
-            return ("reduce", "sum", rest, inner) if rest else inner
         return ("reduce", kind, used, body)
+
+    def subscript(self, coefficients: Any, offset: int, *steps: tuple[str, int]) -> Any:
+        place = sum((f * self.symbols[a] for a, f in coefficients), offset)
+        for sign, by in steps:
+            place = place // by if sign == "//" else place % by
+        return place
 
     def expression(self, tree: Tree) -> Any:
         """The tree as the user would write it."""
@@ -292,8 +324,10 @@ class Builder:
             _, name, subscripts, padded = tree
             if not subscripts:
                 return self.handles[name]
-            places = [sum((f * self.symbols[a] for a, f in c), o) for c, o in subscripts]
+            places = [self.subscript(*subscript) for subscript in subscripts]
             return (self.handles[name].padded if padded else self.handles[name])[tuple(places)]
+        if kind == "position":
+            return cp.position(self.symbols[tree[1]])
         if kind == "un":
             return FUNCTIONS[tree[1]](write(tree[2]))
         if kind == "bin":
@@ -309,7 +343,7 @@ class Builder:
             except RecursionError as error:
                 raise Unwritable("SymPy recurses for ever over a condition on a Piecewise") from error
         _, kind, letters, body = tree
-        name = "layer_norm" if kind == "layernorm" else kind
+        name = {"layernorm": "layer_norm", "rmsnorm": "rms_norm"}.get(kind, kind)
         return getattr(cp, name)(write(body), *(self.symbols[a] for a in letters))
 
 
