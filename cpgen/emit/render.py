@@ -136,7 +136,7 @@ def emit_c(
         elif needed:
             runtime[file] = header(file)
     driver = {"cpgen_arithmetic"}.union(*(view.runtime for view in views))
-    driver |= {"STAGE"} if private else set()
+    driver |= {"STAGE", "SHARED"} if private else {"INLINE"}
     driver |= {"SHARED"} if any(v.blas for v in views) else set()
     runtime[spelling.word(RUN)] = spelling.header(text_of(select(header_parts(RUN), driver | words(trees))), real)
     library = uses_library(called, used)

@@ -82,7 +82,7 @@ def _part(text: str) -> Part:
             defines.add(token.text)
         elif not depth and token.text.startswith("cpgen_"):
             # static inline type name(...), } name; and #define name
-            function = after == "(" and found[0].text in ("static", "SHARED", "INLINE")
+            function = after == "(" and found[0].text in ("static", "SHARED", "INLINE", "CPGEN_DRIVER")
             if function or (before == "}" and after == ";") or before == "define":
                 defines.add(token.text)
         elif before == "define":
@@ -107,7 +107,9 @@ def header(file: str) -> str:
 def real_names(real: str) -> dict[str, str]:
     """What stands for the names of :data:`RUN` that depend on the type of numbers."""
     name, limits, digits, exponent, side = _REALS[real]
-    found = {f"CPGEN_REAL_{limit}": f"{limits}_{limit}" for limit in _LIMITS}
+    # whoever has flash to spare has the driver as a part of each program, others once
+    found = {"CPGEN_DRIVER": "INLINE"}
+    found |= {f"CPGEN_REAL_{limit}": f"{limits}_{limit}" for limit in _LIMITS}
     own = {"cpgen_real": name, "CPGEN_REAL_DIGITS": digits, "CPGEN_REAL_EXPONENT": exponent, "CPGEN_REAL_SIDE": side}
     return found | own
 

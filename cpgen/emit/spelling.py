@@ -103,4 +103,6 @@ class Spelling:
     def header(self, text: str, real: str) -> str:
         """A runtime header with these names, in its comments too."""
         given = real_names(real)
+        if self.private:
+            given["CPGEN_DRIVER"] = self.word("SHARED")
         return tokens.renamed(text, lambda name: given.get(name) or self.word(name), comments=True)

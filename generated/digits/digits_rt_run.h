@@ -231,7 +231,7 @@ static const double *digits_rt_address(const void *args, size_t member)
 
 /* Whether all arrays are there that must be, and where numbers may lie; else the status of the first
  * that is not. */
-static int32_t digits_rt_check(
+INLINE int32_t digits_rt_check(
     const digits_rt_array *arrays, size_t count, const void *args, int64_t n_rows)
 {
     int32_t status = args == NULL ? digits_rt_bad_args : digits_rt_ok;
@@ -258,7 +258,7 @@ static int digits_rt_all_finite(const double *values, size_t count)
 }
 
 /* The status of a call that has computed everything. */
-static int32_t digits_rt_end(
+INLINE int32_t digits_rt_end(
     const digits_rt_array *arrays, size_t count, const void *args, int64_t n_rows, int64_t columns)
 {
     int finite = 1;
@@ -372,7 +372,7 @@ static int32_t digits_rt_threads(const digits_rt_program *p, const digits_rt_cal
 }
 
 /* Check the arguments of a call and lay out its memory. */
-static int32_t digits_rt_begin(const digits_rt_program *p, const void *args, const digits_rt_call *call,
+INLINE int32_t digits_rt_begin(const digits_rt_program *p, const void *args, const digits_rt_call *call,
     void *work, size_t work_bytes, digits_rt_frame *frame)
 {
     const digits_rt_frame empty = {0};
@@ -423,18 +423,19 @@ SHARED void digits_rt_start(double *out, ptrdiff_t count, double start, int32_t 
 }
 
 /* The tiles of a chunk, dealt out to the threads. */
-static void digits_rt_tiles(const digits_rt_program *p, const digits_rt_frame *f)
+INLINE void digits_rt_tiles(const digits_rt_program *p, const digits_rt_frame *f)
 {
     const ptrdiff_t lanes = p->lanes, group = p->group;
+    digits_rt_frame own = *f;
+    if (own.tile_size > 0U) {
+        own.tile += (size_t)OMP_INDEX * own.tile_size;
+    }
     OMP_FOR
     for (ptrdiff_t row = 0; row < f->count; row += lanes) {
-        digits_rt_frame own = *f;
-        if (own.tile_size > 0U) {
-            own.tile += (size_t)OMP_INDEX * own.tile_size;
-        }
         own.row = row;
         own.lanes = own.count - row < lanes ? own.count - row : lanes;
         own.filled = own.lanes;
+        own.col = 0;
         /* joined operations would let what a sum is joined with depend on the number of rows */
         if (p->beside != 0 && own.columns > 1 && !CPGEN_FUSED) {
             own.beside = lanes / own.lanes;
@@ -448,7 +449,7 @@ static void digits_rt_tiles(const digits_rt_program *p, const digits_rt_frame *f
 }
 
 /* All phases; every thread of a team calls this. */
-SHARED void digits_rt_phases(const digits_rt_program *p, const digits_rt_frame *frame)
+INLINE void digits_rt_phases(const digits_rt_program *p, const digits_rt_frame *frame)
 {
     digits_rt_frame f = *frame;
     if (p->clear != NULL) {

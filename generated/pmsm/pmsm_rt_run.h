@@ -49,6 +49,13 @@
 #endif
 #endif
 
+/* Functions with many callers; copies of them in every place would only take time to compile. */
+#ifdef __GNUC__
+#define PMSM_SHARED static __attribute__((noinline))
+#else
+#define PMSM_SHARED static
+#endif
+
 /* Stages stay functions of their own: the stack then holds one at a time. */
 #ifdef __GNUC__
 #define PMSM_STAGE static __attribute__((noinline))
@@ -98,7 +105,7 @@ static const float *pmsm_rt_address(const void *args, size_t member)
 
 /* Whether all arrays are there that must be, and where numbers may lie; else the status of the first
  * that is not. */
-static int32_t pmsm_rt_check(
+PMSM_SHARED int32_t pmsm_rt_check(
     const pmsm_rt_array *arrays, size_t count, const void *args, int64_t n_rows)
 {
     int32_t status = args == NULL ? pmsm_rt_bad_args : pmsm_rt_ok;
@@ -125,7 +132,7 @@ static int pmsm_rt_all_finite(const float *values, size_t count)
 }
 
 /* The status of a call that has computed everything. */
-static int32_t pmsm_rt_end(
+PMSM_SHARED int32_t pmsm_rt_end(
     const pmsm_rt_array *arrays, size_t count, const void *args, int64_t n_rows, int64_t columns)
 {
     int finite = 1;

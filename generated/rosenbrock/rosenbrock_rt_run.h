@@ -56,6 +56,13 @@
 #define SHARED static
 #endif
 
+/* Small functions that are part of whoever calls them. */
+#ifdef __GNUC__
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
 /* Lanes of a vector unit. */
 #if defined(_OPENMP) || defined(CPGEN_OPENMP_SIMD)
 #define OMP_SIMD _Pragma("omp simd")
@@ -105,7 +112,7 @@ static const float *rosenbrock_rt_address(const void *args, size_t member)
 
 /* Whether all arrays are there that must be, and where numbers may lie; else the status of the first
  * that is not. */
-static int32_t rosenbrock_rt_check(
+INLINE int32_t rosenbrock_rt_check(
     const rosenbrock_rt_array *arrays, size_t count, const void *args, int64_t n_rows)
 {
     int32_t status = args == NULL ? rosenbrock_rt_bad_args : rosenbrock_rt_ok;
@@ -132,7 +139,7 @@ static int rosenbrock_rt_all_finite(const float *values, size_t count)
 }
 
 /* The status of a call that has computed everything. */
-static int32_t rosenbrock_rt_end(
+INLINE int32_t rosenbrock_rt_end(
     const rosenbrock_rt_array *arrays, size_t count, const void *args, int64_t n_rows, int64_t columns)
 {
     int finite = 1;

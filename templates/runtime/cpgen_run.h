@@ -238,7 +238,7 @@ static const cpgen_real *cpgen_address(const void *args, size_t member)
 
 /* Whether all arrays are there that must be, and where numbers may lie; else the status of the first
  * that is not. */
-static int32_t cpgen_check(
+CPGEN_DRIVER int32_t cpgen_check(
     const cpgen_array *arrays, size_t count, const void *args, int64_t n_rows)
 {
     int32_t status = args == NULL ? cpgen_bad_args : cpgen_ok;
@@ -265,7 +265,7 @@ static int cpgen_all_finite(const cpgen_real *values, size_t count)
 }
 
 /* The status of a call that has computed everything. */
-static int32_t cpgen_end(
+CPGEN_DRIVER int32_t cpgen_end(
     const cpgen_array *arrays, size_t count, const void *args, int64_t n_rows, int64_t columns)
 {
     int finite = 1;
@@ -379,7 +379,7 @@ static int32_t cpgen_threads(const cpgen_program *p, const cpgen_call *call)
 }
 
 /* Check the arguments of a call and lay out its memory. */
-static int32_t cpgen_begin(const cpgen_program *p, const void *args, const cpgen_call *call,
+CPGEN_DRIVER int32_t cpgen_begin(const cpgen_program *p, const void *args, const cpgen_call *call,
     void *work, size_t work_bytes, cpgen_frame *frame)
 {
     const cpgen_frame empty = {0};
@@ -470,18 +470,19 @@ SHARED void cpgen_start(cpgen_real *out, ptrdiff_t count, cpgen_real start, int3
 }
 
 /* The tiles of a chunk, dealt out to the threads. */
-static void cpgen_tiles(const cpgen_program *p, const cpgen_frame *f)
+CPGEN_DRIVER void cpgen_tiles(const cpgen_program *p, const cpgen_frame *f)
 {
     const ptrdiff_t lanes = p->lanes, group = p->group;
+    cpgen_frame own = *f;
+    if (own.tile_size > 0U) {
+        own.tile += (size_t)OMP_INDEX * own.tile_size;
+    }
     OMP_FOR
     for (ptrdiff_t row = 0; row < f->count; row += lanes) {
-        cpgen_frame own = *f;
-        if (own.tile_size > 0U) {
-            own.tile += (size_t)OMP_INDEX * own.tile_size;
-        }
         own.row = row;
         own.lanes = own.count - row < lanes ? own.count - row : lanes;
         own.filled = own.lanes;
+        own.col = 0;
         /* joined operations would let what a sum is joined with depend on the number of rows */
         if (p->beside != 0 && own.columns > 1 && !CPGEN_FUSED) {
             own.beside = lanes / own.lanes;
@@ -495,7 +496,7 @@ static void cpgen_tiles(const cpgen_program *p, const cpgen_frame *f)
 }
 
 /* All phases; every thread of a team calls this. */
-SHARED void cpgen_phases(const cpgen_program *p, const cpgen_frame *frame)
+CPGEN_DRIVER void cpgen_phases(const cpgen_program *p, const cpgen_frame *frame)
 {
     cpgen_frame f = *frame;
     if (p->clear != NULL) {
