@@ -82,6 +82,7 @@ def timers() -> tuple[Any, Any]:
 
 
 TIME_FFI, TIME = timers()
+WORKSPACE_SIZED = ("n_rows", "columns", "threads")  # what the size of a workspace depends on, columns if there are any
 
 
 def pointer_to(ffi: Any, what: Any) -> Any:
@@ -156,8 +157,11 @@ def ours(workload: Workload, quantity: str, data: dict[str, Any], folder: Path) 
             leaf = next(v for v in leaves if name.endswith(f"_{v}"))
             kept[leaf] = np.zeros(data[leaf].shape)
             setattr(args, name, ffi.from_buffer("double[]", kept[leaf]))
-    args.n_rows, args.columns, args.threads, args.design = rows, columns, 1, 2 if columns else 0
-    size = getattr(lib, f"own_{program}_workspace_bytes")(rows, columns, 1)
+    numbers = {"n_rows": rows, "columns": columns, "threads": 1, "design": 2 if columns else 0}
+    for name in numbers.keys() & dict(ffi.typeof(args).item.fields):
+        setattr(args, name, numbers[name])
+    needed = getattr(lib, f"own_{program}_workspace_bytes")
+    size = needed(*(numbers[name] for name in WORKSPACE_SIZED if len(ffi.typeof(needed).args) > 2 or name != "columns"))
     work = np.zeros(size + 64, np.uint8)
     start = -work.ctypes.data % 64
     pointer, run = ffi.from_buffer("char[]", work[start:]), getattr(lib, f"own_{program}_run")

@@ -120,8 +120,11 @@ def exit_status(error: CpgenError) -> int:
 
 def build(options: argparse.Namespace) -> Reply:
     """Write the C or CUDA of the requested programs to a folder; the answer is the list of files."""
+    from cpgen.code.tokens import made_by
+
     estimator = _estimator(options)
-    files = estimator.source(options.programs, options.target)
+    command = " ".join(word for word in options.written.split(" ") if word not in ("--force", "--json"))
+    files = estimator.source(options.programs, options.target, made_by(command))
     name = estimator.graph.name
     folder = Path(options.out or f"{name}-c")
     try:

@@ -3,7 +3,7 @@
     python generated/regenerate.py            compare; print what differs, exit 1 if anything does
     python generated/regenerate.py --write    write it
 
-Both modes run ``cpgen build`` as a user would, into a temporary folder first.
+Both modes run ``cpgen build`` and ``cpgen bundle`` as a user would, into a temporary folder first.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from cpgen import cli
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"
-# folder -> the arguments of `cpgen build`, after the model and before --out
+# folder -> the command, and its arguments after the model and before --out
 BUILDS: dict[str, tuple[str, ...]] = {
-    "digits": ("--real", "float64", "--programs", "value,gradient,diagonal,sketch"),
-    "rosenbrock": ("--real", "float32", "--programs", "value,gradient,diagonal"),
+    "digits": ("build", "--real", "float64", "--programs", "value,gradient,diagonal,sketch"),
+    "rosenbrock": ("build", "--real", "float32", "--programs", "value,gradient,diagonal"),
+    "pmsm": ("bundle", "--real", "float32", "--wrt", "i_d,i_q", "--programs", "value,gradient,hessian"),
 }
 SHOWN_LINES = 40  # of the difference of one file
 
 
 def build(target: Path) -> None:
-    """Write every folder of :data:`BUILDS` below ``target``.  Raises RuntimeError if ``cpgen build`` fails."""
-    for name, arguments in BUILDS.items():
+    """Write every folder of :data:`BUILDS` below ``target``.  Raises RuntimeError if a command fails."""
+    for name, (command, *arguments) in BUILDS.items():
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as log:
-            status = cli.main(["build", str(EXAMPLES / f"{name}.py"), *arguments, "--out", str(target / name)])
+            status = cli.main([command, str(EXAMPLES / f"{name}.py"), *arguments, "--out", str(target / name)])
         if status != 0:
-            raise RuntimeError(f"cpgen build {name} exits with {status}: {log.getvalue().strip()}")
+            raise RuntimeError(f"cpgen {command} {name} exits with {status}: {log.getvalue().strip()}")
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +14,16 @@ from cpgen.bundle.report import Report, make_report
 from cpgen.bundle.vectors import Vectors, make_vectors
 from cpgen.bundle.write import write_files
 from cpgen.code.identifiers import external_prefix
-from cpgen.code.tokens import in_comment
+from cpgen.code.tokens import made_by
 from cpgen.derive.derived import Derived
 from cpgen.derive.programs import direction_names
 from cpgen.derive.request import HESSIAN, read_request
 from cpgen.emit import CFiles, emit_c, stage_text
+from cpgen.emit.arguments import arrays, output_fields, scale_inputs
 from cpgen.emit.cuda import emit_cuda
 from cpgen.emit.render import render
 from cpgen.emit.runtime import amalgamated
-from cpgen.emit.views import arrays, output_fields, scale_inputs
+from cpgen.emit.views import CView
 from cpgen.errors import DataError, RequestError, ShapeError
 from cpgen.estimate.estimator import Estimator
 from cpgen.ir.nodes import ROWS, Input, Program
@@ -57,7 +57,7 @@ def write_bundle(
         name,
         private=True,
         libm=options.math == "libm",
-        notes=_notes(options),
+        notes=made_by(options.command),
         helpers=(f"cpgen_sqrt_{suffix}",) if any(p.has_noise for p in plans) else (),
     )
     report = make_report(files, plans, weights, options.columns, options.math, real)
@@ -92,14 +92,6 @@ def _planned(program: Program, real: str, options: BundleOptions) -> Plan:
         return found.workspace_bytes(1, options.columns if found.has_columns else 0, 1)
 
     return planned(recompute(program, memory) if options.recompute else program)
-
-
-def _notes(options: BundleOptions) -> list[str]:
-    return [f"Made again by: {_one_line(options.command)}"] if options.command else []
-
-
-def _one_line(text: str) -> str:
-    return in_comment(" ".join(text.split()))
 
 
 def _arrays(
@@ -171,7 +163,7 @@ def _texts(
         "real_name": real,
         "math": options.math,
         "libm": needs_libm,
-        "notes": _notes(options),
+        "notes": made_by(options.command),
         "command": options.command,
         "programs": programs,
         "weights": constants,
@@ -185,6 +177,9 @@ def _texts(
         "amalgamate": options.amalgamate,
         "device": sorted(device),
         "stream": noisy,
+        "rows_are_summed": any("accumulate" in view.numbers for view in files.programs),
+        "exact_columns": any(view.whole is not None for view in files.programs),
+        "threaded": any(not view.plain for view in files.programs),
         "variables": [_described(v, weights) for v in estimator.graph.variables],
         "objective": "summed" if estimator.graph.reduction == "sum" else "averaged",
         "instructions": _measured(options.instructions, plans),
@@ -259,7 +254,7 @@ def _constant(c_name: str, array: Array, real: str, node: Input | None = None) -
 
 
 def _program(
-    p: Plan, view: Any, prefix: str, vectors: Vectors, weights: Mapping[str, Array], real: str
+    p: Plan, view: CView, prefix: str, vectors: Vectors, weights: Mapping[str, Array], real: str
 ) -> dict[str, object]:
     given = []
     for node in arrays(p):
@@ -286,6 +281,17 @@ def _program(
             }
         )
     call, scales = vectors.calls[p.name], vectors.calls[p.name].scales()
+    rows = call.rows
+    numbers = {
+        "n_rows": rows,
+        "columns": call.columns,
+        "first_row": 0,
+        "first_column": 0,
+        "seed": f"{call.seed}U",
+        "design": call.design,
+        "accumulate": 0,
+        "threads": 1,
+    }
     return {
         "title": p.name,
         "name": view.name,
@@ -294,9 +300,10 @@ def _program(
         "inputs": given,
         "outputs": outputs,
         "columns": call.columns,
-        "rows": call.rows,
-        "seed": call.seed,
-        "design": call.design,
+        "rows": rows,
+        "numbers": [{"field": name, "value": numbers[name]} for name in view.numbers],
+        "workspace": view.workspace_of(rows, call.columns),
+        "needs_work": view.workspace,
         "scales": [
             {"field": p.value(s).name, "value": _number(scales[s.name], real), "name": s.name}
             for s in scale_inputs(p)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from cpgen.code import printer
 from cpgen.code.tokens import tokens
 from cpgen.emit import CFiles
-from cpgen.emit.views import ProgramView, arrays
+from cpgen.emit.arguments import arrays
+from cpgen.emit.views import CView
 from cpgen.errors import BudgetError
 from cpgen.ir.nodes import COLUMNS, ROWS, Node
 from cpgen.loops import Plan
@@ -153,7 +154,7 @@ def _count(node: Node, columns: int) -> int:
     return count
 
 
-def _arguments(view: ProgramView) -> int:
+def _arguments(view: CView) -> int:
     """Bytes of the argument structure with 32-bit pointers."""
     offset = largest = 0
     for field in view.fields:
@@ -163,7 +164,7 @@ def _arguments(view: ProgramView) -> int:
     return -(-offset // largest) * largest
 
 
-def _operators(view: ProgramView) -> int:
+def _operators(view: CView) -> int:
     """Operators, calls, subscripts and loops in the text of the stages; neighbours count as one."""
     total = 0
     for stage in view.stages:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.emit import CFiles
-from cpgen.emit.views import arrays
+from cpgen.emit.arguments import arrays
 from cpgen.errors import CheckError, EnvironmentProblem, ShapeError
 from cpgen.ir.call import Call, inputs_of
 from cpgen.ir.draws import draws

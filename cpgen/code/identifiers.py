@@ -30,7 +30,7 @@ _OWN = """
     args f work work_bytes n_rows columns first_row first_column seed design accumulate threads rows row col lane lanes
     sum step tile count begin chunk words left bit last source item noise noise_offset column
     noise_key part panel terms at first down across owner shared COLS gemm gemm_context turned whole group
-    filled blas packed
+    filled blas packed numbers
 """
 FOREIGN = frozenset(_WORDS.split())
 RESERVED = FOREIGN | frozenset(_OWN.split())

@@ -31,7 +31,6 @@ from cpgen.code.tree import (
     is_number,
 )
 
-WIDTH = 100  # of signatures
 LONGEST = 110  # of a line
 
 _SELECT, _UNARY, _PRIMARY = 1, len(LEVELS) + 2, len(LEVELS) + 3
@@ -90,15 +89,28 @@ def declarator(type: Type, name: str) -> str:
 def listed(start: str, items: Sequence[str], end: str) -> str:
     """``start item, item end``, broken into lines where it is long."""
     text = ", ".join(items)
-    if len(start) + len(text) + len(end) <= WIDTH:
+    if len(start) + len(text) + len(end) <= LONGEST:
         return start + text + end
     lines = [""]
     for k, item in enumerate(items):
         piece = item + ("," if k < len(items) - 1 else end)
-        if lines[-1] and len(lines[-1]) + len(piece) > WIDTH:
+        if lines[-1] and len(lines[-1]) + len(piece) > LONGEST - 4:
             lines.append("")
         lines[-1] += f"{' ' if lines[-1] else ''}{piece}"
     return "\n    ".join([start, *lines])
+
+
+def packed(items: Sequence[str], indent: int) -> list[str]:
+    """Items of a list in as few lines as there can be, none longer than :data:`LONGEST`."""
+    margin = " " * indent
+    found: list[str] = []
+    for k, item in enumerate(items):
+        piece = item + ("," if k < len(items) - 1 else "")
+        if found and len(found[-1]) + 1 + len(piece) <= LONGEST:
+            found[-1] += f" {piece}"
+        else:
+            found.append(margin + piece)
+    return found
 
 
 def lines(body: Sequence[Statement], indent: int = 0) -> list[str]:

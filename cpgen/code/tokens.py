@@ -6,6 +6,7 @@ A name in a comment, a string or a preprocessor's message is not a name, so noth
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -56,6 +57,13 @@ def renamed(text: str, change: Callable[[str], str], comments: bool = False) -> 
         return token.text
 
     return "".join(map(put, tokens(text)))
+
+
+def made_by(command: str) -> list[str]:
+    """The lines of a comment that name the command behind a file; none without one."""
+    text = in_comment(f"Made again by: {' '.join(command.split())}")
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, 107, subsequent_indent="  ", **options) if command else []  # type: ignore[arg-type]
 
 
 def in_comment(text: str) -> str:

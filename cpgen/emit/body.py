@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import product
 
-from cpgen.code.identifiers import identifier
 from cpgen.code.tree import (
     Assign,
     Body,
@@ -170,9 +169,9 @@ class StageBody:
         if not (self.plan.beside and self.stage.phase == ROW):
             return []
         sums = [n for n in self.stage.nodes if isinstance(n, Map) and COLUMNS in n.extents[n.rank :]]
-        add = f"{identifier(self.plan.name, 'program')}_add_columns"
+        stop = self.places.filled()
         calls = [
-            Do(Call(add, (Name("f"), self.places.tile(n, False), number(elements(n)))))
+            Do(Call("cpgen_add_columns", (Name("f"), self.places.tile(n, False), number(elements(n)), LANES, stop)))
             for n in sums
             if self.plan.value(n).tile
         ]

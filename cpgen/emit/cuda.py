@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 from cpgen.code import tokens
 from cpgen.code.identifiers import external_prefix
+from cpgen.emit.arguments import LARGEST
 from cpgen.emit.device_views import DeviceView, device_view
 from cpgen.emit.render import render
 from cpgen.emit.runtime import EXACT, HEADERS, Part, defined, header_parts, own_function, select
 from cpgen.emit.spelling import Spelling
-from cpgen.emit.views import LARGEST, MOST_THREADS, words
+from cpgen.emit.views import words
 from cpgen.errors import RequestError
 from cpgen.loops.plan import ALIGNMENT, Plan
 from cpgen.loops.schedule import LANES
@@ -56,7 +57,7 @@ def emit_cuda(model_name: str, plans: Sequence[Plan], real: str = "float64", pre
     spelling = Spelling(name, function=function, infinity=f"cpgen_infinity_{suffix}")
     views = tuple(device_view(plan, name).spelled(spelling) for plan in plans)
     definitions = [spelling.text(d) for d in dict.fromkeys(d for v in views for d in v.program.definitions)]
-    needed = words([v.program for v in views]).union(*map(tokens.names, definitions))
+    needed = words([v.program.trees for v in views]).union(*map(tokens.names, definitions))
     runtime = []
     for file in HEADERS:
         chosen = select(_without_exact(header_parts(file)), needed)
@@ -71,7 +72,6 @@ def emit_cuda(model_name: str, plans: Sequence[Plan], real: str = "float64", pre
         "programs": views,
         "alignment": ALIGNMENT,
         "largest": LARGEST,
-        "most_threads": MOST_THREADS,
         "spread": any(v.spread for v in views),
         "notes": [],
         "definitions": [_device(d) for d in definitions],

@@ -55,6 +55,11 @@ class DeviceSums(Sums):
         sizes: list[Expression] = [] if self.nest.block is None else [number(self.nest.block_width)]
         return Let(Type(self.places.real), name, None, tuple([*sizes, Name(COLS)] if self.wide else sizes))
 
+    def started(self, start: Expression) -> Body:
+        names = self.own.values()
+        body: Body = [self.declaration(name) for name in names]
+        return body + self.over_block([Assign(self.total(name), start) for name in names])
+
     def over_block(self, body: Body) -> Body:
         if self.wide:
             body = each_column(body)

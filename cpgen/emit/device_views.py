@@ -10,12 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cpgen.code.rewrite import rebuilt
 from cpgen.code.tree import Call, Expression, Literal, Name, Statement, Type, binary, joined, number, of
+from cpgen.emit.arguments import NUMBERS, Field, fields
 from cpgen.emit.device_body import device_body
+from cpgen.emit.device_interface import (
+    DeviceStatus,
+    SizeView,
+    device_clear,
+    device_statuses,
+    numbers_of,
+    size_view,
+)
 from cpgen.emit.names import address, constant, elements
 from cpgen.emit.spelling import Spelling
-from cpgen.emit.views import Dialect, Field, ProgramView, Status, program_view, stage_text
+from cpgen.emit.views import Dialect, ProgramView, program_view, stage_text
 from cpgen.ir.nodes import Map, Node
 from cpgen.loops.kernels import Launch, Multiply, Panels, Terms, Threads
 from cpgen.loops.plan import Plan, Stage
@@ -76,6 +84,12 @@ class DeviceView:
 
     program: ProgramView
     plan: Plan
+    fields: tuple[Field, ...]
+    statuses: tuple[DeviceStatus, ...]
+    size: SizeView
+    work_numbers: Expression
+    tile_numbers: Expression
+    sizes_use_columns: bool
     before: tuple[Kernel, ...]
     sums: tuple[Kernel, ...]
     after: tuple[Kernel, ...]
@@ -125,25 +139,22 @@ def _is_product(plan: Plan, stage: Stage) -> bool:
     return isinstance(stage.kernel, Multiply)
 
 
-DEVICE = Dialect(device_body, "static __device__ void", "static __device__ void", together=False, omits=_is_product)
+DEVICE = Dialect(
+    device_body,
+    "static __device__ void",
+    "static __device__ void",
+    lambda name: f"{name}_frame",
+    arguments=False,
+    together=False,
+    omits=_is_product,
+)
 
 
 def device_view(plan: Plan, model: str) -> DeviceView:
-    view = program_view(plan, model, DEVICE)
-    size = f"{view.name}_workspace_bytes"
-
-    def on_device(node: Any) -> Any:
-        if isinstance(node, Call) and node.function == size:
-            return Call(f"{size}_cuda", node.arguments[:-1])  # which need not know the threads
-        return node
-
-    statuses = [
-        replace(s, test=rebuilt(s.test, on_device))
-        for s in view.statuses
-        if s.code <= 0  # the results are not known when it returns
-    ]
+    view = program_view(plan, model, DEVICE, lambda found: device_clear(plan, found.name))
+    statuses = device_statuses(plan, view.name)
     lowest = min(s.code for s in statuses)
-    statuses.append(Status(f"{view.upper}_LAUNCH_FAILED", lowest - 1, "a kernel could not be launched", None))
+    statuses.append(DeviceStatus(f"{view.upper}_LAUNCH_FAILED", lowest - 1, "a kernel could not be launched", None))
 
     def kernels(stages: Sequence[Stage], calls: Sequence[Statement]) -> tuple[Kernel, ...]:
         return tuple(_kernel(s, c, plan) for s, c in zip(stages, calls, strict=True))
@@ -152,16 +163,22 @@ def device_view(plan: Plan, model: str) -> DeviceView:
     sums = kernels(plan.accumulate, view.accumulate)
     steps = [step for segment in spread for step in segment.steps]
     gemm = any(k.library for k in sums) or any(step.product.gemm for step in steps if step.product)
-    fields = list(view.fields)
+    members = list(fields(plan, model, NUMBERS))
     if gemm:
-        statuses.append(Status(f"{view.upper}_GEMM_FAILED", lowest - 2, "gemm returned an error", None))
-        fields += [
+        statuses.append(DeviceStatus(f"{view.upper}_GEMM_FAILED", lowest - 2, "gemm returned an error", None))
+        members += [
             Field("gemm", Type(f"{view.name}_gemm", pointer=True), "the caller's library for large products, or NULL"),
             Field("gemm_context", Type("void", pointer=True), "its first argument"),
         ]
     return DeviceView(
-        replace(view, statuses=tuple(statuses), fields=tuple(fields)),
+        view,
         plan,
+        tuple(members),
+        tuple(statuses),
+        size_view(plan),
+        numbers_of(plan.work),
+        numbers_of(plan.tile_memory),
+        any(t.columns for t in ((plan.work, plan.tile_memory, plan.rows) if plan.segments else (plan.work,))),
         kernels(plan.setup, view.setup),
         sums,
         kernels(plan.finish, view.finish),

@@ -94,8 +94,8 @@ def _levels(
                 continue
             extent = constant(root.extents[a])
             variable, begin = block_start(places.axes[a], extent, width)
-            starts += begin
-            if variable:
+            if variable:  # else the sums themselves are counted along the axis
+                starts += begin
                 loops.append(_Level(variable, ((number(0), number(extent)),), width))
         if places.grouped:  # inside, so that what a block reads of the weights stays in the cache
             loops.append(_Level("group", ((number(0), places.filled()),), Name("GROUP")))

@@ -21,11 +21,12 @@ def in_pieces(places: Places, root: Map, sums: Sums, by: Pieces) -> Body:
     first, last = Name(f"{inner}_from"), Name(f"{inner}_to")
     name = sums.own[root]
     packed = Name("packed")
-    place = Element(Element(packed, binary("-", Name(inner), first)), Name("step"))
+    counter = sums.counter(nest.block, "step")
+    place = Element(Element(packed, binary("-", Name(inner), first)), counter)
     result, total = places.result(root), sums.total(name)
 
-    copied = sums.in_block(nest.block, "step", [Assign(place, places.element(found.weights))])
-    copy = loop(inner, last, [loop("step", width, copied)], first)
+    copied = sums.in_block(nest.block, counter.text, [Assign(place, places.element(found.weights))])
+    copy = loop(inner, last, [loop(counter.text, width, copied)], first)
     start = Select(binary(">", first, number(0)), result, places.zero)
     added = binary("*", place, places.element(found.values))
     group = [
@@ -37,7 +38,7 @@ def in_pieces(places: Places, root: Map, sums: Sums, by: Pieces) -> Body:
     groups = loop("group", places.filled(), group, step=Name("GROUP"))
     variable, begin = block_start(places.axes[nest.block], found.outs, width)
     pieces = Let(Type(places.real), packed.text, None, (number(by.terms), number(width)))
-    block = [*begin, pieces, copy, groups]
+    block = [*(begin if variable else []), pieces, copy, groups]
     blocks = [loop(variable, found.outs, block, step=width)] if variable else block
     more, depth = binary("+", first, number(by.terms)), number(found.depth)
     end = more if found.depth % by.terms == 0 else Select(binary("<", more, depth), more, depth)

@@ -9,12 +9,14 @@ from functools import lru_cache
 import jinja2
 
 from cpgen.code import printer, tokens
-from cpgen.code.identifiers import external_prefix
+from cpgen.code.identifiers import external_prefix, identifier
 from cpgen.code.rewrite import calls
 from cpgen.code.tree import Statement
+from cpgen.emit.arguments import LARGEST, declared, statuses
 from cpgen.emit.runtime import (
     HEADERS,
     LIMITED,
+    RUN,
     VECTORISED,
     defined,
     header,
@@ -25,8 +27,8 @@ from cpgen.emit.runtime import (
     text_of,
     uses_library,
 )
-from cpgen.emit.spelling import FUNCTIONS, Spelling
-from cpgen.emit.views import LARGEST, MOST_THREADS, ProgramView, program_view, words
+from cpgen.emit.spelling import Spelling
+from cpgen.emit.views import CView, c_views, words
 from cpgen.errors import RequestError
 from cpgen.loops.plan import Plan
 from cpgen.version import __version__
@@ -44,7 +46,7 @@ class CFiles:
     source: str
     runtime: dict[str, str]
     declarations: str
-    programs: tuple[ProgramView, ...]
+    programs: tuple[CView, ...]
     library: bool  # whether math.h is used
 
     @property
@@ -105,62 +107,121 @@ def emit_c(
     name = external_prefix(prefix or model_name)
     if any(p.real != real for p in plans):
         raise RequestError(f"all programs of {model_name} must be planned for {real}")
-    views = tuple(program_view(plan, name) for plan in plans)
-    names = [v.name for v in views]
-    if len(set(names)) != len(names):
-        raise RequestError(f"two programs of {model_name} have the same name: {', '.join(sorted(names))}")
+    named = [identifier(plan.name, "program") for plan in plans]
+    if len(set(named)) != len(named):
+        raise RequestError(f"two programs of {model_name} have the same name: {', '.join(sorted(named))}")
+    views = c_views(plans, name)
     # a single row gives the vector unit nothing to do
     own = None if private else VECTORISED if any(p.tile > 1 for p in plans) else ()
     spelling = Spelling(
         name,
-        frozenset(FUNCTIONS.union(*(view.own_names for view in views))),
+        frozenset().union(*(view.own_names for view in views)),
         private,
         str if libm else own_function(real, own),
         f"cpgen_infinity_{'f64' if real == 'float64' else 'f32'}" if private and not libm else "",
     )
     definitions = list(dict.fromkeys(d for v in views for d in v.definitions))
-    used = spelling.used(words(views).union(*map(tokens.names, definitions)))
-    called = spelling.used({name for view in views for name in calls(view.trees)}.union(*map(tokens.called, definitions)))
+    trees = [v.trees for v in views]
+    used = spelling.used(words(trees).union(*map(tokens.names, definitions)))
+    called = spelling.used({*calls(trees)}.union(*map(tokens.called, definitions)))
+    views = tuple(view.spelled(spelling) for view in views)
     runtime, in_headers = {}, False
     for file in HEADERS:
         needed = (used | set(helpers)) & defined(file)
         if needed and private:
             others = header_parts("cpgen_libm.h") if libm else ()
             chosen = select(header_parts(file), needed, others)
-            text = text_of(chosen)
             in_headers = in_headers or any(uses_library(part.calls, part.names) for part in chosen)
-            runtime[spelling.word(file)] = spelling.header(text)
+            runtime[spelling.word(file)] = spelling.header(text_of(chosen), real)
         elif needed:
             runtime[file] = header(file)
-    views = tuple(view.spelled(spelling) for view in views)
+    driver = {"cpgen_arithmetic"}.union(*(view.runtime for view in views))
+    driver |= {"STAGE", "SHARED"} if private else {"INLINE"}
+    driver |= {"SHARED"} if any(v.blas for v in views) else set()
+    runtime[spelling.word(RUN)] = spelling.header(text_of(select(header_parts(RUN), driver | words(trees))), real)
     library = uses_library(called, used)
+    programs, named_as = [view.statuses for view in views], statuses(plans, name)
     context = {
         "name": name,
         "model": model_name,
         "upper": name.upper(),
         "version": __version__,
         "real": real,
+        "number": "double" if real == "float64" else "float",
         "programs": views,
-        "largest_size": max(t.constant for p in plans for t in (p.work, p.tile_memory, p.rows)) if plans else 0,
-        "largest_offset": max((o.value for v in views for o in v.offsets), default=0),
-        "largest": LARGEST,
-        "threads": MOST_THREADS,
-        "zero": "0.0" if real == "float64" else "0.0f",
-        "beside": any(v.beside for v in views),
+        "statuses": named_as.of_model(programs),
+        "array_statuses": printer.packed([f"{s.name} = {s.code}" for s in map(named_as.array, named_as.arrays)], 4),
+        "members": {v.name: declared(v.fields, views[0].fields * (k > 0), views[0].title) for k, v in enumerate(views)},
         "notes": notes,
         "blas": any(v.blas for v in views),
         "definitions": [spelling.text(d) for d in definitions],
-        "private": private,
         "macros": spelling.macros,
-        "runtime": spelling.runtime.upper(),
-        "local": spelling.local,
-        "includes": sorted(runtime),
+        "run": f"{name}_rt_",
+        # first what has pragmas for all that follows
+        "includes": [spelling.word(RUN), *sorted(file for file in runtime if file != spelling.word(RUN))],
         "math_header": library,
+        "lanes": _lanes(views, name),
+        "workspaces": any(v.workspace for v in views),
+        **_largest(plans, views, real),
     }
-    source = render("c/program.c.j2", context)
+    source = render("c/program.c.j2", {**context, "tiles": _tiles(views)})
     declarations = render("c/declarations.h.j2", context)
     text = render("c/program.h.j2", {**context, "declarations": declarations})
     return CFiles(name, text, source, runtime, declarations, views, library or in_headers)
+
+
+def _largest(plans: Sequence[Plan], views: Sequence[CView], real: str) -> dict[str, object]:
+    """The largest size and offset in numbers, and whether a machine of 32 bits might not have room for them."""
+    size = max((t.constant for p in plans for t in (p.work, p.tile_memory, p.rows)), default=0)
+    offset = max((o.value * (v.lanes if o.tile else 1) for v in views for o in v.offsets), default=0)
+    return {
+        "largest_size": size,
+        "largest_offset": offset,
+        "guards": max(size * (8 if real == "float64" else 4), offset) > LARGEST,
+    }
+
+
+@dataclass(frozen=True)
+class LanesView:
+    """A macro with which whoever compiles chooses the rows in a tile; ``of``: what it is of."""
+
+    chosen: str
+    lanes: int
+    of: str
+
+
+def _lanes(views: Sequence[CView], name: str) -> list[LanesView]:
+    tiled = [v for v in views if v.has_tiles]
+    several = len({v.lanes_chosen for v in tiled}) > 1
+    return list(dict.fromkeys(LanesView(v.lanes_chosen, v.lanes, v.title if several else name) for v in tiled))
+
+
+@dataclass(frozen=True)
+class GroupMacro:
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class TileMacro:
+    """What the text calls the rows in a tile, and groups of them."""
+
+    name: str
+    chosen: str
+    groups: tuple[GroupMacro, ...]
+
+
+def _tiles(views: Sequence[CView]) -> list[TileMacro]:
+    found: dict[str, TileMacro] = {}
+    named = words([v.trees for v in views])
+    for v in views:
+        if v.has_tiles and (v.lanes > 1 or v.lanes_macro in named):
+            groups = {GroupMacro(v.group_macro, v.group)} if v.group else set()
+            before = found.get(v.lanes_macro)
+            groups |= set(before.groups) if before else set()
+            rows = v.lanes_chosen if v.lanes > 1 else "1 /* rows in a tile: the text is made for that */"
+            found[v.lanes_macro] = TileMacro(v.lanes_macro, rows, tuple(groups))
+    return list(found.values())
 
 
 def render(template: str, context: Mapping[str, object]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cpgen.code.identifiers import identifier
 from cpgen.code.rewrite import rebuilt, replaced
 from cpgen.code.tree import (
     Assign,
@@ -120,9 +119,8 @@ class Rows:
 
     def _repeat(self, node: Input, lanes: Expression) -> Statement:
         """Fill the lanes from ``lanes`` on, for which there is nothing, with what the lanes before have."""
-        repeat = f"{identifier(self.plan.name, 'program')}_repeat_lanes"
         stop = self.places.filled()
-        call = Call(repeat, (self.places.tile(node, False), number(elements(node)), lanes, stop))
+        call = Call("cpgen_repeat_lanes", (self.places.tile(node, False), number(elements(node)), LANES, lanes, stop))
         return branch(binary("<", lanes, stop), [Do(call)])
 
     def _keep(self) -> Body:

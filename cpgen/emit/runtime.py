@@ -30,6 +30,13 @@ EXACT = ("sqrt", "fabs")
 LIMITED = frozenset(f"cpgen_{name}_moderate_{real}" for name in MODERATE for real in ("f32", "f64"))
 
 HEADERS = ("cpgen_philox.h", "cpgen_scalar.h")
+RUN = "cpgen_run.h"  # how programs in C are run
+# what stands in it for the type of numbers, its limits as IEEE 754 has them, and 1/2^k such that (1 + 1/2^k)^2 is rounded
+_REALS = {
+    "float64": ("double", "DBL", "53", "1024", "0x1p-27"),
+    "float32": ("float", "FLT", "24", "128", "0x1p-13f"),
+}
+_LIMITS = ("MAX", "MIN", "EPSILON", "MANT_DIG", "MAX_EXP")
 
 
 def template_folder() -> Path:
@@ -59,16 +66,26 @@ def header_parts(file: str) -> tuple[Part, ...]:
     return tuple(_part(part) for part in text.strip("\n").split("\n\n"))
 
 
+# macros that a part may be wanted for
+_DEFINED = ("OMP", "SHARED", "STAGE", "INLINE", "CPGEN_SERIAL_BELOW", "CPGEN_BARRIERS")
+
+
 def _part(text: str) -> Part:
     found = [t for t in tokens.tokens(text) if t.kind not in ("comment", "space")]
     defines, depth = set[str](), 0
     for k, token in enumerate(found):
         depth += (token.text == "{") - (token.text == "}")
-        if depth or token.kind != "name" or not token.text.startswith("cpgen_"):
+        if token.kind != "name" or not token.text.startswith(("cpgen_", *_DEFINED)):
             continue
         before, after = (found[j].text if 0 <= j < len(found) else "" for j in (k - 1, k + 1))
-        # static inline type name(...), } name; and #define name
-        if (after == "(" and found[0].text == "static") or (before == "}" and after == ";") or before == "define":
+        if found[0].text == "enum":
+            defines.add(token.text)
+        elif not depth and token.text.startswith("cpgen_"):
+            # static inline type name(...), } name; and #define name
+            function = after == "(" and found[0].text in ("static", "SHARED", "INLINE", "CPGEN_DRIVER")
+            if function or (before == "}" and after == ";") or before == "define":
+                defines.add(token.text)
+        elif before == "define":
             defines.add(token.text)
     names = frozenset(t.text for t in found if t.kind == "name")
     pairs = zip(found, found[1:], strict=False)
@@ -85,6 +102,16 @@ def defined(file: str) -> frozenset[str]:
 def header(file: str) -> str:
     """The text of a whole header."""
     return "\n\n".join(part.text for part in header_parts(file)) + "\n"
+
+
+def real_names(real: str) -> dict[str, str]:
+    """What stands for the names of :data:`RUN` that depend on the type of numbers."""
+    name, limits, digits, exponent, side = _REALS[real]
+    # whoever has flash to spare has the driver as a part of each program, others once
+    found = {"CPGEN_DRIVER": "INLINE"}
+    found |= {f"CPGEN_REAL_{limit}": f"{limits}_{limit}" for limit in _LIMITS}
+    own = {"cpgen_real": name, "CPGEN_REAL_DIGITS": digits, "CPGEN_REAL_EXPONENT": exponent, "CPGEN_REAL_SIDE": side}
+    return found | own
 
 
 def select(parts: Sequence[Part], needed: Iterable[str], others: Sequence[Part] = ()) -> list[Part]:

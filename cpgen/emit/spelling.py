@@ -9,13 +9,13 @@ from typing import Any
 from cpgen.code import tokens
 from cpgen.code.rewrite import rebuilt
 from cpgen.code.tree import Block, Call, For, Function, Name, Type
+from cpgen.emit.runtime import RUN, defined, real_names
 
-# macros and functions of the text itself, beside those of its programs
-MACROS = frozenset(
-    ["OMP_SIMD", "OMP_FOR_SIMD", "OMP_FOR_SIMD_NOWAIT", "OMP_BARRIER", "SHARED", "STAGE"]
-    + [f"OMP_{kind}{wait}" for kind in ("FOR", "FOR_2", "FOR_3", "FOR_4", "SINGLE") for wait in ("", "_NOWAIT")]
-)
-FUNCTIONS = frozenset(["size_product", "size_sum", "all_finite", "MISPLACED"])
+# macros of the text itself, beside those of its programs
+MACROS = frozenset(name for name in defined(RUN) if not name.lower().startswith(("cpgen_", "omp_share")))
+# what templates/runtime/cpgen_run.h defines: the text's own, since there is only what it calls
+_RUN = frozenset(name for name in defined(RUN) if name.startswith("cpgen_")) | {RUN}
+_GUARD, _TEAM = "CPGEN_RUN_H", "OMP_TEAM"  # likewise
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ class Spelling:
         """Any name of a tree, or of C text that is not the user's."""
         if name in self.own:
             return self.local(name)
-        if self.private and name in MACROS:
+        if self.private and name in MACROS and name != _TEAM:
             return self.macros + name
-        if self.private and name.startswith("cpgen_"):
-            return self.runtime + name[len("cpgen_") :]
-        if self.private and name.startswith("CPGEN_"):
-            return self.runtime.upper() + name[len("CPGEN_") :]
+        if name in _RUN or (self.private and name.startswith("cpgen_")):
+            return f"{self.model}_rt_{name[len('cpgen_') :]}"
+        if name == _TEAM:
+            return f"{self.model.upper()}_{name}"
+        if name == _GUARD or (self.private and name.startswith("CPGEN_")):
+            return f"{self.model.upper()}_RT_{name[len('CPGEN_') :]}"
         return name
 
     def used(self, names: Iterable[str]) -> set[str]:
@@ -87,7 +89,7 @@ class Spelling:
             if isinstance(node, (For, Block)) and node.pragma:
                 return replace(node, pragma=self.word(node.pragma))
             if isinstance(node, Function):
-                kind = "STAGE" if self.private and node.kind == "static void" else node.kind
+                kind = "STAGE void" if self.private and node.kind == "static void" else node.kind
                 kind = " ".join(self.word(word) for word in kind.split(" "))
                 return replace(node, name=self.word(node.name), kind=kind)
             return node
@@ -98,6 +100,9 @@ class Spelling:
         """C text that the user wrote, with these names."""
         return tokens.renamed(text, lambda name: self.word(self.function(name)))
 
-    def header(self, text: str) -> str:
+    def header(self, text: str, real: str) -> str:
         """A runtime header with these names, in its comments too."""
-        return tokens.renamed(text, self.word, comments=True)
+        given = real_names(real)
+        if self.private:
+            given["CPGEN_DRIVER"] = self.word("SHARED")
+        return tokens.renamed(text, lambda name: given.get(name) or self.word(name), comments=True)

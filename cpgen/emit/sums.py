@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
-from cpgen.code.rewrite import mentions
+from cpgen.code.rewrite import mentions, replaced
 from cpgen.code.tree import (
     Assign,
     Body,
+    Call,
+    Cast,
+    Do,
     Element,
     Expression,
     Let,
@@ -33,7 +37,7 @@ from cpgen.loops.ranges import Condition, check, conditions, live, never, pieces
 class Sums:
     """The sums over the loops of ``nest``, whose output axes are walked in blocks.
 
-    Device code overrides :meth:`total`, :meth:`declaration`, :meth:`over_block` and :meth:`overlap`.
+    Device code overrides :meth:`total`, :meth:`declaration`, :meth:`over_block`, :meth:`started` and :meth:`overlap`.
     """
 
     def __init__(self, places: Places, root: Map, nest: Nest) -> None:
@@ -56,10 +60,18 @@ class Sums:
 
     def total(self, name: str = "sum") -> Expression:
         """The sum of the current point."""
+        nest = self.nest
         found: Expression = Name(name)
-        if self.nest.block is not None:
-            found = Element(found, Name("step"))
-        return Element(found, Name("lane")) if self._has_lanes() else found
+        if nest.block is not None:
+            found = Element(found, self.counter(nest.block, "step"))
+        if not self._has_lanes():
+            return found
+        return Element(found, Name("lane") if nest.lanes or nest.vector is None else self.counter(nest.vector, "lane"))
+
+    def counter(self, a: int, usual: str) -> Name:
+        """What counts the sums along a blocked axis: the axis itself, where one block is all of it."""
+        extent, width = self.root.extents[a], dict(self.nest.blocks)[a]
+        return Name(self.places.axes[a] if isinstance(extent, int) and extent <= width else usual)
 
     def _has_lanes(self) -> bool:
         """Whether sums are held for several points of the vector axis."""
@@ -84,18 +96,21 @@ class Sums:
         """Wrap ``body`` in the loops over the local sums."""
         nest = self.nest
         if nest.vector is not None and self._has_lanes():
+            counter = "lane"
             if not nest.lanes:
-                body = self.in_block(nest.vector, "lane", body)
-            body = [loop("lane", self._width(), body, pragma="OMP_SIMD")]
+                counter = self.counter(nest.vector, "lane").text
+                body = self.in_block(nest.vector, counter, body)
+            body = [loop(counter, self._width(), body, pragma="OMP_SIMD")]
         if nest.block is not None:
-            body = [loop("step", nest.block_width, self.in_block(nest.block, "step", body))]
+            counter = self.counter(nest.block, "step").text
+            body = [loop(counter, nest.block_width, self.in_block(nest.block, counter, body))]
         return body
 
     def in_block(self, a: int, counter: str, body: Body) -> Body:
-        """``body`` with the position along a blocked axis declared, if it is used."""
+        """``body`` with the position along a blocked axis declared, if it is used and not what is counted."""
         places = self.places
         name = places.axes[a]
-        if not mentions(body, name):
+        if name == counter or not mentions(body, name):
             return body
         return [let(name, binary("+", Name(f"{name}_first"), Name(counter))), *body]
 
@@ -109,10 +124,23 @@ class Sums:
             if places.stage.phase == ROW:
                 tests = [places.going_on(), *tests]
             start = Select(every(tests), stored, start) if tests else stored
-        names = self.own.values()
-        body: Body = [self.declaration(name) for name in names]
-        body += self.over_block([Assign(self.total(name), start) for name in names])
-        return body + self._adding()
+        return self.started(start) + self._adding()
+
+    def started(self, start: Expression) -> Body:
+        """The local sums, declared and started."""
+        declared = [self.declaration(name) for name in self.own.values()]
+        sizes = declared[0].sizes
+        if not sizes:
+            return [replace(d, value=start) for d in declared]
+        unused = self.nest.lanes and self.places.plan.group > 0 and not self.places.grouped  # lanes of a tile
+        if start != self.places.zero or unused:
+            return [*declared, *self.over_block([Assign(self.total(name), start) for name in self.own.values()])]
+        count: Expression = sizes[0]
+        for size in sizes[1:]:
+            count = binary("*", count, size)
+        first = Cast(f"{self.places.real} *", Name("sum")) if len(sizes) > 1 else Name("sum")
+        places = [first if d.name == "sum" else replaced(first, Name("sum"), Name(d.name)) for d in declared]
+        return [*declared, *(Do(Call("cpgen_zero", (place, count))) for place in places)]
 
     def _adding(self) -> Body:
         """Loops over the terms that count, with the addition inside."""

@@ -7,92 +7,71 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from pathlib import PurePath
+from typing import Any
 
 from cpgen.code import printer
 from cpgen.code.identifiers import identifier
-from cpgen.code.rewrite import mentions, nodes
+from cpgen.code.rewrite import mentions, nodes, rebuilt, replaced
 from cpgen.code.tokens import in_comment, renamed
 from cpgen.code.tree import (
+    Assign,
+    Block,
     Body,
     Call,
-    Cast,
     Do,
+    Element,
     Expression,
+    For,
     Function,
-    Group,
-    Literal,
+    If,
+    Let,
+    Member,
     Name,
+    Operation,
     Parameter,
-    Select,
     Statement,
     Type,
     binary,
     branch,
     every,
-    joined,
     number,
     of,
 )
+from cpgen.emit.arguments import (
+    NUMBERS,
+    ArrayView,
+    Field,
+    Status,
+    Statuses,
+    extent_name,
+    fields,
+    statuses,
+)
 from cpgen.emit.body import StageBody, stage_body
-from cpgen.emit.names import COLUMNS_BEGIN, address, axis_names, elements, member_axes, offset_name
+from cpgen.emit.names import COLUMNS_BEGIN, LANES, address, axis_names, elements, member_axes, offset_name
 from cpgen.emit.places import lowest, zero
 from cpgen.emit.rows import NULL
-from cpgen.emit.share import Draft, Shared, share
+from cpgen.emit.share import ARGS, Draft, Shared, share
 from cpgen.emit.spelling import Spelling
-from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Index, Input, Map, Node
+from cpgen.ir.nodes import ROWS, Index, Map, Node
 from cpgen.ir.stack import stacked
-from cpgen.ir.text import digest, extent_text
-from cpgen.loops.plan import Plan, Stage, Totals, Value, Work, is_noise, is_scale
+from cpgen.ir.text import digest
+from cpgen.loops.plan import Plan, Stage, Totals, Value, Work
 from cpgen.scalar import spelled
 
-WIDTH = 100
-LARGEST = 2147483647  # rows and columns of one call: positions fit ptrdiff_t on 32-bit machines too
-MOST_THREADS = 65536
-MISPLACED = "MISPLACED"
-
-
-@dataclass(frozen=True)
-class Field:
-    """One member of the argument structure."""
-
-    name: str
-    type: Type
-    comment: str
-
-    @property
-    def declaration(self) -> str:
-        return printer.declarator(self.type, self.name)
-
-
-@dataclass(frozen=True)
-class Status:
-    name: str
-    code: int
-    meaning: str
-    test: Expression | None  # the condition under which it is returned; None if the template knows
-
-
-@dataclass(frozen=True)
-class OutputView:
-    field: str
-    count: Expression  # of its numbers, as size_t
-
-
-@dataclass(frozen=True)
-class SizeView:
-    """Numbers in the workspace, for one lane and for one row, computed so that they cannot overflow, and the counts
-    behind it as (constant, for each column)."""
-
-    work: Expression
-    tile: Expression
-    rows: Expression
-    counts: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+WIDTH = 104  # of comments
+# as in templates/runtime/cpgen_run.h: operations of a call that is not worth a team, and barriers that cost as much again
+SERIAL_BELOW, BARRIERS = 200_000, 50
+WORK = Name("numbers")  # the workspace of a program that has no frame
 
 
 @dataclass(frozen=True)
 class Offset:
+    """Where a value begins in its space; ``tile``: that of a tile, counted for each lane."""
+
     name: str
     value: int
+    tile: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +90,10 @@ class SegmentView:
 
 @dataclass(frozen=True)
 class ProgramView:
-    """One program of a model."""
+    """One program of a model, in C or on a device: its functions and who calls them when.
+
+    ``stages``: functions that no program before has.
+    """
 
     name: str  # prefix of its external names
     title: str
@@ -119,36 +101,21 @@ class ProgramView:
     upper: str
     real: str
     digest: str
-    fields: tuple[Field, ...]
-    statuses: tuple[Status, ...]
-    outputs: tuple[OutputView, ...]
-    alignment: int  # bytes that the workspace has more than its numbers need, so that it may begin anywhere
-    whole: int | None  # columns of the exact answer, where they are the caller's to give
-    lanes: int
-    group: int  # lanes whose sums are held at once, 0 where that is always the whole tile
-    chunk_tiles: int
     offsets: tuple[Offset, ...]
     stages: tuple[StageView, ...]
+    clear: tuple[Statement, ...]  # starts the sums over rows
     setup: tuple[Statement, ...]
     segments: tuple[SegmentView, ...]
     calls: Mapping[int, Statement]  # of all stages by number
     accumulate: tuple[Statement, ...]
     finish: tuple[Statement, ...]
-    clear: tuple[Statement, ...]
     has_tiles: bool
-    beside: bool
     has_rows: bool
-    has_clear: bool
-    work_numbers: Expression
-    tile_numbers: Expression
-    size: SizeView
-    sizes_use_columns: bool
-    alone: Expression  # whether a call is sooner done on one thread, by what a team has to wait for
-    cost_by_rows: bool
-    cost_by_columns: bool
-    barriers: tuple[int, int]  # once, and for each chunk of rows
-    blas: bool  # whether the caller may pass a BLAS
     definitions: tuple[str, ...]
+
+    @property
+    def has_clear(self) -> bool:
+        return bool(self.clear)
 
     @property
     def trees(self) -> tuple[object, ...]:
@@ -159,16 +126,13 @@ class ProgramView:
     @property
     def own_names(self) -> set[str]:
         """What the text of this program defines, except for what begins with its name."""
-        found = {stage.function.name for stage in self.stages} | {offset.name for offset in self.offsets}
-        return found | {f"{self.title_id}_{name}" for name in ("repeat_lanes", "add_columns")}
+        return {stage.function.name for stage in self.stages} | {offset.name for offset in self.offsets}
 
-    def spelled(self, spelling: Spelling) -> ProgramView:
+    def spelled(self, spelling: Spelling) -> Any:
         """This program with the names of a text."""
         tree = spelling.tree
-        size = self.size
         return replace(
             self,
-            statuses=tuple(replace(s, test=tree(s.test)) for s in self.statuses),
             offsets=tuple(replace(o, name=spelling.word(o.name)) for o in self.offsets),
             stages=tuple(replace(s, function=tree(s.function)) for s in self.stages),
             setup=tree(self.setup),
@@ -177,21 +141,182 @@ class ProgramView:
             accumulate=tree(self.accumulate),
             finish=tree(self.finish),
             clear=tree(self.clear),
-            alone=tree(self.alone),
-            size=SizeView(tree(size.work), tree(size.tile), tree(size.rows), size.counts),
         )
 
 
-def words(views: Sequence[ProgramView]) -> set[str]:
-    """All names that the functions of some programs use."""
+@dataclass(frozen=True)
+class Phase:
+    """Calls of stages that the driver makes at one time."""
+
+    name: str
+    comment: str
+    calls: tuple[Statement, ...]
+    reads_args: bool
+
+
+@dataclass(frozen=True)
+class CView(ProgramView):
+    """One program in C.
+
+    ``plain``: without rows, columns and a team, so that it is no more than checks and calls of its stages; others are run
+    by templates/runtime/cpgen_run.h.  ``numbers``: the members of its arguments besides arrays, scales and the BLAS.
+    ``workspace``: whether it needs any.
+    """
+
+    fields: tuple[Field, ...] = ()
+    numbers: tuple[str, ...] = ()
+    statuses: tuple[Status, ...] = ()
+    arrays: tuple[ArrayView, ...] = ()
+    plain: bool = False
+    workspace: bool = False
+    alignment: int = 0  # bytes that the workspace has more than its numbers need, so that it may begin anywhere
+    memory: tuple[Totals, Totals, Totals] = (Totals(0, 0), Totals(0, 0), Totals(0, 0))  # work, tile, rows
+    has_columns: bool = False
+    whole: int | None = None  # columns of the exact answer, where they are the caller's to give
+    unit: bool = False
+    lanes: int = 1
+    lanes_macro: str = "LANES"  # in the text
+    lanes_chosen: str = ""  # what whoever compiles may define
+    group: int = 0  # lanes whose sums are held at once, 0 where that is always the whole tile
+    group_macro: str = "GROUP"
+    chunk_tiles: int = 0
+    beside: bool = False
+    shared_cost: Work = Work(0, 0, 0, 0)
+    tile_cost: Work = Work(0, 0, 0, 0)
+    barriers: tuple[int, int] = (0, 0)  # once, and for each chunk of rows
+    blas: bool = False  # whether the caller may pass a BLAS
+
+    @property
+    def sized_by(self) -> tuple[str, ...]:
+        """What the size of the workspace depends on, as members of the arguments."""
+        if not self.has_tiles:
+            return ("columns",) if self.memory[0].columns else ()
+        columns = any(total.columns for total in self.memory)
+        return ("n_rows", "columns", "threads") if columns else ("n_rows", "threads")
+
+    @property
+    def size_signature(self) -> str:
+        """The head of the function that tells the size of the workspace."""
+        given = ", ".join(f"{NUMBERS[name][0]} {name}" for name in self.sized_by)
+        return f"size_t {self.name}_workspace_bytes({given or 'void'})"
+
+    @property
+    def size_arguments(self) -> str:
+        """Rows, columns and threads as that function has them."""
+        others = {"n_rows": "0", "columns": "0", "threads": "1"}
+        return ", ".join(name if name in self.sized_by else other for name, other in others.items())
+
+    def workspace_of(self, n_rows: int, columns: int, threads: int = 1) -> str:
+        """The size of the workspace of a call, as a constant expression."""
+        if not self.workspace:
+            return "0U"
+        numbers = {"n_rows": n_rows, "columns": columns, "threads": threads}
+        given = ", ".join(str(numbers[name]) for name in self.sized_by)
+        return f"{self.upper}_WORKSPACE_BYTES" + (f"({given})" if given else "")
+
+    @property
+    def offset_lines(self) -> list[str]:
+        by_lane = f" * {self.lanes_macro}" if self.lanes > 1 else ""
+        found = [f"{o.name} = {o.value}{by_lane if o.tile and o.value else ''}" for o in self.offsets]
+        return printer.packed(found, 4)
+
+    @property
+    def program_lines(self) -> list[str]:
+        """The members of the driver's description of this program."""
+        found = [f".arrays = {self.name}_arrays", f".n_arrays = {len(self.arrays)}U"]
+        if self.workspace:
+            for name, size in zip(("work", "tile", "rows"), self.memory, strict=True):
+                if size.constant or size.columns:
+                    found.append(f".{name} = {{{size.constant}U, {size.columns}U}}")
+            found.append(f".alignment = {self.alignment}U")
+        found.append(f".lanes = {self.lanes_macro if self.has_tiles and self.lanes > 1 else 1}")
+        found += [f".group = {self.group_macro}"] if self.group else []
+        found += [".beside = 1"] if self.beside else []
+        found += [f".chunk_tiles = {self.chunk_tiles}"]
+        named = zip(("barriers", "chunk_barriers"), self.barriers, strict=True)
+        found += [f".{name} = {count}" for name, count in named if count]
+        for name, cost in (("shared", self.shared_cost), ("tiles", self.tile_cost)):
+            if any(cost):
+                found.append(f".{name} = {{{', '.join(map(str, cost))}}}")
+        found += [".least_columns = 1"] if self.has_columns else []
+        found += [f".whole = {self.whole}"] if self.whole is not None else []
+        found += [".unit = 1"] if self.unit else []
+        found += [f".{phase.name} = {self.name}_{phase.name}" for phase in self.phases]
+        found += [f".rows_of_tile = {self.name}_tile"] if self.has_tiles else []
+        return printer.packed(found, 4)
+
+    @property
+    def workspace_text(self) -> str:
+        """The size of the workspace, as the body of a macro."""
+
+        def numbers(size: Totals) -> str:
+            columns = [f"{size.columns}U * (size_t)(columns)"] if size.columns else []
+            return " + ".join([f"{size.constant}U"] * bool(size.constant) + columns) or "0U"
+
+        work, tile, row = self.memory
+        parts = [numbers(work)] if work.constant or work.columns else []
+        if self.has_tiles:
+            model = self.name[: -len(self.title_id) - 1].upper()
+            lanes = self.lanes_chosen if self.lanes > 1 else "1U"
+            sizes = f"{numbers(tile)}, {numbers(row)}, {lanes}, {self.chunk_tiles}U"
+            parts.append(f"{model}_TILED({sizes}, n_rows, threads)")
+        total = parts[0] if len(parts) == 1 and self.has_tiles else f"({' + '.join(parts)})"
+        return f"    ({total} * sizeof({self.real}) + {self.alignment}U)"
+
+    @property
+    def run_signature(self) -> str:
+        work = ", void *work, size_t work_bytes" if self.workspace else ""
+        return f"int32_t {self.name}_run(const {self.name}_args *args{work})"
+
+    def call_lines(self, start: str) -> str:
+        """The numbers of a call, as the driver takes them, behind ``start``."""
+        found = [f".{name} = args->{name}" for name in self.numbers if name != "seed"]
+        whole = f"{start}{{{', '.join(found)}}};"
+        return whole if len(whole) <= printer.LONGEST else "\n".join([f"{start}{{", *printer.packed(found, 12)]) + "};"
+
+    @property
+    def tile_calls(self) -> tuple[Statement, ...]:
+        return tuple(call for segment in self.segments for call in segment.calls)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The functions that the driver calls, besides that of a tile."""
+        comments = ("Start the sums over rows.", "What depends on no row.", "The sums over the rows of a chunk.",
+            "What follows from the sums.")
+        found = (self.clear, self.setup, self.accumulate, self.finish)
+        names = ("clear", "setup", "sums", "finish")
+        every_phase = zip(names, comments, found, strict=True)
+        return tuple(Phase(n, c, calls, mentions(calls, ARGS.text)) for n, c, calls in every_phase if calls)
+
+    @property
+    def tile_reads_args(self) -> bool:
+        return mentions(self.tile_calls, ARGS.text)
+
+    @property
+    def runtime(self) -> set[str]:
+        """What its text needs of the runtime header besides what its functions name."""
+        found = {"cpgen_array", "cpgen_check", "cpgen_end"}
+        if self.plain:
+            return found | ({"cpgen_aligned", "cpgen_check_work"} if self.workspace else set())
+        found |= {"cpgen_program", "cpgen_begin", "OMP_TEAM"}
+        found |= {"cpgen_columns_left"} if self.beside else set()
+        return found
+
+
+def words(trees: object) -> set[str]:
+    """All names that some functions use."""
     found = set[str]()
-    for node in nodes([view.trees for view in views]):
+    for node in nodes(trees):
         if isinstance(node, Name):
             found.add(node.text)
         elif isinstance(node, Call):
             found.add(node.function)
         elif isinstance(node, Type):
             found.add(node.base)
+        elif isinstance(node, (For, Block)) and node.pragma:
+            found.add(node.pragma)
+        elif isinstance(node, Function):
+            found.update(node.kind.split(" "))
     return found
 
 
@@ -199,12 +324,16 @@ def words(views: Sequence[ProgramView]) -> set[str]:
 class Dialect:
     """How the functions of stages are declared and built: in C, or as device code.
 
-    ``together``: stages may follow each other without anything in between.
+    ``frame``: the type of what they work on, from the program's name.  ``arguments``: they get what they read of the
+    program's arguments and workspace as parameters.  ``together``: stages may follow each other without anything in
+    between.
     """
 
     body: Callable[[Plan, Stage, str], StageBody] = stage_body
     function: str = "static void"
     shared: str = "SHARED void"  # of a function with several callers
+    frame: Callable[[str], str] = lambda name: "cpgen_frame"
+    arguments: bool = True
     together: bool = True
     omits: Callable[[Plan, Stage], bool] = lambda plan, stage: False  # stages without a function
 
@@ -212,75 +341,92 @@ class Dialect:
 C = Dialect()
 
 
-def program_view(plan: Plan, model: str, dialect: Dialect = C) -> ProgramView:
-    """The view of one plan; ``model`` prefixes every external name."""
+@dataclass(frozen=True)
+class Drafted:
+    """A program's stages before it is known which of them share a function."""
+
+    plan: Plan
+    name: str
+    stages: tuple[Stage, ...]
+    drafts: tuple[Draft, ...]
+    definitions: tuple[str, ...]
+    plain: bool = False
+
+
+def _drafted(plan: Plan, model: str, dialect: Dialect) -> Drafted:
     name = f"{model}_{identifier(plan.name, 'program')}"
     drafts, definitions = [], dict[str, None]()
-    made = [stage for stage in plan.stages if not dialect.omits(plan, stage)]
+    made = tuple(stage for stage in plan.stages if not dialect.omits(plan, stage))
+    frame = Parameter(Type(dialect.frame(name), constant=True, pointer=True), "f")
     for stage in made:
         body = dialect.body(plan, stage, f"{model}_")
         statements = body.build()
         places = body.places
         definitions.update(places.definitions)
-        function = _function(plan, stage, identifier(plan.name, "program"))
-        drafts.append(Draft(function, tuple(places.declared.values()), statements, places.template))
-    stages = []
-    made_calls: dict[int, Statement] = {}
-    for shared in share(drafts):
-        members = tuple(made[k] for k in shared.members)
-        stages.append(_stage_view(plan, name, shared, members, dialect))
-        for stage, arguments in zip(members, shared.arguments, strict=True):
-            frame = (Name("f"),) if shared.uses_frame else ()
-            made_calls[stage.number] = Do(Call(shared.name, (*frame, *arguments), shared.template))
+        declared = tuple(places.declared.values())
+        names = identifier(plan.name, "program"), *_function(plan, stage)
+        drafts.append(Draft(*names, (frame,), declared, statements, places.template))
+    found = Drafted(plan, name, made, tuple(drafts), tuple(definitions))
+    return _in_c(found) if dialect.arguments else found
+
+
+def _views(found: Sequence[Drafted], dialect: Dialect, clear: Callable[[Drafted], Body]) -> list[ProgramView]:
+    """Programs of a model, which share what they have alike."""
+    every_stage = [(k, stage) for k, program in enumerate(found) for stage in program.stages]
+    views: list[list[StageView]] = [[] for _ in found]
+    calls: list[dict[int, Statement]] = [{} for _ in found]
+    for shared in share([draft for program in found for draft in program.drafts]):
+        members = [every_stage[k] for k in shared.members]
+        first = members[0][0]
+        views[first].append(_stage_view([(found[k].plan, stage) for k, stage in members], shared, dialect))
+        for (k, stage), arguments in zip(members, shared.arguments, strict=True):
+            calls[k][stage.number] = Do(Call(shared.name, arguments, shared.template))
+    return [
+        _view(program, tuple(views[k]), calls[k], tuple(clear(program)), dialect) for k, program in enumerate(found)
+    ]
+
+
+def _view(
+    found: Drafted,
+    stages: tuple[StageView, ...],
+    made: Mapping[int, Statement],
+    clear: tuple[Statement, ...],
+    dialect: Dialect,
+) -> ProgramView:
+    plan = found.plan
 
     def calls(phase: Sequence[Stage]) -> tuple[Statement, ...]:
-        made = [s for s in phase if s.number in made_calls]
-        found: list[Statement] = []
-        alike = groupby(made, lambda s: s.needed_by) if dialect.together else ((s.needed_by, [s]) for s in made)
+        here = [s for s in phase if s.number in made]
+        listed: list[Statement] = []
+        alike = groupby(here, lambda s: s.needed_by) if dialect.together else ((s.needed_by, [s]) for s in here)
         for names, together in alike:
-            found += _if_needed(plan, names, [made_calls[s.number] for s in together])
-        return tuple(found)
+            listed += _if_needed(plan, names, [made[s.number] for s in together])
+        return tuple(_own_arguments(listed) if dialect.arguments else listed)
 
-    clear, cost = _clear(plan, name), _cost(plan)
-    sizes = (plan.work, plan.tile_memory, plan.rows) if plan.segments else (plan.work,)
     return ProgramView(
-        name=name,
+        name=found.name,
         title=plan.name,
         title_id=identifier(plan.name, "program"),
-        upper=name.upper(),
+        upper=found.name.upper(),
         real="double" if plan.real == "float64" else "float",
         digest=digest(plan.program),
-        fields=tuple(_fields(plan, model)),
-        statuses=tuple(statuses(plan, name)),
-        outputs=tuple(OutputView(field, _count(node)) for _, field, node in output_fields(plan)),
-        alignment=plan.alignment,
-        whole=plan.program.whole if plan.has_columns else None,
-        lanes=plan.tile,
-        group=plan.group,
-        chunk_tiles=plan.chunk_tiles,
         offsets=tuple(_offsets(plan)),
-        stages=tuple(stages),
+        stages=stages,
+        clear=clear,
         setup=calls(plan.setup),
         segments=tuple(SegmentView(s.columns, calls(s.stages)) for s in plan.segments),
-        calls=made_calls,
+        calls=made,
         accumulate=calls(plan.accumulate),
         finish=calls(plan.finish),
-        clear=tuple(clear),
         has_tiles=bool(plan.segments),
-        beside=plan.beside,
         has_rows=bool(plan.segments or plan.accumulate),
-        has_clear=bool(clear),
-        work_numbers=_numbers(plan.work),
-        tile_numbers=_numbers(plan.tile_memory),
-        size=_size_view(plan),
-        alone=_alone(plan, cost),
-        cost_by_rows=mentions(cost, "rows"),
-        cost_by_columns=mentions(cost, "cols"),
-        barriers=plan.barriers,
-        sizes_use_columns=any(t.columns for t in sizes),
-        blas=plan.blas > 0,
-        definitions=tuple(definitions),
+        definitions=found.definitions,
     )
+
+
+def program_view(plan: Plan, model: str, dialect: Dialect, clear: Callable[[Drafted], Body]) -> ProgramView:
+    """The view of one plan; ``model`` prefixes every external name."""
+    return _views([_drafted(plan, model, dialect)], dialect, clear)[0]
 
 
 def _if_needed(plan: Plan, outputs: Sequence[str], calls: Sequence[Statement]) -> list[Statement]:
@@ -291,213 +437,200 @@ def _if_needed(plan: Plan, outputs: Sequence[str], calls: Sequence[Statement]) -
     return [branch(every(wanted, "||"), calls)]
 
 
-def _stage_view(
-    plan: Plan, name: str, shared: Shared, members: tuple[Stage, ...], dialect: Dialect
-) -> StageView:
-    comment = stage_text(plan, members[0])
-    if len(members) > 1:
-        others = ", ".join(str(s.number) for s in members[1:])
-        comment += textwrap.wrap(f"The same, on other arrays: stages {others}", WIDTH, subsequent_indent="  ")
-    kind = dialect.shared if len(members) > 1 else dialect.function
-    frame = [Parameter(Type(f"{name}_frame", constant=True, pointer=True), "f")] if shared.uses_frame else []
+def _stage_view(members: Sequence[tuple[Plan, Stage]], shared: Shared, dialect: Dialect) -> StageView:
+    others = {plan.name: [s.number for p, s in members[1:] if p is plan] for plan, _ in members}
+    own = members[0][0].name
+    said = [
+        (f"{name} " if name != own else "") + ", ".join(map(str, found)) for name, found in others.items() if found
+    ]
+    comment = stage_text(*members[0], f" (as well as {'; '.join(said)})" if said else "")
     function = Function(
-        kind,
+        dialect.shared if said else dialect.function,
         shared.name,
-        (*frame, *shared.parameters),
+        (*shared.context, *shared.parameters),
         (*shared.declared, *shared.body),
         tuple(comment),
         shared.template,
     )
-    return StageView(function, members)
+    return StageView(function, tuple(stage for _, stage in members))
 
 
-# The interface
+# In C
 
 
-def arrays(plan: Plan) -> list[Input]:
-    """The inputs that the caller passes as arrays, in order."""
-    return [i for i in plan.program.inputs if not is_noise(i) and not is_scale(i)]
+def c_views(plans: Sequence[Plan], model: str) -> tuple[CView, ...]:
+    """The programs of a model in C; ``model`` prefixes every external name."""
+    found = [_drafted(plan, model, C) for plan in plans]
+    named = statuses(plans, model)
+    macros = _macros(found, model)
+    found = [replace(p, drafts=tuple(m.drafts(p.drafts))) for p, m in zip(found, macros, strict=True)]
+    views = _views(found, C, _clear)
+    return tuple(
+        _c_view(program, macros[k].view(view), named, model)
+        for k, (program, view) in enumerate(zip(found, views, strict=True))
+    )
 
 
-def scale_inputs(plan: Plan) -> list[Input]:
-    return [i for i in plan.program.inputs if is_scale(i)]
+def _c_view(found: Drafted, view: CView, named: Statuses, model: str) -> CView:
+    plan = found.plan
+    numbers = _numbers(plan, view.trees, found.plain)
+    memory = (plan.work, plan.tile_memory, plan.rows) if plan.segments else (plan.work, Totals(0, 0), Totals(0, 0))
+    workspace = plan.footprint.needed
+    shared, tiles = plan.work_shared
+    return replace(
+        view,
+        fields=fields(plan, model, numbers),
+        numbers=numbers,
+        statuses=named.of(plan, numbers, workspace),
+        arrays=named.checked(plan),
+        plain=found.plain,
+        workspace=workspace,
+        alignment=plan.alignment if workspace else 0,
+        memory=memory,
+        has_columns=plan.has_columns,
+        whole=plan.program.whole if plan.has_columns else None,
+        unit=plan.program.unit,
+        chunk_tiles=plan.chunk_tiles,
+        beside=plan.beside,
+        shared_cost=shared,
+        tile_cost=tiles,
+        barriers=plan.barriers,
+        blas=plan.blas > 0,
+    )
 
 
-def output_fields(plan: Plan) -> list[tuple[str, str, Node]]:
-    """(output name, C field, node)."""
-    return [(name, plan.output_field(name), node) for name, node in plan.program.outputs]
+def _numbers(plan: Plan, trees: object, plain: bool) -> tuple[str, ...]:
+    """The members of :data:`NUMBERS` that a program has a use for."""
+    whole = plan.program.whole is not None and plan.has_columns
+    read = {n.name for n in nodes(trees) if isinstance(n, Member) and n.whole == ARGS}
+    used: set[str] = {"first_row", "first_column", "seed", "design", "accumulate"} & read
+    used |= {"first_column", "design"} if whole else set()
+    used |= {"n_rows"} if plan.has_rows else set()
+    used |= {"columns"} if plan.has_columns else set()
+    used |= set() if plain else {"threads"}
+    return tuple(name for name in NUMBERS if name in used)
 
 
-def _fields(plan: Plan, model: str) -> list[Field]:
+def _in_c(found: Drafted) -> Drafted:
+    """Functions that get arguments and, where that is all there is of a frame, the workspace as parameters."""
+    plan = found.plan
+    shared = plan.work_shared[0]
+    least = SERIAL_BELOW * (1 + plan.barriers[0] / BARRIERS)
+    plain = not (plan.has_rows or plan.has_columns) and shared.fixed < least
+    given = Parameter(Type(f"{found.name}_args", constant=True, pointer=True), ARGS.text)
     real = "double" if plan.real == "float64" else "float"
-    fields = []
-    for given in arrays(plan):
-        name = plan.value(given).name
-        about = f", {in_comment(given.range_text)}" if given.range_text else ""
-        array = Type(real, constant=True, pointer=True)
-        fields.append(Field(name, array, _shape(given, f"{given.kind} {given.name}") + about))
-    for name, field, node in output_fields(plan):
-        fields.append(Field(field, Type(real, pointer=True), _shape(node, f"output {name}") + ", or NULL"))
-    fields += [
-        Field("n_rows", Type("int64_t"), "rows of this call"),
-        Field("columns", Type("int64_t"), "noise columns of this call"),
-        Field("first_row", Type("int64_t"), "absolute number of the first row (for the noise)"),
-        Field("first_column", Type("int64_t"), "absolute number of the first column (for the noise)"),
-        Field("seed", Type("uint64_t"), "seed of the noise"),
-        Field("design", Type("int32_t"), "0 independent, 1 Hadamard, 2 exact answer, 3 some columns of it"),
-        Field("accumulate", Type("int32_t"), "1: add to the outputs without rows, 0: overwrite them"),
-        Field("threads", Type("int32_t"), "threads to use, at least 1"),
-    ]
-    for scale in scale_inputs(plan):
-        fields.append(Field(plan.value(scale).name, Type(real), f"scale {scale.name}"))
-    if plan.blas:
-        blas = Type(f"{model}_blas", constant=True, pointer=True)
-        fields.append(Field("blas", blas, "for large products, or NULL: own loops compute them"))
-    return fields
+    drafts = []
+    for draft in found.drafts:
+        declared, body = _own_arguments(draft.declared), list(_stored(_own_arguments(draft.body)))
+        context = (*draft.context, given)
+        if plain:
+            context = (given, Parameter(Type(real, pointer=True, fixed=True), WORK.text))
+            declared = replaced(declared, of("f", "work"), WORK)
+            body = _alone(replaced(body, of("f", "work"), WORK))
+        drafts.append(replace(draft, context=context, declared=tuple(declared), body=body))
+    return replace(found, drafts=tuple(drafts), plain=plain)
 
 
-def _size(count: int) -> Expression:
-    return Cast("size_t", number(count))
+def _own_arguments(tree: Any) -> Any:
+    """``args->x`` in place of ``f->args->x``."""
+    return replaced(tree, of("f", "args"), ARGS)
 
 
-def _count(node: Node) -> Expression:
-    """The number of numbers of an output, as size_t."""
-    found: Expression | None = None
-    for name, runtime in (("n_rows", ROWS), ("columns", COLUMNS)):
-        if runtime in node.shape:
-            part = Cast("size_t", of("args", name))
-            found = part if found is None else binary("*", found, part)
-    return _size(elements(node)) if found is None else binary("*", found, _size(elements(node)))
+def _stored(body: Sequence[Statement]) -> tuple[Statement, ...]:
+    """Statements without names for what is only stored, or is a sum that is read once."""
+    found: list[Statement] = []
+    left = list(body)
+    while left:
+        here = left.pop(0)
+        after = left[0] if left else None
+        if isinstance(here, (For, Block, If)):
+            here = replace(here, body=_stored(here.body))
+        elif isinstance(here, Let) and here.value is not None and not here.sizes:
+            times = sum(node == Name(here.name) for node in nodes(left))
+            if times == 1 and isinstance(after, Assign) and after.op == "=" and after.value == Name(here.name):
+                here = replace(after, value=here.value)
+                left.pop(0)
+            elif times == 1 and isinstance(here.value, Element) and _of_sums(here.value):
+                left = list(replaced(left, Name(here.name), here.value))
+                continue
+        found.append(here)
+    return tuple(found)
 
 
-def _shape(node: Node, what: str) -> str:
-    dims = ", ".join(_extent(e) for e in node.shape)
-    return in_comment(f"{what} ({dims})")
+def _of_sums(value: Element) -> bool:
+    """Whether a value is one of the local sums of a block."""
+    first = next(node for node in nodes(value) if isinstance(node, Name))
+    return first.text == "sum" or first.text[:4] == "sum_" and first.text[4:].isdigit()
 
 
-def _extent(extent: Extent) -> str:
-    return {"rows": "n_rows", "columns": "columns"}.get(extent_text(extent), extent_text(extent))
+def _alone(body: Body) -> Body:
+    """Statements for one thread: nothing is dealt out."""
+
+    def change(node: Any) -> Any:
+        if isinstance(node, (For, Block)) and node.pragma.startswith(("OMP_FOR", "OMP_SINGLE")):
+            return replace(node, pragma="OMP_SIMD" if "SIMD" in node.pragma else "")
+        return node
+
+    found: Body = rebuilt(body, change)
+    only = found[0] if len(found) == 1 else None
+    return list(only.body) if isinstance(only, Block) else found
 
 
-def statuses(plan: Plan, name: str) -> list[Status]:
-    """Status codes: 0 is success, a negative one names the argument that is wrong; 1 (in C) says that all was computed
-    and that a number of the outputs is not finite."""
-    upper = name.upper()
-    found: list[tuple[str, str, Expression | None]] = [("ARGS", "args is NULL", None)]
-    for node in arrays(plan):
-        field = of("args", plan.value(node).name)
-        needed: Expression = binary("==", field, NULL)
-        if node.has_rows:
-            needed = Group(binary("&&", needed, binary(">", of("args", "n_rows"), number(0))))
-        misplaced = binary("||", needed, Call(MISPLACED, (field,)))
-        found.append((field.name.upper(), f"{field.name} is NULL or misaligned", misplaced))
-    least = 1 if plan.has_columns else 0
-    columns = _outside("columns", least, number(LARGEST), ">")
-    columns_meaning = f"columns is not in [{least}, 2**31)"
-    whole = plan.program.whole if plan.has_columns else None
-    if whole is not None:
-        design = of("args", "design")
-        exact = binary("!=", design, number(3)) if plan.program.unit else binary("==", design, number(2))
-        part = binary("!=", of("args", "columns"), number(whole))
-        first = binary("!=", of("args", "first_column"), number(0))
-        columns = binary("||", columns, Group(binary("&&", exact, Group(binary("||", part, first)))))
-        columns_meaning += f"; exact: the {whole} from first_column 0"
-    accumulate: Expression = _outside("accumulate", 0, number(1), ">")
-    meaning = "accumulate is not 0 or 1"
-    if not plan.accumulable:
-        accumulate = binary("!=", of("args", "accumulate"), number(0))
-        meaning = "accumulate is not 0, and an output needs finished sums"
-    most = Call("INT64_C", (Literal("0x4000000000000000"),))
-    size = Call(f"{name}_workspace_bytes", (of("args", "n_rows"), of("args", "columns"), of("args", "threads")))
-    found += [
-        ("N_ROWS", "n_rows is not in [0, 2**31)", _outside("n_rows", 0, number(LARGEST), ">")),
-        ("COLUMNS", columns_meaning, columns),
-        ("FIRST_ROW", "first_row is not in [0, 2**62)", _outside("first_row", 0, most, ">=")),
-        ("FIRST_COLUMN", "first_column is not in [0, 2**62)", _outside("first_column", 0, most, ">=")),
-        ("DESIGN", "design is not 0, 1, 2 or 3", _outside("design", 0, number(3), ">")),
-        ("ACCUMULATE", meaning, accumulate),
-        ("THREADS", f"threads is not in [1, {MOST_THREADS}]", _outside("threads", 1, number(MOST_THREADS), ">")),
-        ("WORK", "work is NULL", binary("==", Name("work"), NULL)),
-        ("WORK_BYTES", "the workspace is too small", binary("<", Name("work_bytes"), size)),
-    ]
-    if plan.blas:
-        neither = [
-            binary("!=", of("args", "blas"), NULL),
-            *(binary("==", of("args", "blas", gemm), NULL) for gemm in ("gemm", "gemm_64")),
-        ]
-        found.append(("BLAS", "blas has neither of its functions", every(neither)))
-    outputs = [Call(MISPLACED, (of("args", field),)) for _, field, _ in output_fields(plan)]
-    found.append(("OUTPUTS", "an output is misaligned", every(outputs, "||")))
-    result = [
-        Status(f"{upper}_OK", 0, "success", None),
-        Status(f"{upper}_NOT_FINITE", 1, "computed; a number of the outputs is infinite or NaN", None),
-    ]
-    taken: set[str] = set()
-    for k, (suffix, text, test) in enumerate(found):
-        unique = suffix if suffix not in taken else f"{suffix}_{k}"
-        taken.add(unique)
-        result.append(Status(f"{upper}_BAD_{unique}", -1 - k, text, test))
-    return result
+@dataclass(frozen=True)
+class _Macros:
+    """What a program calls the rows in its tile, and the group of them whose sums are held at once."""
+
+    lanes: str
+    group: str
+    chosen: str
+    plan: Plan
+
+    def drafts(self, drafts: Sequence[Draft]) -> list[Draft]:
+        offsets = {offset.name for offset in _offsets(self.plan) if offset.tile}
+
+        def placed(node: Any) -> Any:
+            """``offset`` in place of ``LANES * offset``: the enumerators count all lanes."""
+            if isinstance(node, Operation) and node.first == LANES and len(node.rest) == 1:
+                op, place = node.rest[0]
+                first = next((n.text for n in nodes(place) if isinstance(n, Name)), "")
+                return place if op == "*" and first in offsets else node
+            return node
+
+        def named(tree: Any) -> Any:
+            tree = rebuilt(tree, placed)
+            for name, macro in (("LANES", self.lanes), ("GROUP", self.group)):
+                tree = tree if macro == name else replaced(tree, Name(name), Name(macro))
+            return tree
+
+        return [replace(d, declared=named(d.declared), body=named(d.body)) for d in drafts]
+
+    def view(self, view: ProgramView) -> CView:
+        return CView(
+            **vars(view),
+            lanes=self.plan.tile,
+            group=self.plan.group,
+            lanes_macro=self.lanes,
+            lanes_chosen=self.chosen,
+            group_macro=self.group,
+        )
 
 
-def _outside(field: str, least: int, most: Expression, beyond: str) -> Expression:
-    """``args->field < least || args->field > most``."""
-    value = of("args", field)
-    return binary("||", binary("<", value, number(least)), binary(beyond, value, most))
+def _macros(found: Sequence[Drafted], model: str) -> list[_Macros]:
+    """One name for all programs where they agree."""
+    tiled = [p.plan for p in found if p.plan.segments]
+    one_tile = len({plan.tile for plan in tiled}) == 1
+    one_group = one_tile and len({plan.group for plan in tiled if plan.group}) <= 1
+    macros = []
+    for program in found:
+        upper = program.name.upper()
+        chosen = f"{model.upper()}_LANES" if one_tile else f"{upper}_LANES"
+        macros.append(
+            _Macros("LANES" if one_tile else chosen, "GROUP" if one_group else f"{upper}_GROUP", chosen, program.plan)
+        )
+    return macros
 
 
-# Memory
-
-
-def _numbers(total: Totals) -> Expression:
-    """The number of numbers in a space, as size_t."""
-    if not total.columns:
-        return _size(total.constant)
-    columns = binary("*", _size(total.columns), Cast("size_t", Name("columns")))
-    return joined(_size(total.constant), columns) if total.constant else columns
-
-
-def _cost(plan: Plan) -> Expression:
-    """Operations of a run that threads can share, by ``rows`` and ``cols``; those of one tile are one thread's."""
-    suffix = "" if plan.real == "float64" else "f"
-    nothing: Expression = Literal(f"0.0{suffix}")
-
-    def polynomial(work: Work) -> Expression:
-        found: Expression | None = None
-        for count, names in zip(work, ((), ("rows",), ("cols",), ("rows", "cols")), strict=True):
-            if count:
-                term: Expression = Literal(f"{count}.0{suffix}")
-                for name in names:
-                    term = binary("*", term, Name(name))
-                found = term if found is None else joined(found, term)
-        return nothing if found is None else found
-
-    shared, tiles = (polynomial(work) for work in plan.work_shared)
-    if tiles == nothing:
-        return shared
-    several = binary(">", of("args", "n_rows"), Name("LANES"))
-    return joined(shared, Group(Select(several, tiles, nothing)))
-
-
-def _alone(plan: Plan, cost: Expression) -> Expression:
-    """Whether the operations of a call are too few for a team of threads that has to wait ``waits`` times."""
-    least = Cast("double" if plan.real == "float64" else "float", Name("CPGEN_SERIAL_BELOW"))
-    waits = binary("/", Name("waits"), Name("CPGEN_BARRIERS"))
-    return binary("<", cost, binary("*", least, Group(joined(number(1), waits))))
-
-
-def _size_view(plan: Plan) -> SizeView:
-    def safe(total: Totals) -> Expression:
-        constant = Literal(f"{total.constant}U")
-        if not total.columns:
-            return constant
-        product = Call("size_product", (Literal(f"{total.columns}U"), Cast("size_t", Name("columns"))))
-        return Call("size_sum", (constant, product)) if total.constant else product
-
-    spaces = (plan.work, plan.tile_memory, plan.rows)
-    work, tile, rows = (safe(total) for total in spaces)
-    a, b, c = ((total.constant, total.columns) for total in spaces)
-    return SizeView(work, tile, rows, (a, b, c))
+# Memory and threads
 
 
 def _offsets(plan: Plan) -> list[Offset]:
@@ -505,14 +638,16 @@ def _offsets(plan: Plan) -> list[Offset]:
     for space, total in (("work", plan.work), ("tile", plan.tile_memory), ("rows", plan.rows)):
         found = [(v, getattr(v, space)) for v in plan.values]
         slots = [(v, slot) for v, slot in found if slot is not None]
-        offsets += [Offset(offset_name(plan, space, v.name), slot.offset) for v, slot in slots]
+        in_tile = space == "tile"
+        offsets += [Offset(offset_name(plan, space, v.name), slot.offset, in_tile) for v, slot in slots]
         if any(slot.columns for _, slot in slots):
-            offsets.append(Offset(offset_name(plan, space, COLUMNS_BEGIN), total.constant))
+            offsets.append(Offset(offset_name(plan, space, COLUMNS_BEGIN), total.constant, in_tile))
     return offsets
 
 
-def _clear(plan: Plan, name: str) -> Body:
+def _clear(found: Drafted) -> Body:
     """Calls that set the sums over rows to their starting values."""
+    plan = found.plan
     body: Body = []
     for stage in plan.accumulate:
         node = stage.nodes[0]
@@ -522,27 +657,32 @@ def _clear(plan: Plan, name: str) -> Body:
         size = binary("*", of("f", "columns"), count) if node.has_columns else count
         start = zero(plan.real) if node.reduce == "sum" else lowest(plan.real)
         if value.direct:
-            target = of("f", "args", plan.output_field(value.direct))
-            wanted = [binary("!=", target, NULL), binary("==", of("f", "args", "accumulate"), number(0))]
-            body.append(branch(every(wanted), [Do(Call(f"{name}_fill", (target, size, start)))]))
+            goes_on = of("args", "accumulate") if plan.accumulable else number(0)
+            target: Expression = of("args", plan.output_field(value.direct))
+            body.append(Do(Call("cpgen_start", (target, size, start, goes_on))))
         elif value.work is not None:
-            body.append(Do(Call(f"{name}_fill", (address(plan, value.work, value.name), size, start))))
+            target = address(plan, value.work, value.name)
+            body.append(Do(Call("cpgen_start", (target, size, start, number(0)))))
     return body
 
 
 # Comments and names of stages
 
 
-def _function(plan: Plan, stage: Stage, program: str) -> str:
+def _function(plan: Plan, stage: Stage) -> tuple[str, str]:
+    """What a stage's function is called behind its program's name, and for any array it moves ("" if it computes)."""
     verb = {"map": "compute", "noise": "draw"}.get(stage.kind, stage.kind)
     what = plan.value(stage.nodes[-1] if stage.kind == "map" else stage.nodes[0]).name
     if stage.output:
         what = f"{what}_to_{plan.output_field(stage.output)}"
-    return f"{program}_{verb}_{what}"
+    return f"{verb}_{what}", "" if stage.kind == "map" else f"{verb}_{elements(stage.nodes[0])}"
 
 
-def stage_text(plan: Plan, stage: Stage) -> list[str]:
-    """Number, what is computed and where it comes from, in lines: the comment above the stage's C."""
+def stage_text(plan: Plan, stage: Stage, others: str = "") -> list[str]:
+    """Number, what is computed and where it comes from, in lines: the comment above the stage's C.
+
+    ``others``: stages of which the same can be said, but for the names.
+    """
     first = stage.nodes[0]
     name = plan.value(first).name
     what = {
@@ -558,7 +698,7 @@ def stage_text(plan: Plan, stage: Stage) -> list[str]:
         "accumulate": "each chunk of rows",
         "finish": "at the end",
     }
-    lines = [f"Stage {stage.number}, {phase[stage.phase]}: " + what.get(stage.kind, "")]
+    lines = [f"Stage {stage.number}{others}, {phase[stage.phase]}: " + what.get(stage.kind, "")]
     if stage.kind == "map":
         lines[0] = lines[0].rstrip()
         axes, root = axis_names(plan, stage), first
@@ -610,8 +750,8 @@ def equation(plan: Plan, node: Map, axes: dict[int, str]) -> str:
     read = {f"_{k}": text for k, text in enumerate(reads)}
     body = renamed(spelled(node.expr), lambda name: read.get(name, name))
     if node.reduced:
-        over = ", ".join(f"{axes[a]} < {_extent(node.extents[a])}" for a in node.reduced)
+        over = ", ".join(f"{axes[a]} < {extent_name(node.extents[a])}" for a in node.reduced)
         body = f"{node.reduce}_{{{over}}} {body}"
     if node.guards:
-        body += " where " + ", ".join(f"0 <= {affine(g.index)} < {_extent(g.extent)}" for g in node.guards)
+        body += " where " + ", ".join(f"0 <= {affine(g.index)} < {extent_name(g.extent)}" for g in node.guards)
     return f"{subscript(node, [axes[a] for a in range(node.rank)])} = {body}"

@@ -106,12 +106,15 @@ class Estimator:
         return show.size(self.graph.name, plans, self.options.real, rows, columns, threads)
 
     @scoped
-    def source(self, programs: Sequence[str] = DEFAULT_PROGRAMS, target: str | None = None) -> dict[str, str]:
-        """The C or CUDA text of programs, file name -> content; ``target``: "cpu" or "cuda" (default: as compiled)."""
+    def source(
+        self, programs: Sequence[str] = DEFAULT_PROGRAMS, target: str | None = None, notes: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """The C or CUDA text of programs, file name -> content; ``target``: "cpu" or "cuda" (default: as compiled).
+        ``notes``: lines of C's opening comment."""
         requests, core, real = [_asked(program) for program in programs], self.core.programs, self.options.real
         if (target or self.options.target) == "cuda":
             return dict(emit_cuda(self.graph.name, [core.gpu_plan(r) for r in requests], real).files())
-        return dict(emit_c(self.graph.name, [core.plan(r) for r in requests], real).files())
+        return dict(emit_c(self.graph.name, [core.plan(r) for r in requests], real, notes=notes).files())
 
     # Values and products
 

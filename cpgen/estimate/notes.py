@@ -219,7 +219,8 @@ class LibraryNote:
             name: tuple((a, b) for a, b in face[name]) for name in ("inputs", "outputs", "scales", "meanings")
         }
         once, row, column, both = face["operations"]
-        others = {"footprint": Footprint(**memory), "operations": (once, row, column, both)}
+        numbers = tuple(str(name) for name in face["numbers"])
+        others = {"footprint": Footprint(**memory), "operations": (once, row, column, both), "numbers": numbers}
         return Interface(program, **{**face, **pairs, **others})
 
 

@@ -193,8 +193,16 @@ class Footprint:
         tiles = -(-n_rows // self.tile)
         return min(tiles, threads * self.chunk_tiles) * self.tile
 
+    @property
+    def needed(self) -> bool:
+        """Whether there is any workspace."""
+        spaces = (self.work, self.tile_memory, self.rows) if self.row_phase else (self.work,)
+        return any(total.constant or total.columns for total in spaces)
+
     def workspace_bytes(self, n_rows: int, columns: int, threads: int) -> int:
         """Bytes of workspace, computed like the C function ``<model>_<program>_workspace_bytes``."""
+        if not self.needed:
+            return 0
         numbers = self.work.of(columns)
         if self.row_phase:
             numbers += threads * self.tile * self.tile_memory.of(columns)

@@ -16,9 +16,9 @@ import cffi
 import numpy as np
 from numpy.typing import NDArray
 
+from cpgen.emit.arguments import arrays, output_fields, scale_inputs
 from cpgen.emit.cuda import CudaFiles, DeviceView, emit_cuda
 from cpgen.emit.runtime import template_folder
-from cpgen.emit.views import arrays, output_fields, scale_inputs
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Node, Program

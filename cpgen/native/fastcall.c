@@ -2,7 +2,7 @@
  *
  * bound_call is a call with fixed arguments as a Python object: calling it costs little more than the C function.
  * bound_call(run, args, work, bytes, brief, out, keep, refuse): the first three are addresses.  The object calls
- * run(args, work, bytes) and returns out; where the status is not 0 it returns refuse(status), which may raise.  keep owns
+ * run(args, work, bytes), or run(args) where there are no bytes, and returns out; where the status is not 0 it returns refuse(status), which may raise.  keep owns
  * the memory behind the addresses.  A brief function runs without releasing the GIL, which would cost more than it does.
  *
  * point looks at arrays and writes where they lie into a structure; see its own comment. */
@@ -13,11 +13,13 @@
 #include <structmember.h>
 
 typedef int32_t (*program)(const void *args, void *work, size_t bytes);
+typedef int32_t (*plain_program)(const void *args);
 
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     program run;
+    plain_program run_plain;
     const void *args;
     void *work;
     size_t bytes;
@@ -26,6 +28,11 @@ typedef struct {
     PyObject *keep;
     PyObject *refuse;
 } bound_call;
+
+static int32_t run_it(const bound_call *self)
+{
+    return self->bytes != 0U ? self->run(self->args, self->work, self->bytes) : self->run_plain(self->args);
+}
 
 static PyObject *call(PyObject *object, PyObject *const *arguments, size_t flags, PyObject *names)
 {
@@ -37,10 +44,10 @@ static PyObject *call(PyObject *object, PyObject *const *arguments, size_t flags
         return NULL;
     }
     if (self->brief) {
-        status = self->run(self->args, self->work, self->bytes);
+        status = run_it(self);
     } else {
         Py_BEGIN_ALLOW_THREADS
-        status = self->run(self->args, self->work, self->bytes);
+        status = run_it(self);
         Py_END_ALLOW_THREADS
     }
     if (status != 0) {
@@ -69,6 +76,7 @@ static PyObject *make(PyTypeObject *type, PyObject *arguments, PyObject *names)
     }
     self->vectorcall = call;
     self->run = (program)(uintptr_t)run;
+    self->run_plain = (plain_program)(uintptr_t)run;
     self->args = (const void *)(uintptr_t)args;
     self->work = (void *)(uintptr_t)work;
     self->bytes = (size_t)bytes;

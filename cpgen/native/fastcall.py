@@ -28,8 +28,9 @@ ANY_ROWS = -1  # in a shape
 def bound_call_type() -> Callable[..., Any] | None:
     """The type in ``fastcall.c``, or None where it cannot be made.
 
-    ``bound_call(run, args, work, bytes, brief, out, keep, refuse)()`` is ``run(args, work, bytes)`` and then ``out``, or
-    what ``refuse(status)`` returns for a status other than 0; the first three are addresses of what ``keep`` owns.
+    ``bound_call(run, args, work, bytes, brief, out, keep, refuse)()`` is ``run(args, work, bytes)``, or ``run(args)`` if
+    there are no bytes, and then ``out``, or what ``refuse(status)`` returns for a status other than 0; the first three
+    are addresses of what ``keep`` owns.
     ``brief``: do not release the GIL.
     """
     module = _module()

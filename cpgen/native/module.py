@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpgen.emit import CFiles, emit_c
+from cpgen.emit.arguments import FINISHED
 from cpgen.errors import DataError, EnvironmentProblem, RequestError, ShapeError
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS, Extent, Node, Program
@@ -216,7 +217,8 @@ class NativeProgram:
         target, result, keep = self._prepare(arrays, call, out)
         with self._alone():
             status = self._run(*target)
-        self._give_back(keep[-1])
+        if self.interface.footprint.needed:
+            self._give_back(keep[-1])
         if status < 0:
             self.refuse(status)
         answer = Outputs(result)
@@ -247,9 +249,10 @@ class NativeProgram:
 
         made = bound_call_type()
         if made is not None and self.blas is None:
-            places = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, *target[:2]))
+            args, work, size = target if len(target) == 3 else (*target, self._ffi.NULL, 0)
+            places = (int(self._ffi.cast("intptr_t", place)) for place in (self._run, args, work))
             brief = self.interface.total_operations(call.rows, call.columns) < BRIEF
-            return cast(NativeCall, made(*places, target[2], brief, answer, (self, keep), settled))
+            return cast(NativeCall, made(*places, size, brief, answer, (self, keep), settled))
 
         def again() -> dict[str, Array]:
             with self._alone():
@@ -262,11 +265,14 @@ class NativeProgram:
 
     def _prepare(
         self, arrays: Mapping[str, Array], call: Call, out: Mapping[str, Array] | None
-    ) -> tuple[tuple[Any, Any, int], dict[str, Array], tuple[Any, ...]]:
-        """The arguments of the C function, the outputs it writes, and what owns the memory (last the workspace)."""
+    ) -> tuple[tuple[Any, ...], dict[str, Array], tuple[Any, ...]]:
+        """The arguments of the C function, the outputs it writes, and what owns the memory (last the workspace, if there
+        is any)."""
         rows, columns = call.rows, call.columns
         if columns < 0 or rows < 0:
             raise RequestError(f"rows and columns must not be negative, got rows={rows}, columns={columns}")
+        if call.accumulate and not self.interface.accumulable:
+            raise RequestError(f"the program {self.name} refused its arguments: {FINISHED}")
         threads = self._threads(call.threads)
         sizes = self._sizes(rows, columns, threads)
         args = self._ffi.new(self._args_type)
@@ -276,14 +282,24 @@ class NativeProgram:
             result = self._point_all(args, arrays, sizes, self._all if call.wanted is None else call.wanted, keep)
         if result is None:
             result = self._point_each(args, arrays, sizes, call, out, keep)
-        args.n_rows, args.columns = rows, columns
-        args.first_row, args.first_column = call.first_row, call.first_column
-        args.seed = call.seed & 0xFFFFFFFFFFFFFFFF
-        args.design, args.accumulate, args.threads = part(call.design, self.program), int(call.accumulate), threads
+        numbers = {
+            "n_rows": rows,
+            "columns": columns,
+            "first_row": call.first_row,
+            "first_column": call.first_column,
+            "seed": call.seed & 0xFFFFFFFFFFFFFFFF,
+            "design": part(call.design, self.program),
+            "accumulate": int(call.accumulate),
+            "threads": threads,
+        }
+        for name in self.interface.numbers:
+            setattr(args, name, numbers[name])
         for name, field in self._scales:
             setattr(args, field, float(arrays[name] if name in arrays else getattr(call, name)))
         if self.blas is not None:
             args.blas = self._products
+        if not self.interface.footprint.needed:
+            return (args,), result, tuple(keep)
         work = self._take(sizes.workspace)
         keep.append(work)
         return (args, self._ffi.from_buffer(work), work.size), result, tuple(keep)

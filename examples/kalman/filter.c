@@ -24,7 +24,7 @@ typedef struct local {
 
 static int32_t drag_at(const float *x, int32_t second_order, local *found)
 {
-    float work[(DRAG_HESSIAN_WORKSPACE_BYTES(1, 0, 1) + DRAG_GRADIENT_WORKSPACE_BYTES(1, 0, 1)) / sizeof(float)];
+    float work[(DRAG_HESSIAN_WORKSPACE_BYTES(1, 1) + DRAG_GRADIENT_WORKSPACE_BYTES(1, 1)) / sizeof(float)];
     drag_gradient_args first = {.x = x, .out_value = &found->value, .out_grad_x = found->gradient, .n_rows = 1, .threads = 1};
     drag_hessian_args second = {.x = x, .out_block_x_x = found->hessian[0], .n_rows = 1, .threads = 1};
     int32_t status = drag_gradient_run(&first, work, sizeof work);
@@ -36,7 +36,7 @@ static int32_t drag_at(const float *x, int32_t second_order, local *found)
 
 static int32_t distance_at(const float *x, int32_t second_order, local *found)
 {
-    float work[(DISTANCE_HESSIAN_WORKSPACE_BYTES(1, 0, 1) + DISTANCE_GRADIENT_WORKSPACE_BYTES(1, 0, 1)) / sizeof(float)];
+    float work[(DISTANCE_HESSIAN_WORKSPACE_BYTES(1, 1) + DISTANCE_GRADIENT_WORKSPACE_BYTES(1, 1)) / sizeof(float)];
     distance_gradient_args first = {
         .x = x, .out_value = &found->value, .out_grad_x = found->gradient, .n_rows = 1, .threads = 1};
     distance_hessian_args second = {.x = x, .out_block_x_x = found->hessian[0], .n_rows = 1, .threads = 1};

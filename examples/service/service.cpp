@@ -38,8 +38,8 @@ struct Rows {
 class Worker {
 public:
     Worker()
-        : work_(std::max({SCORE_VALUE_WORKSPACE_BYTES(batch, 0, 1), SCORE_GRADIENT_WORKSPACE_BYTES(batch, 0, 1),
-              SCORE_DIAGONAL_WORKSPACE_BYTES(batch, 0, 1)}))
+        : work_(std::max({SCORE_VALUE_WORKSPACE_BYTES(batch, 1), SCORE_GRADIENT_WORKSPACE_BYTES(batch, 1),
+              SCORE_DIAGONAL_WORKSPACE_BYTES(batch, 1)}))
     {
     }
 

@@ -80,10 +80,10 @@ int main(void)
 {
     const double u = 1.5, v = 2.0, w[6] = {1, 2, 3, -1, 0, 1}, x[6] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6};
     double first = 0.0, second = 0.0;
-    const expression_value_args a = {.u = &u, .v = &v, .out_value = &first, .n_rows = 1, .columns = 1, .threads = 1};
-    const net_value_args b = {.w = w, .x = x, .out_value = &second, .n_rows = 2, .columns = 1, .threads = 1};
-    if (expression_value_run(&a, work, sizeof work) != EXPRESSION_VALUE_OK) { return 1; }
-    if (net_value_run(&b, work, sizeof work) != NET_VALUE_OK) { return 2; }
+    const expression_value_args a = {.u = &u, .v = &v, .out_value = &first, .n_rows = 1, .threads = 1};
+    const net_value_args b = {.w = w, .x = x, .out_value = &second, .n_rows = 2, .threads = 1};
+    if (expression_value_run(&a, work, sizeof work) != EXPRESSION_OK) { return 1; }
+    if (net_value_run(&b, work, sizeof work) != NET_OK) { return 2; }
     printf("%.17g %.17g\\n", first, second);
     return 0;
 }

@@ -11,7 +11,7 @@ import pytest
 
 import cpgen as cp
 from cpgen.emit import emit_c
-from cpgen.emit.views import arrays as array_inputs
+from cpgen.emit.arguments import arrays as array_inputs
 from cpgen.ir.call import Call
 from cpgen.ir.nodes import COLUMNS, ROWS
 from cpgen.ir.noise import HADAMARD

@@ -133,11 +133,11 @@ def test_sums_over_rows_go_on_from_call_to_call(key: tuple[str, str], real: str)
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("(f->beside < f->columns - f->col ? f->beside : f->columns - f->col)", "f->beside"),  # columns that do not exist
-        ("lane < f->used; lane += f->lanes", "lane < LANES; lane += f->lanes"),  # lanes that stand for nothing
+        ("(f->beside < left ? f->beside : left)", "f->beside"),  # columns that do not exist
+        ("lane < f->used; lane += f->lanes", "lane < pitch; lane += f->lanes"),  # lanes that stand for nothing
         ("lane += f->lanes", "++lane"),  # another row's
-        ("f->col > 0 ? sums[first + row] : 0.0", "0.0"),  # the last pass alone
-        ("(f->args->first_column + col)", "(f->args->first_column)"),  # the same columns again
+        ("f->col > 0 ? sums[first + row] : (double)0", "0.0"),  # the last pass alone
+        ("(args->first_column + col)", "(args->first_column)"),  # the same columns again
         ("values[first + lane - lanes]", "values[first]"),  # another row's inputs
     ],
 )
@@ -145,8 +145,10 @@ def test_a_fault_would_be_seen(right: str, wrong: str) -> None:
     """Five rows in tiles of 16: three columns at once, and a lane that is left over."""
     program = derived(KEYS[0])
     files, plans = text(16, "float64", program)
-    assert right in files.source
-    good, bad = load(files, plans), load(replace(files, source=files.source.replace(right, wrong)), plans)
+    texts = {name: text.replace(right, wrong) for name, text in files.runtime.items()}
+    changed = replace(files, source=files.source.replace(right, wrong), runtime=texts)
+    assert changed != files
+    good, bad = load(files, plans), load(changed, plans)
     name = KEYS[0][0]
     numbers: dict[str, Any] = {"columns": 7, "seed": 4, "design": HADAMARD, **SCALES}
     runs = [module[program.name].run(given(name, "float64", 0, 5), Call(5, **numbers)) for module in (good, bad)]

@@ -257,7 +257,7 @@ def test_no_warnings(real: str, name: str) -> None:
         est = CATALOGUE[name].compile(programs=())
         made = [est.derive(key).program for key in ("gradient", "diagonal:cp")]
     files = emit_c(name, [plan(p, real, blas=1) for p in made], real)
-    assert f"{name}_by_blas(f->args->blas" in files.source
+    assert f"{name}_by_blas(args->blas" in files.source
     assert warnings_of(name, files.files(), find_compiler()) == ""
     assert warnings_of(name, files.files(), find_compiler(), ("-fopenmp",)) == ""
 

@@ -212,7 +212,8 @@ def test_only_prefixed_symbols_and_no_writable_data(tmp_path: Path) -> None:
     for name, text in files.files().items():
         (tmp_path / name).write_text(text)
     cc = find_compiler().path
-    subprocess.run([cc, "-std=c99", "-O2", "-c", "toy.c", "-o", "toy.o"], cwd=tmp_path, check=True)
+    # with addresses that are known when linking; else tables of them are written once, before they are read-only
+    subprocess.run([cc, "-std=c99", "-O2", "-fno-pie", "-c", "toy.c", "-o", "toy.o"], cwd=tmp_path, check=True)
     nm = subprocess.run(["nm", "toy.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     kinds = {line.split()[-1]: line.split()[-2] for line in nm.splitlines()}
     external = {name for name, kind in kinds.items() if kind.isupper() and kind != "U"}
@@ -254,9 +255,11 @@ def test_text_size_does_not_depend_on_extents() -> None:
     compact, compact_wider = (sizes(plan(p, tile=1, compact=True)) for p in (small, wider))
     assert compact_wider[0] <= compact[0] + 10 and compact_wider[1] < 1.02 * compact[1]
     # where weights lie in no cache, a product with them has loops over pieces, and what it was computed with its own
-    (lines, _), (lines_wide, _) = sizes(plan(small)), sizes(plan(wide))
+    several = plan(classifier(300, 210, 100))  # whose axes have several blocks, too
+    assert not any(isinstance(s.kernel, Loops) and s.kernel.pieces for s in several.stages)
+    (lines, _), (lines_wide, _) = sizes(several), sizes(plan(wide))
     pieces = sum(isinstance(s.kernel, Loops) and s.kernel.pieces is not None for s in plan(wide).stages)
-    assert pieces > 0 and lines_wide - lines <= 20 + 40 * pieces
+    assert pieces > 0 and lines_wide - lines <= 24 + 40 * pieces
 
 
 HASH_SCRIPT = """
@@ -490,10 +493,6 @@ def test_arrays_are_checked() -> None:
     ("field", "value", "meaning"),
     [
         ("n_rows", -1, "n_rows"),
-        ("columns", -1, "columns"),
-        ("first_row", -1, "first_row"),
-        ("first_column", -1, "first_column"),
-        ("design", 4, "design"),
         ("accumulate", 2, "accumulate"),
         ("threads", 0, "threads"),
         ("x", None, "x is NULL"),
