@@ -8,7 +8,7 @@ import sympy
 
 from cpgen.ir.build import affine, axis
 from cpgen.ir.nodes import Access, Carry, Dim, Extent, Index, Map, Node, Program
-from cpgen.scalar import Together, kinds, placeholder, renamed
+from cpgen.scalar import placeholder, renamed
 
 _LETTERS = "ijklmnopqrstuvwxyzabcdefgh"
 
@@ -53,9 +53,7 @@ def access_text(access: Access, name: str) -> str:
 def equation(node: Map, name: dict[Node, str]) -> str:
     """The definition of a map in index notation."""
     reads = {placeholder(k): sympy.Symbol(access_text(a, name[a.node])) for k, a in enumerate(node.args)}
-    # products that are one function are read as products: they are, in symbols of which nothing is known
-    whole = any(issubclass(kind, Together) for kind in kinds(node.expr))
-    body = str(node.expr.xreplace(reads) if whole else renamed(node.expr, reads))
+    body = str(renamed(node.expr, reads))
     if node.reduced:
         axes = ", ".join(f"{letter(a)}<{extent_text(node.extents[a])}" for a in node.reduced)
         body = f"{node.reduce}_{{{axes}}} {body}"

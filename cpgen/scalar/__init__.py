@@ -41,10 +41,9 @@ from cpgen.scalar.memo import free_symbols, kinds, remembered, renamed, scoped, 
 from cpgen.scalar.numeric import check_constants, exact_float, to_numpy
 from cpgen.scalar.primitives import PRIMITIVES, Entry
 from cpgen.scalar.signs import sign_of
-from cpgen.scalar.together import Together, fold, is_whole, wide
+from cpgen.scalar.together import fold, is_whole, wide
 
 __all__ = [
-    "Together",
     "LARGEST_ROOT",
     "PRIMITIVES",
     "CCode",
