@@ -252,7 +252,8 @@ static int digits_rt_all_finite(const double *values, size_t count)
 {
     int other = 0;
     for (size_t k = 0U; k < count; ++k) {
-        other |= !(values[k] >= -DBL_MAX) | !(values[k] <= DBL_MAX);
+        other |= !(values[k] >= -DBL_MAX);
+        other |= !(values[k] <= DBL_MAX);
     }
     return other == 0;
 }
@@ -495,13 +496,13 @@ static int32_t digits_rt_arithmetic(void)
 {
     const volatile double one = 1, step = DBL_EPSILON / 8, least = DBL_MIN;
     const volatile double half = (double)1 / 2, tiny = DBL_MIN / 2;
-    const int flushed = !(least * half > 0) | !(tiny > 0);
-    const int directed = (one + step > one) | (one - step < one);
+    const int flushed = !(least * half > 0) || !(tiny > 0);
+    const int directed = one + step > one || one - step < one;
     int joined = 0;
 #if !CPGEN_FUSED
     /* (1 + s)^2 = 1 + 2*s + s^2, of which the last is lost by rounding */
     const volatile double side = 1 + 0x1p-27, square = 1 + 2 * 0x1p-27;
-    joined = (directed == 0) & (side * side - square != 0);
+    joined = directed == 0 && side * side - square != 0;
 #endif
     return (int32_t)(flushed + 2 * directed + 4 * joined);
 }

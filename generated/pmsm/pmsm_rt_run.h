@@ -126,7 +126,8 @@ static int pmsm_rt_all_finite(const float *values, size_t count)
 {
     int other = 0;
     for (size_t k = 0U; k < count; ++k) {
-        other |= !(values[k] >= -FLT_MAX) | !(values[k] <= FLT_MAX);
+        other |= !(values[k] >= -FLT_MAX);
+        other |= !(values[k] <= FLT_MAX);
     }
     return other == 0;
 }
@@ -152,13 +153,13 @@ static int32_t pmsm_rt_arithmetic(void)
 {
     const volatile float one = 1, step = FLT_EPSILON / 8, least = FLT_MIN;
     const volatile float half = (float)1 / 2, tiny = FLT_MIN / 2;
-    const int flushed = !(least * half > 0) | !(tiny > 0);
-    const int directed = (one + step > one) | (one - step < one);
+    const int flushed = !(least * half > 0) || !(tiny > 0);
+    const int directed = one + step > one || one - step < one;
     int joined = 0;
 #if !PMSM_RT_FUSED
     /* (1 + s)^2 = 1 + 2*s + s^2, of which the last is lost by rounding */
     const volatile float side = 1 + 0x1p-13f, square = 1 + 2 * 0x1p-13f;
-    joined = (directed == 0) & (side * side - square != 0);
+    joined = directed == 0 && side * side - square != 0;
 #endif
     return (int32_t)(flushed + 2 * directed + 4 * joined);
 }

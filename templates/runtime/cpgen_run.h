@@ -259,7 +259,8 @@ static int cpgen_all_finite(const cpgen_real *values, size_t count)
 {
     int other = 0;
     for (size_t k = 0U; k < count; ++k) {
-        other |= !(values[k] >= -CPGEN_REAL_MAX) | !(values[k] <= CPGEN_REAL_MAX);
+        other |= !(values[k] >= -CPGEN_REAL_MAX);
+        other |= !(values[k] <= CPGEN_REAL_MAX);
     }
     return other == 0;
 }
@@ -542,13 +543,13 @@ static int32_t cpgen_arithmetic(void)
 {
     const volatile cpgen_real one = 1, step = CPGEN_REAL_EPSILON / 8, least = CPGEN_REAL_MIN;
     const volatile cpgen_real half = (cpgen_real)1 / 2, tiny = CPGEN_REAL_MIN / 2;
-    const int flushed = !(least * half > 0) | !(tiny > 0);
-    const int directed = (one + step > one) | (one - step < one);
+    const int flushed = !(least * half > 0) || !(tiny > 0);
+    const int directed = one + step > one || one - step < one;
     int joined = 0;
 #if !CPGEN_FUSED
     /* (1 + s)^2 = 1 + 2*s + s^2, of which the last is lost by rounding */
     const volatile cpgen_real side = 1 + CPGEN_REAL_SIDE, square = 1 + 2 * CPGEN_REAL_SIDE;
-    joined = (directed == 0) & (side * side - square != 0);
+    joined = directed == 0 && side * side - square != 0;
 #endif
     return (int32_t)(flushed + 2 * directed + 4 * joined);
 }
