@@ -13,7 +13,7 @@
  * erfc 5/5, softplus 2.5/2.5, sigmoid 2.5/2.5, logcosh 6/4.5, sech 2.5/2.5, sech2 4/4, silu 3/3.5,
  * normcdf 4.5/5, gelu 5/5.5, log_ndtr 5.5/5.5, mills 5/5, mills_gap 5/5, sinc 3/3, erfinv 4/4, erfcinv 4/4,
  * gamma 5.5/5, loggamma 4/3.5, digamma 4/4, polygamma1 5/4, polygamma2 5.5/4.5, polygamma3 7/6.5, polygamma4 7.5/6,
- * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5; floor and rint are exact.
+ * pow 1.5/1.5, atan2 2/3, hypot 2.5/2.5. Bessel functions: docs/mathematics.md. floor and rint are exact.
  * NaN gives NaN; overflow gives infinity; a point outside the domain gives NaN.
  *
  * Needs round-to-nearest arithmetic and no value-changing compiler options: rounding to an integer is done by adding

@@ -65,7 +65,7 @@ def program(folder: Path, edit: tuple[str, str] | None, *flags: str, schedule: S
         text = re.sub(edit[0], edit[1], text, count=1)
     view = files.programs[0].program
     fill, scales = [], []
-    for field in view.fields:
+    for field in files.programs[0].fields:
         shape = re.search(r"\(([^()]*)\)", field.comment)
         extents = (shape[1] if shape else "").replace("n_rows", "40").replace("columns", "5").split(", ")
         total = " * ".join(e for e in extents if e) or "1"
