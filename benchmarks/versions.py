@@ -32,7 +32,7 @@ TURN = 0.2  # seconds
 LONGEST = 2.0  # seconds of a call that is compared
 
 
-def serve(workload: str, threads: int) -> None:
+def serve(workload: str, threads: int, quantities: str) -> None:
     """Say what can be asked, then answer "quantity seconds", a line each, by the seconds of the median call."""
     sys.path.insert(0, os.getcwd())
     out = os.fdopen(os.dup(1), "w")  # libraries may print
@@ -42,7 +42,7 @@ def serve(workload: str, threads: int) -> None:
 
     calls: dict[str, Any] = {}
     for method in peer_cpgen.methods(WORKLOADS[workload], "float64", threads):
-        if method.quantity in QUANTITIES:
+        if method.quantity in quantities.split(","):
             calls[method.quantity] = method.call  # the last is the bound one where there is one
     for quantity, call in list(calls.items()):
         call()
@@ -66,8 +66,8 @@ def serve(workload: str, threads: int) -> None:
 class Served:
     """A process of one checkout that runs :func:`serve`."""
 
-    def __init__(self, checkout: Path, workload: str, threads: int) -> None:
-        command = [sys.executable, __file__, "--serve", workload, str(threads)]
+    def __init__(self, checkout: Path, workload: str, threads: int, quantities: str) -> None:
+        command = [sys.executable, __file__, "--serve", workload, str(threads), quantities]
         kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         self.process = subprocess.Popen(
             command, cwd=checkout, env=kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -92,8 +92,8 @@ class Served:
         self.process.wait()
 
 
-def compare(before: Path, workload: str, threads: int, rounds: int) -> list[dict[str, Any]]:
-    old, new = Served(before, workload, threads), Served(ROOT, workload, threads)
+def compare(before: Path, workload: str, threads: int, rounds: int, quantities: str) -> list[dict[str, Any]]:
+    old, new = (Served(place, workload, threads, quantities) for place in (before, ROOT))
     shared = [q for q in new.quantities if q in old.quantities]
     times: dict[str, list[tuple[float, float]]] = {q: [] for q in shared}
     for k in range(rounds):
@@ -132,7 +132,7 @@ def compare(before: Path, workload: str, threads: int, rounds: int) -> list[dict
 
 def main() -> int:
     if sys.argv[1:2] == ["--serve"]:
-        serve(sys.argv[2], int(sys.argv[3]))
+        serve(sys.argv[2], int(sys.argv[3]), sys.argv[4])
         return 0
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -140,13 +140,14 @@ def main() -> int:
     parser.add_argument("--before", type=Path, required=True)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--quantities", default=",".join(QUANTITIES))
     parser.add_argument("--out", type=Path)
     parser.add_argument("workloads", nargs="*")
     options = parser.parse_args()
     lines: list[dict[str, Any]] = []
     for workload in options.workloads or NAMES:
         for threads in options.threads:
-            lines += compare(options.before.resolve(), workload, threads, options.rounds)
+            lines += compare(options.before.resolve(), workload, threads, options.rounds, options.quantities)
     if options.out:
         with options.out.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
