@@ -41,9 +41,8 @@ def settle(
         raise CheckError(_message(bad[0], outputs[bad[0]], asked, row_axis, find_rows, real), graph.origin)
     summed = []
     for label in bad:
-        value, axis = outputs[label], row_axis(label)
-        if np.isscalar(value):
-            value = outputs[label] = np.array(value)
+        value, axis = np.asarray(outputs[label]), row_axis(label)  # what was one number may be replaced now
+        outputs[label] = value
         other = ~np.isfinite(value)
         if axis is None:
             value[other] = np.nan
