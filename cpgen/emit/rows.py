@@ -11,7 +11,6 @@ from cpgen.code.tree import (
     Do,
     Element,
     Expression,
-    For,
     Group,
     Let,
     Literal,
@@ -157,18 +156,6 @@ class Rows:
         stop = binary("*", of("f", "columns"), number(count)) if node.has_columns else number(count)
         return [branch(binary("!=", target, NULL), [self.dealt("item", stop, [Assign(Element(target, ITEM), read)])])]
 
-    def _noise_of_lanes(self, node: Input) -> Body:
-        """The same for the rows of a tile in step; lanes that are no row have signs as well."""
-        beside = self.plan.beside
-        row = joined(of("f", "args", "first_row"), binary("+", of("f", "begin"), of("f", "row")))
-        column = joined(of("f", "args", "first_column"), self.places.column())
-        what = (of("f", "args", "seed"), of("f", "args", "design"), Literal(f"{self.plan.noise_order}U"))
-        which = (Literal(f"{node.offset}U"), Literal(f"{node_key(node.name)}U"))
-        where = (Cast("uint64_t", Group(column)), Cast("uint32_t", Group(row)), of("f", "lanes") if beside else LANES)
-        tile = (self.places.tile(node, False), LANES, self.places.filled(), number(elements(node)))
-        suffix = "f64" if self.plan.real == "float64" else "f32"
-        return [Do(Call(f"cpgen_noise_tile_{suffix}", (*tile, *what, *which, *where)))]
-
     def _noise(self) -> Body:
         """Fill a noise value: one Philox call gives the signs of 128 elements."""
         node = self.stage.nodes[0]
@@ -181,9 +168,7 @@ class Rows:
         if self.stage.phase == ROW:
             target = self.places.tile(node, False)
             row = joined(of("f", "args", "first_row"), binary("+", of("f", "begin"), of("f", "row")))
-            if self.plan.beside:
-                row = binary("-", joined(row, LANE), Name("first"))
-            elif not self.places.single:
+            if not self.places.single:
                 last = self.places.declare("last", binary("-", of("f", "lanes"), number(1)))
                 row = joined(row, Group(Select(binary("<", LANE, last), LANE, last)))
             put = Element(target, self.places.spot(node, element))
@@ -191,9 +176,7 @@ class Rows:
             assert self.plan.value(node).work is not None
             target = self.places.target(node)
             put = Element(target, joined(times(Name("col"), number(count)), element))
-        column: Expression = joined(of("f", "args", "first_column"), self.places.column())
-        if self.plan.beside and self.stage.phase == ROW:
-            column = joined(column, Name("part"))
+        column = joined(of("f", "args", "first_column"), self.places.column())
         unsigned = Type("uint32_t", constant=True)
         offset = self.places.declare("noise_offset", Literal(f"{node.offset}U"), unsigned)
         key = self.places.declare("noise_key", Literal(f"{node_key(node.name)}U"), unsigned)
@@ -214,13 +197,19 @@ class Rows:
         body = [let("noise", noise, Type("cpgen_noise", constant=True)), loop("item", count, inside, step=128)]
         if self.stage.phase != ROW:
             return [self.dealt("col", of("f", "columns"), body)]
-        if not self.plan.beside:
-            return self.lanes(body)
-        part, lanes, used = Name("part"), of("f", "lanes"), of("f", "used")
-        first = let("first", binary("*", part, lanes))
-        each = loop("lane", binary("+", Name("first"), lanes), body, start=Name("first"))
-        test = binary("<", binary("*", part, lanes), used)
-        return [For("part", number(0), test, number(1), (first, each)), self._repeat(node, used)]
+        return self.lanes(body)
+
+    def _noise_of_lanes(self, node: Input) -> Body:
+        """Fill a noise value for the rows of a tile in step; lanes that are no row have signs as well."""
+        beside = self.plan.beside
+        row = joined(of("f", "args", "first_row"), binary("+", of("f", "begin"), of("f", "row")))
+        column = joined(of("f", "args", "first_column"), self.places.column())
+        what = (of("f", "args", "seed"), of("f", "args", "design"), Literal(f"{self.plan.noise_order}U"))
+        which = (Literal(f"{node.offset}U"), Literal(f"{node_key(node.name)}U"))
+        where = (Cast("uint64_t", Group(column)), Cast("uint32_t", Group(row)), of("f", "lanes") if beside else LANES)
+        tile = (self.places.tile(node, False), LANES, self.places.filled(), number(elements(node)))
+        suffix = "f64" if self.plan.real == "float64" else "f32"
+        return [Do(Call(f"cpgen_noise_tile_{suffix}", (*tile, *what, *which, *where)))]
 
 
 def _first_item(body: Body) -> Body:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from cpgen.code import printer
 from cpgen.code.identifiers import identifier
@@ -63,6 +63,8 @@ WIDTH = 104  # of comments
 # as in templates/runtime/cpgen_run.h: operations of a call that is not worth a team, and barriers that cost as much again
 SERIAL_BELOW, BARRIERS = 200_000, 50
 WORK = Name("numbers")  # the workspace of a program that has no frame
+
+View = TypeVar("View", bound="ProgramView")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class ProgramView:
         """What the text of this program defines, except for what begins with its name."""
         return {stage.function.name for stage in self.stages} | {offset.name for offset in self.offsets}
 
-    def spelled(self, spelling: Spelling) -> Any:
+    def spelled(self: View, spelling: Spelling) -> View:
         """This program with the names of a text."""
         tree = spelling.tree
         return replace(

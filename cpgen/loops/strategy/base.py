@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ CHUNK_BYTES = 1 << 18  # of rows kept for sums by each thread, what lies in its 
 
 
 @dataclass(frozen=True)
-class Strategy:
+class Strategy(ABC):
     """``rows``: of a tile; None for as many as suit its memory."""
 
     real: str
@@ -160,9 +161,9 @@ class Strategy:
         """Multiplications a row from which on the caller's BLAS may make a product; 0 for never."""
         return 0
 
+    @abstractmethod
     def reasons(self, tile: int) -> tuple[str, ...]:
         """What was chosen and why, in lines."""
-        raise NotImplementedError
 
 
 def rows_within(memory: Totals, real: str, rows: int, most: int) -> int:
